@@ -1,0 +1,1 @@
+"""What is measured: suites, cases, their canonical work and its keys. Nothing here imports torch."""

@@ -1,0 +1,142 @@
+"""Input data that is bit-equal on every machine (method 1).
+
+Each tensor has a Philox4x64-10 stream of its own, keyed by the seed and the tensor's name. Counter bits are summed
+as integers and scaled by a power of two, so that no step rounds: the values are exact in float32, and the cast to
+a narrower format is one IEEE rounding. At most ``PERIOD`` values are drawn; a larger tensor cycles through them
+with an offset per turn, so its rows do not repeat in step. A rank can make any slice of a tensor without the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perwatt.errors import InputError, expected
+
+GENERATOR = "philox4x64-10/1"  # part of the work: a change of any line below must change it
+DISTRIBUTIONS = ("normal", "uniform", "zeros")
+PERIOD = 2**24
+TURN = 7_368_787  # odd, near PERIOD x (golden ratio - 1) / sqrt(2): consecutive turns share no alignment
+LANE_BITS = 22  # four lanes of 22 bits sum to 24 bits, the significand of a float32
+CHUNK = 2**20  # values made at once; bounds the memory of the generator
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How one tensor is filled.
+
+    Attributes:
+        name: the tensor's name, which selects its stream.
+        shape: its shape.
+        kind: ``normal`` (sum of four uniforms, bell-shaped, standard deviation 2/sqrt(3), within +-4), ``uniform``
+            (-1 to 1), ``zeros``, ``ones``, or ``ids`` (uniform integers below ``high``).
+        exponent: values are scaled by two to this power.
+        high: exclusive upper bound of ``ids``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str = "normal"
+    exponent: int = 0
+    high: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def check_distribution(name: str) -> str:
+    """The name of a case's data distribution.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if name not in DISTRIBUTIONS:
+        raise InputError(expected(name, DISTRIBUTIONS), field="data")
+    return name
+
+
+def work(distribution: str) -> dict[str, str]:
+    """What of the data enters the match key. The seed does not: it is a column."""
+    return {"generator": GENERATOR, "distribution": distribution}
+
+
+class Source:
+    """Makes the tensors of one case and keeps the digest of what it made.
+
+    Args:
+        seed: the run's seed; another seed gives other data of the same distribution.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._hash = hashlib.sha256()
+
+    def array(self, recipe: Recipe) -> NDArray[np.float32] | NDArray[np.int64]:
+        """The whole tensor: float32 (exact), or int64 for ``ids``."""
+        base = self._base(recipe, 0, min(recipe.size, PERIOD))
+        self._hash.update(repr((recipe.name, recipe.shape, recipe.kind, recipe.exponent, recipe.high)).encode())
+        self._hash.update(np.ascontiguousarray(base, dtype=base.dtype.newbyteorder("<")).data)
+        return _cycle(base, recipe.size).reshape(recipe.shape)
+
+    def piece(self, recipe: Recipe, start: int, count: int) -> NDArray[np.float32] | NDArray[np.int64]:
+        """Elements ``start`` to ``start + count`` of the flattened tensor, without making the others."""
+        if recipe.size <= PERIOD:
+            return self._base(recipe, start, count)
+        return _cycle(self._base(recipe, 0, PERIOD), count, start)
+
+    def digest(self) -> str:
+        """First 16 hex digits over every tensor made so far, in the order they were made."""
+        return self._hash.hexdigest()[:16]
+
+    def _base(self, recipe: Recipe, start: int, count: int) -> NDArray[np.float32] | NDArray[np.int64]:
+        if recipe.kind in ("zeros", "ones"):
+            return np.full(count, 2.0**recipe.exponent if recipe.kind == "ones" else 0.0, dtype=np.float32)
+        maker = {"normal": _normal, "uniform": _uniform, "ids": _ids}[recipe.kind]
+        key = int.from_bytes(hashlib.sha256(f"{self.seed}/{recipe.name}".encode()).digest()[:16], "little")
+        first = start - start % 4  # a Philox block is four words, so blocks and values meet at multiples of four
+        chunks: list[Any] = [
+            maker(key, at, min(CHUNK, start + count - at), recipe) for at in range(first, start + count, CHUNK)
+        ]
+        whole: NDArray[Any] = np.concatenate(chunks)
+        return whole[start - first :]
+
+
+def _cycle(base: NDArray, size: int, start: int = 0) -> NDArray:  # type: ignore[type-arg]
+    if start + size <= len(base):
+        return base[start : start + size]
+    index = np.arange(start, start + size, dtype=np.int64)
+    index += (index // PERIOD) * TURN
+    index %= len(base)
+    return base[index]
+
+
+def _words(key: int, first_word: int, count: int) -> NDArray[np.uint64]:
+    return np.random.Philox(key=key, counter=first_word // 4).random_raw(count)
+
+
+def _normal(key: int, at: int, count: int, recipe: Recipe) -> NDArray[np.float32]:
+    words = _words(key, 2 * at, 2 * count)
+    mask = np.uint64(2**LANE_BITS - 1)
+    lanes = (words >> np.uint64(64 - LANE_BITS)) + ((words >> np.uint64(64 - 2 * LANE_BITS)) & mask)
+    total = (lanes[0::2] + lanes[1::2]).astype(np.int64) - 2 * (2**LANE_BITS - 1)
+    return _scaled(total, recipe.exponent - (LANE_BITS - 1))
+
+
+def _uniform(key: int, at: int, count: int, recipe: Recipe) -> NDArray[np.float32]:
+    total = (_words(key, at, count) >> np.uint64(40)).astype(np.int64) - 2**23
+    return _scaled(total, recipe.exponent - 23)
+
+
+def _ids(key: int, at: int, count: int, recipe: Recipe) -> NDArray[np.int64]:
+    return (((_words(key, at, count) >> np.uint64(32)) * np.uint64(recipe.high)) >> np.uint64(32)).astype(np.int64)
+
+
+def _scaled(total: NDArray[np.int64], exponent: int) -> NDArray[np.float32]:
+    return np.ldexp(total.astype(np.float32), exponent)

@@ -1,0 +1,67 @@
+"""Plain fields from a file as a pydantic object; what does not fit is one InputError with its path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from perwatt.errors import InputError, expected, shorten
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], fields: Mapping[str, Any], where: str) -> M:
+    """``fields`` as an object of ``model``.
+
+    Raises:
+        InputError: for the first field that does not fit, with its path under ``where`` (``params.betas[1]``).
+    """
+    for name, field in model.model_fields.items():
+        if isinstance(fields.get(name), bool) and field.annotation in (int, float):  # pydantic takes true for 1
+            raise InputError(f"found {fields[name]}, expected a number", field=f"{where}.{name}")
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt name is missing as well
+        raise InputError(_message(model, first), field=where + _path(fields, first["loc"])) from None
+
+
+def _message(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+    """What was found and what was expected, of one error of pydantic."""
+    match error["type"]:
+        case "extra_forbidden":
+            return expected(error["loc"][-1], _names(model, error["loc"]), "a field")
+        case "missing":
+            return "found nothing, expected a value"
+        case "literal_error":
+            return expected(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+        case "value_error":  # of a validator, which says what it found
+            return str(error["msg"]).removeprefix("Value error, ")
+    return f"found {shorten(error['input'])}, {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _names(model: type[BaseModel], loc: Iterable[Any]) -> list[str]:
+    """Names of the fields beside the one at a place, where those are models all the way."""
+    *around, _ = loc
+    for part in around:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _path(value: Any, loc: Iterable[Any]) -> str:
+    """Path of a place in a value, without the names of union members that pydantic puts in between."""
+    path = ""
+    for part in loc:
+        if isinstance(value, Mapping):
+            path, value = f"{path}.{part}", value.get(part)
+        elif isinstance(value, (list, tuple)) and isinstance(part, int):
+            path, value = f"{path}[{part}]", value[part] if part < len(value) else None
+        else:
+            break
+    return path

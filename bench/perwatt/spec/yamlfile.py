@@ -1,0 +1,226 @@
+"""YAML files as plain values with the line of every field, so that a mistake found later can name its line.
+
+The dialect is small on purpose: one document, no anchors, no tags, no merge keys, no duplicate keys. Plain scalars are
+read by the rules of YAML 1.2, so ``1e6`` is a number, ``off`` a word and ``12:30`` no sexagesimal.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from perwatt.errors import InputError, expected, shorten
+
+CONSTANTS = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+INTEGER = re.compile(r"[-+]?[0-9]{1,4000}")  # Python refuses to read longer ones
+NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+MAX_DEPTH = 40
+KINDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a mapping",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """One file.
+
+    Attributes:
+        file: its path as the user gave it.
+        text: its text as read.
+        value: plain Python values.
+        lines: 1-based line of every field, by path (``cases[2].params.m``); the whole document is the empty path.
+    """
+
+    file: str
+    text: str
+    value: Any
+    lines: Mapping[str, int]
+
+    def line(self, field: str) -> int:
+        """Line of a field, or of the nearest field around it that is in the file."""
+        while field and field not in self.lines:
+            field = re.sub(r"(\[\d+\]|(^|\.)[^.\[]*)$", "", field)
+        return self.lines[field]
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Mistakes raised inside get this file and the line of their field, unless they name a file of their own."""
+        try:
+            yield
+        except InputError as error:
+            if error.file is not None:
+                raise
+            raise error.at(file=self.file, line=self.line(error.field or "")) from None
+
+    def mapping(
+        self, field: str, value: Any, kinds: Mapping[str, type | tuple[type, ...]], required: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """A value that has to be a mapping with known keys and values of known kinds.
+
+        Args:
+            field: path of the value.
+            value: the value itself.
+            kinds: type, or types, that each key takes.
+            required: keys that must be there.
+
+        Raises:
+            InputError: for the first thing that does not fit.
+        """
+        inside = f"{field}." if field else ""
+        for key, item in of_kind(field, value, dict).items():
+            if key not in kinds:
+                raise InputError(expected(key, kinds), field=inside + key)
+            of_kind(inside + key, item, kinds[key])
+        for key in required:
+            if key not in value:
+                raise InputError(f"found no {key!r}, expected one", field=field or None)
+        return dict(value)
+
+
+def of_kind(field: str, value: Any, kinds: type | tuple[type, ...]) -> Any:
+    """The value, if it is of one of the kinds. A whole number is a number; true and false are not.
+
+    Raises:
+        InputError: it is of another kind.
+    """
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if type(value) in kinds or (type(value) is int and float in kinds):
+        return value
+    found = "nothing" if value is None else shorten(value)
+    raise InputError(f"found {found}, expected {' or '.join(KINDS[kind] for kind in kinds)}", field=field or None)
+
+
+def load(path: str | Path) -> Document:
+    """Read and check one file.
+
+    Raises:
+        InputError: unreadable, not UTF-8, empty, not YAML, or outside the dialect; with the line.
+    """
+    file, text = str(path), _text(str(path))
+    root = _compose(file, text)
+    if root is None:
+        raise InputError("empty file, expected a mapping", file=file, line=1)
+    lines = {"": root.start_mark.line + 1}
+    try:
+        value = _value(root, "", lines)
+    except InputError as error:
+        raise error.at(file=file) from None
+    return Document(file=file, text=text, value=value, lines=lines)
+
+
+def _text(path: str) -> str:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"found byte 0x{content[error.start]:02x}, expected UTF-8", file=path, line=line) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes and refuses what the dialect has not."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if refused := self._refused(event):
+            raise yaml.MarkedYAMLError(problem=f"found {refused}, expected plain values", problem_mark=event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def _refused(self, event: Any) -> str | None:
+        if isinstance(event, yaml.AliasEvent):
+            return f"alias *{event.anchor}"
+        if event.anchor is not None:
+            return f"anchor &{event.anchor}"
+        if event.tag is not None:
+            return f"tag {event.tag}"
+        return f"more than {MAX_DEPTH} levels" if self.depth >= MAX_DEPTH else None
+
+
+def _compose(file: str, text: str) -> yaml.Node | None:
+    """The root node; what PyYAML raises becomes an InputError with its line."""
+    loader = None
+    try:
+        loader = _Loader(text)
+        return loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = ", ".join(filter(None, (error.context, error.problem)))
+        raise InputError(message, file=file, line=mark.line + 1 if mark else None) from None
+    except yaml.reader.ReaderError as error:
+        message = f"found character {chr(error.character)!a}, expected text"
+        raise InputError(message, file=file, line=text.count("\n", 0, error.position) + 1) from None
+    except (ValueError, OverflowError):  # PyYAML 6 hands an escape beyond Unicode to chr()
+        message = "found an escape that is no character, expected text"
+        raise InputError(message, file=file, line=loader.line + 1 if loader else None) from None
+
+
+def _value(node: yaml.Node, field: str, lines: dict[str, int]) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return {key: _value(item, path, lines) for key, path, item in _entries(node, field, lines)}
+    if isinstance(node, yaml.SequenceNode):
+        paths = [f"{field}[{index}]" for index in range(len(node.value))]
+        lines.update({path: item.start_mark.line + 1 for path, item in zip(paths, node.value, strict=True)})
+        return [_value(item, path, lines) for item, path in zip(node.value, paths, strict=True)]
+    assert isinstance(node, yaml.ScalarNode)
+    return _scalar(node)
+
+
+def _entries(node: yaml.MappingNode, field: str, lines: dict[str, int]) -> Iterator[tuple[str, str, yaml.Node]]:
+    first: dict[str, int] = {}
+    for key, item in node.value:
+        line = key.start_mark.line + 1
+        name = _scalar(key) if isinstance(key, yaml.ScalarNode) else None
+        if not isinstance(name, str):
+            found = shorten(name) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+            raise InputError(f"found {found} as a key, expected text", field=field or None, line=line)
+        if name == "<<" and key.style is None:
+            raise InputError("found a merge key <<, expected plain keys", field=field or None, line=line)
+        path = f"{field}.{name}" if field else name
+        if name in first:
+            raise InputError(f"duplicate key {name!r}, first in line {first[name]}", field=path, line=line)
+        first[name] = lines[path] = line
+        yield name, path, item
+
+
+def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
+    text = str(node.value)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InputError(f"found {shorten(text)}, expected characters", line=node.start_mark.line + 1)
+    if node.style is not None:  # quoted, or a block: text whatever it looks like
+        return text
+    if text in CONSTANTS:
+        return CONSTANTS[text]
+    if INTEGER.fullmatch(text):
+        return int(text)
+    return _number(text, node) if NUMBER.fullmatch(text) else text
+
+
+def _number(text: str, node: yaml.ScalarNode) -> int | float:
+    """``1e6`` is the whole number 1000000, so that it fits where one is asked for."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise InputError(f"found {shorten(text)}, expected a number below 1.8e308", line=node.start_mark.line + 1)
+    return int(number) if number.is_integer() else number
