@@ -1,0 +1,1 @@
+"""The accuracy gate: what must hold before and after a time may be believed (method 6)."""

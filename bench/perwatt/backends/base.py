@@ -1,0 +1,162 @@
+"""The protocol every kind of device fulfils: detect, describe, synchronize, time, remember, compile, and say no."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from perwatt.spec.precision import Precision
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """What the backend found. Columns of the row and of the environment record come from here.
+
+    Attributes:
+        chip: name of the chip sheet, or the processor's own name where there is no sheet.
+        devices_per_chip: torch devices that make up one chip.
+        memory_bytes: memory a case may use on one device.
+        cache_bytes: last-level cache, which cold operands have to exceed.
+        threads: host threads the device computes with (CPU), else None.
+    """
+
+    chip: str
+    devices_per_chip: int
+    memory_bytes: float
+    cache_bytes: float
+    threads: int | None = None
+    lnc: int | None = None
+    instance_type: str | None = None
+    driver: str | None = None
+    runtime: str | None = None
+    compiler: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """Seconds of one batch of iterations.
+
+    Attributes:
+        total_s: from the first start to the end of the last iteration's work on the device.
+        enqueue_s: until the host had handed over the last iteration; equals ``total_s`` on synchronous devices.
+    """
+
+    total_s: float
+    enqueue_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """State of the device over the samples of a case; None is not known, which is not the same as fine."""
+
+    limiter: str = "unknown"
+    power_limit_w: float | None = None
+    sm_clock_mhz: float | None = None
+    sm_clock_mhz_min: float | None = None
+    mem_clock_mhz: float | None = None
+    temp_c: float | None = None
+    ecc: int | None = None
+    mig: str | None = None
+    chip_id: str | None = None
+
+
+class Backend(ABC):
+    """One kind of device. One file defines one, as ``BACKEND``.
+
+    Attributes:
+        priority: which one ``--device auto`` takes among those present.
+        asynchronous: whether calls return before the device is done, so that enqueue time has a meaning.
+        brackets: whether single calls inside an iteration can be timed, so that ``bwd`` is measured directly.
+        timing_method: value of the column of that name.
+        processes: default number of process restarts.
+    """
+
+    name: ClassVar[str]
+    priority: ClassVar[int] = 0
+    asynchronous: ClassVar[bool]
+    brackets: ClassVar[bool]
+    timing_method: ClassVar[str]
+    processes: ClassVar[int] = 3
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """Why there is no such device here, with the remedy; None if there is one. Never raises, never hangs."""
+
+    @abstractmethod
+    def describe(self) -> Device:
+        """What is here. May not start the device's runtime."""
+
+    @abstractmethod
+    def unsupported(self, precision: Precision) -> str | None:
+        """Why a precision policy cannot be computed here, or None."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Called once in the worker: pin everything that can change numerics, start the runtime."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """The torch device of this worker."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until the device has done all it was given."""
+
+    @abstractmethod
+    def time(self, run: Callable[[int], object], iterations: int, first: int, ring: list[Any]) -> Timing:
+        """Time ``iterations`` calls of ``run``, slots in turn from ``first``; results go into ``ring`` by slot."""
+
+    @abstractmethod
+    def time_bracketed(
+        self,
+        before: Callable[[int], object],
+        run: Callable[[int], object],
+        iterations: int,
+        first: int,
+        ring: list[Any],
+    ) -> Timing:
+        """As :meth:`time`, with ``before`` ahead of each call and outside the time."""
+
+    @abstractmethod
+    def reset_peak_memory(self) -> None:
+        """Start counting peak memory anew."""
+
+    @abstractmethod
+    def peak_memory(self) -> float | None:
+        """Bytes at the peak by the allocator's count since the reset, or None where nothing counts them."""
+
+    @abstractmethod
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``torch.compile`` as this device wants it, with static shapes."""
+
+    def uncompilable(self) -> str | None:
+        """Why nothing can be compiled here (no C++ compiler, say), or None."""
+        return None
+
+    @abstractmethod
+    def forget_compiled(self) -> None:
+        """Drop compiled code from the process but not from the compiler's cache on disk."""
+
+    @abstractmethod
+    def guards(self) -> dict[str, int]:
+        """Counts of compilations, graph breaks and CPU fallbacks so far: none may change inside a sample."""
+
+    @abstractmethod
+    def health(self) -> Health:
+        """State of the device now."""
+
+    @abstractmethod
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an exception says that memory ran out."""
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around the samples of a case: telemetry threads start and stop here."""
+        yield

@@ -1,0 +1,156 @@
+"""The CPU: always there, synchronous, timed by the wall clock. One chip of one device."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from perwatt.backends.base import Backend, Device, Health, Timing
+from perwatt.hardware import machine
+from perwatt.spec.precision import Precision
+
+if TYPE_CHECKING:
+    import torch
+
+SUPPORTED = ("fp32", "bf16", "fp16", "bf16_master")
+
+
+class Cpu(Backend):
+    """The host's processor, with as many threads as this process may use."""
+
+    name = "cpu"
+    asynchronous = False
+    brackets = True
+    timing_method = "wall"
+    processes = 1
+
+    def missing(self) -> str | None:
+        """None: there is always a CPU, but torch may be absent."""
+        return None if importlib.util.find_spec("torch") else "torch is not installed: pip install torch"
+
+    def describe(self) -> Device:
+        """Processor, memory this process may use, last-level cache, threads."""
+        return Device(
+            chip=machine.cpu_model(),
+            devices_per_chip=1,
+            memory_bytes=float(machine.memory_limit()),
+            cache_bytes=float(machine.last_level_cache()),
+            threads=self.threads(),
+        )
+
+    def threads(self) -> int:
+        """OMP_NUM_THREADS where set, else the cores this process may use."""
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        return int(asked) if asked.isdigit() and int(asked) > 0 else machine.usable_cores()
+
+    def unsupported(self, precision: Precision) -> str | None:
+        """A CPU has no tf32, fp8 or MXFP8 products."""
+        if precision.name in SUPPORTED:
+            return None
+        return f"precision {precision.name} is not supported on cpu (there are {', '.join(SUPPORTED)})"
+
+    def uncompilable(self) -> str | None:
+        """Inductor compiles C++ on a CPU."""
+        if any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
+            return None
+        return "torch.compile needs a C++ compiler on cpu: install g++ or set CXX"
+
+    def start(self) -> None:
+        """Pin threads and float32 products, and give the compiler an empty cache so that cold means cold."""
+        cache = tempfile.mkdtemp(prefix="perwatt-inductor-")
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        import torch
+
+        torch.set_num_threads(self.threads())
+        torch.set_float32_matmul_precision("highest")
+
+    @property
+    def device(self) -> torch.device:
+        """The torch device ``cpu``."""
+        import torch
+
+        return torch.device("cpu")
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: calls return when they are done."""
+
+    def time(self, run: Callable[[int], object], iterations: int, first: int, ring: list[Any]) -> Timing:
+        """Wall time of a batch, the garbage collector held still."""
+        order = [i % len(ring) for i in range(first, first + iterations)]
+        gc.disable()
+        start = perf_counter()
+        for slot in order:
+            ring[slot] = run(slot)
+        total = perf_counter() - start
+        gc.enable()
+        return Timing(total_s=total, enqueue_s=total)
+
+    def time_bracketed(
+        self,
+        before: Callable[[int], object],
+        run: Callable[[int], object],
+        iterations: int,
+        first: int,
+        ring: list[Any],
+    ) -> Timing:
+        """Wall time of each call summed, what ``before`` takes left out."""
+        order = [i % len(ring) for i in range(first, first + iterations)]
+        total = 0.0
+        gc.disable()
+        for slot in order:
+            before(slot)
+            start = perf_counter()
+            ring[slot] = run(slot)
+            total += perf_counter() - start
+        gc.enable()
+        return Timing(total_s=total, enqueue_s=total)
+
+    def reset_peak_memory(self) -> None:
+        """Torch counts no CPU allocations."""
+
+    def peak_memory(self) -> float | None:
+        """None: torch counts no CPU allocations, and the process's peak is not the allocator's."""
+        return None
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Inductor with static shapes."""
+        import torch
+
+        return torch.compile(function, dynamic=False)
+
+    def forget_compiled(self) -> None:
+        """Drop Dynamo's code; Inductor's files stay."""
+        import torch
+
+        torch.compiler.reset()
+
+    def guards(self) -> dict[str, int]:
+        """Dynamo's counters. On a CPU nothing can fall back to it."""
+        if "torch._dynamo.utils" not in sys.modules:
+            return {"compilations": 0, "graph_breaks": 0, "cpu_fallbacks": 0}
+        counters = sys.modules["torch._dynamo.utils"].counters
+        return {
+            "compilations": int(counters["stats"]["unique_graphs"]),
+            "graph_breaks": int(sum(counters["graph_break"].values())),
+            "cpu_fallbacks": 0,
+        }
+
+    def health(self) -> Health:
+        """A CPU tells nothing that can be trusted inside virtual machines."""
+        return Health()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Python's and the CPU allocator's ways to say so."""
+        return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+BACKEND = Cpu()

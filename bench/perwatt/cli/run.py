@@ -1,0 +1,92 @@
+"""``perwatt run``: measure a suite on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from perwatt.cli._output import json_option, print_json
+from perwatt.errors import InputError
+
+if TYPE_CHECKING:
+    from perwatt.runner.session import Request, Result
+
+SIGNALLED = 128  # added to a signal's number it makes the exit code, as in a shell
+
+
+@click.command("run")
+@click.argument("suite")
+@click.option("--device", default="auto", metavar="NAME", show_default=True, help="Kind of device to measure.")
+@click.option("--placement", metavar="NAME", help="On how much hardware, for every case: device, chip, node, cluster.")
+@click.option("--nproc", type=int, default=1, show_default=True, help="Processes that work on a case together.")
+@click.option("--out", metavar="DIR", help="Folder of the run.  [default: results/runs/RUN_ID]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, where it stopped.")
+@click.option("--processes", type=click.IntRange(1, 1000), metavar="N",
+              help="Process restarts.  [default: the suite's, else the device's]")  # fmt: skip
+@click.option("--isolation", type=click.Choice(["run", "case"]), default="run", show_default=True,
+              help="A new worker process for each restart, or for each case.")  # fmt: skip
+@click.option("--budget", metavar="TIME", help="Time for all, such as 90s, 20m, 1h; spent where intervals are widest.")
+@click.option("--aa", is_flag=True, help="Time each case against itself too, which shows the noise floor.")
+@click.option("--seed", type=click.IntRange(0, 2**53 - 1), default=0, show_default=True, help="Of data and order.")
+@click.option("--yes", is_flag=True, help="Allow a suite of more than 10,000 cases.")
+@json_option
+def command(suite: str, as_json: bool, **options: Any) -> int:
+    """Measure SUITE, a file or a shipped name, and leave a CSV.
+
+    Exit codes: 0 every row is ok, unsupported or skipped; 1 some row failed; 2 wrong input; 3 no row is ok.
+    """
+    from perwatt.report import console, progress
+    from perwatt.runner import session
+
+    if options.pop("nproc") != 1:
+        raise InputError("several processes for one case cannot be measured yet, expected 1", field="--nproc")
+    request = _request(suite, **options)
+    try:
+        done = session.run(request, partial(progress.screen, console.console(sys.stderr)))
+    except session.Stopped as stop:
+        click.echo(f"stopped by {stop}; go on with: {_again(stop.folder)}", err=True)
+        return SIGNALLED + stop.signum
+    _print(done, as_json)
+    return done.exit_code
+
+
+def _request(suite: str, *, out: str | None, budget: str | None, **options: Any) -> Request:
+    from perwatt.runner.budget import parse
+    from perwatt.runner.orchestrator import Options
+    from perwatt.runner.session import Request
+
+    chosen = {name: options.pop(name) for name in ("seed", "processes", "aa", "isolation")}
+    return Request(
+        suite=suite,
+        out=Path(out) if out else None,
+        options=Options(budget_s=parse(budget) if budget else None, **chosen),
+        **options,
+    )
+
+
+def _again(folder: Path) -> str:
+    """The command that goes on with the run."""
+    words = ["perwatt", *sys.argv[1:]]
+    if "--resume" not in words:
+        words.append("--resume")
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        words += ["--out", str(folder)]
+    return shlex.join(words)
+
+
+def _print(done: Result, as_json: bool) -> None:
+    from perwatt.report import console, table
+    from perwatt.results.schema import cells
+
+    if not as_json:
+        table.show(console.console(sys.stdout), done.rows, str(done.folder.results))
+        return
+    rows = [{column.name: value for column, value in cells(row)} for row in done.rows]
+    files = ("results", "samples", "journal", "environment", "suite")
+    paths = {name: str(getattr(done.folder, name)) for name in files}
+    print_json({"run_id": done.run_id, "exit_code": done.exit_code, "paths": paths, "rows": rows})

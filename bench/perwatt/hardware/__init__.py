@@ -1,0 +1,1 @@
+"""What hardware is: facts about this machine. Nothing here imports torch."""

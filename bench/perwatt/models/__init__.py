@@ -1,0 +1,1 @@
+"""Plain torch definitions of the models that workloads train, and the training loop around them."""

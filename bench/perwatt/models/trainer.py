@@ -1,0 +1,151 @@
+"""A training loop around a model: batches on the device, gradients, clipping, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perwatt.models.llama import Formats, Llama
+from perwatt.spec.data import Recipe, Source
+from perwatt.spec.precision import Precision
+
+if TYPE_CHECKING:
+    from perwatt.workloads.train_params import TrainStepParams
+
+Build = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Trainer:
+    """Model, optimizer and a few fixed batches.
+
+    Args:
+        params: of the training step.
+        precision: policy; decides every number format.
+        device: where everything lives.
+        build: makes the impl's version of the function (tokens, labels) -> loss.
+        slots: batches held on the device.
+
+    Attributes:
+        tokens: [slots, batch, seq] ids that go in.
+        labels: [slots, batch, seq] ids that are to come out: the next token of each.
+    """
+
+    def __init__(
+        self, params: TrainStepParams, precision: Precision, device: torch.device, build: Build, slots: int
+    ) -> None:
+        self.params = params
+        self.model = Llama(params.shape, Formats.of(precision, params.logits), params.seq, device)
+        self.parameters = list(self.model.parameters())
+        self.optimizer = make_optimizer(params, self.parameters)
+        self.tokens, self.labels = torch.empty(2, slots, params.batch, params.seq, dtype=torch.int64, device=device)
+        self._loss = build(self.loss)
+
+    def loss(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy in float32 of [batch, seq] tokens against their labels; one number."""
+        logits = self.model(tokens).flatten(0, 1).float()
+        params = self.params
+        return F.cross_entropy(
+            logits, labels.flatten(), ignore_index=params.ignore_index, reduction=params.loss_reduction
+        )
+
+    def backward(self, slot: int) -> Tensor:
+        """Forward, loss and gradients of one batch; earlier gradients are dropped first. Returns the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss: Tensor = self._loss(self.tokens[slot], self.labels[slot])
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def update(self) -> None:
+        """Clip the gradients and let the optimizer step. Asks the device for no value."""
+        if self.params.clip:
+            nn.utils.clip_grad_norm_(self.parameters, self.params.clip)
+        self.optimizer.step()
+
+    def run(self, slot: int) -> Tensor:
+        """One whole training step. Returns the loss before it, still on the device."""
+        loss = self.backward(slot)
+        self.update()
+        return loss
+
+    def fill(self, source: Source, distribution: str, exponent: int) -> None:
+        """Write fresh weights and tokens into the tensors that are there, and forget the optimizer's state.
+
+        Args:
+            source: of the data; one stream for each weight by its name.
+            distribution: of the weight matrices. Norms are ones, tokens are uniform.
+            exponent: matrices are scaled by two to this power.
+        """
+        with torch.no_grad():
+            for name, weight in self.weights().items():
+                kind, power = ("ones", 0) if weight.dim() == 1 else (distribution, exponent)
+                recipe = Recipe(name=name, shape=tuple(weight.shape), kind=kind, exponent=power)
+                weight.copy_(torch.from_numpy(source.array(recipe)))
+        self.fill_tokens(source)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+
+    def fill_tokens(self, source: Source) -> None:
+        """Write fresh token ids; each label is the next token."""
+        slots, batch, seq = self.tokens.shape
+        recipe = Recipe(name="tokens", shape=(slots, batch, seq + 1), kind="ids", high=self.params.shape.vocab)
+        ids = torch.from_numpy(source.array(recipe))
+        self.tokens.copy_(ids[..., :-1])
+        self.labels.copy_(ids[..., 1:])
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every weight by name, as views of what is trained."""
+        return {name: t for name, t in self.model.tensors(lambda p: p.detach()).items() if t is not None}
+
+    def gradients(self) -> dict[str, Tensor | None]:
+        """Gradients by weight, as views; None where there is none."""
+        return self.model.tensors(lambda p: p.grad)
+
+    def moments(self, which: str) -> dict[str, Tensor]:
+        """``first`` or ``second`` moments by weight, as views; none before the first step, and none for SGD."""
+        key = {"first": "exp_avg", "second": "exp_avg_sq"}[which]
+        held = self.model.tensors(lambda p: self.optimizer.state[p].get(key) if p in self.optimizer.state else None)
+        return {name: moment for name, moment in held.items() if moment is not None}
+
+    @property
+    def lr(self) -> float:
+        """The constant learning rate."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+
+def make_optimizer(params: TrainStepParams, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer in its fused form, or over lists of tensors where there is no fused one that works.
+
+    With ``decay: matrices`` only tensors of two dimensions decay. Fused SGD on CPUs leaves 16-bit parameters as they were
+    (pytorch/pytorch#191763, torch up to 2.13), so SGD is fused for float32 only.
+    """
+    matrices = [p for p in parameters if p.dim() > 1]
+    vectors = [p for p in parameters if p.dim() <= 1]
+    spared = 0.0 if params.decay == "matrices" else params.weight_decay
+    groups = [
+        {"params": matrices, "weight_decay": params.weight_decay},
+        {"params": vectors, "weight_decay": spared},
+    ]
+    if params.optimizer == "sgd" and parameters[0].dtype != torch.float32:
+        return _make(params, groups, foreach=True)
+    try:
+        return _make(params, groups, fused=True)
+    except RuntimeError as error:  # torch names the devices that have fused kernels
+        if "fused" not in str(error):
+            raise
+        return _make(params, groups, foreach=True)
+
+
+def _make(params: TrainStepParams, groups: list[dict[str, Any]], **kind: bool) -> torch.optim.Optimizer:
+    if params.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=params.lr, **kind)
+    return torch.optim.AdamW(groups, lr=params.lr, betas=params.betas, eps=params.eps, **kind)

@@ -1,0 +1,122 @@
+"""What a person sees while a run goes on: a moving line on a terminal, plain lines elsewhere.
+
+Nothing here refreshes by itself: a thread that draws would draw inside samples. The worker waits while a message of
+its own is drawn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from perwatt.report.format import interval, plain, seconds, span
+from perwatt.results.merge import series
+from perwatt.results.schema import Status
+from perwatt.runner.part import Part
+from perwatt.spec.case import Case
+from perwatt.timing import statistics
+
+PHASES = {
+    "open": "making data", "compile": "first call", "gate": "checking accuracy", "warmup": "warming up",
+    "sample": "sampling", "gate-after": "checking accuracy again",
+}  # fmt: skip
+IMPL_WIDTH = 16  # of the column of impls in plain lines
+
+
+class Lines:
+    """One line for each case and one for each outcome.
+
+    Args:
+        console: where to.
+        cases: of the suite.
+    """
+
+    def __init__(self, console: Console, cases: Sequence[Case]) -> None:
+        self._console = console
+        self._numbers = {case.identity: number for number, case in enumerate(cases, 1)}
+        self._head = ""
+        self._began: tuple[float, float] | None = None  # when, and how much of the sweep was over
+        self._done = 0.0
+
+    def visit(self, case: Case, process: int, done: float) -> None:
+        """Remember the case; it is named when there is something to say of it."""
+        if self._began is None and done < 1:
+            self._began = time.monotonic(), done
+        self._done = done
+        restart = f", restart {process}" if process else ""
+        self._head = f"[{self._numbers[case.identity]}/{len(self._numbers)}] {plain(case.name)}{restart}"
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Nothing: lines are for what is over."""
+
+    def part(self, part: Part) -> None:
+        """One line of outcome."""
+        if self._head:
+            left = self.left()
+            self._print(self._head + (f" (about {left} left)" if left else ""))
+            self._head = ""
+        style = "" if part.status == Status.OK else "yellow"
+        self._print(f"    {plain(part.impl):<{IMPL_WIDTH}} {_outcome(part)}", style)
+
+    def left(self) -> str:
+        """Time left, by how long the sweep took so far; nothing as long as that says nothing."""
+        if self._began is None or self._done <= self._began[1]:
+            return ""
+        pace = (time.monotonic() - self._began[0]) / (self._done - self._began[1])
+        return span(pace * (1.0 - self._done)) if self._done < 1 else ""
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style=style), soft_wrap=True)
+
+
+class Moving(Lines):
+    """The same lines above one that moves."""
+
+    def __init__(self, console: Console, cases: Sequence[Case], live: Live) -> None:
+        super().__init__(console, cases)
+        self._live = live
+        self._case = ""
+
+    def visit(self, case: Case, process: int, done: float) -> None:
+        """Name the case on the moving line too."""
+        super().visit(case, process, done)
+        self._case = self._head
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Show what is going on."""
+        left = self.left()
+        words = [self._case, plain(event["impl"]), _doing(event), f"{left} left" if left else ""]
+        self._live.update(Text(" · ".join(filter(None, words)), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+@contextmanager
+def screen(console: Console, cases: Sequence[Case]) -> Iterator[Lines]:
+    """The screen that suits the console; the moving line is gone afterwards."""
+    if not console.is_terminal:
+        yield Lines(console, cases)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield Moving(console, cases, live)
+
+
+def _doing(event: dict[str, Any]) -> str:
+    if event["event"] == "phase":
+        return PHASES.get(event["phase"], str(event["phase"]))
+    time_s = event["median_s"]
+    return f"{seconds(time_s)} {interval(time_s, event['lo_s'], event['hi_s'])} · {event['samples']} samples"
+
+
+def _outcome(part: Part) -> str:
+    if part.status != Status.OK:
+        return f"{part.status}: {plain(part.error)}"
+    values = series(part)
+    found = statistics.estimate(values)
+    shown = f"{seconds(found.median)} {interval(found.median, found.lo, found.hi)}"
+    again = f", round {part.round}" if part.round else ""
+    return f"{shown:<20} {len(values)} samples in {part.elapsed_s:.1f} s{again}"

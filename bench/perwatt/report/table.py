@@ -1,0 +1,89 @@
+"""The table at the end of a run: what a person wants to know first, what went wrong below, where the rows are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from perwatt.report.format import interval, number, plain, seconds
+from perwatt.results.schema import Row, Status
+
+STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim", Status.UNSTABLE: "yellow"}
+FAILED = "bold red"  # every other status
+FIGURES: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
+    ("TFLOP/s", attrgetter("tflops")),
+    ("GB/s", lambda row: row.gbps if row.flops is None else None),
+    ("tokens/s", attrgetter("tokens_per_s")),
+    ("energy J", attrgetter("energy_j")),
+    ("TFLOP/J", attrgetter("tflops_per_w")),
+    ("tokens/J", attrgetter("tokens_per_j")),
+)
+
+
+def show(console: Console, rows: Sequence[Row], csv: str) -> None:
+    """Print the rows of a run.
+
+    Args:
+        console: where to.
+        rows: in the order of the suite.
+        csv: path of the results, as the user should read it.
+    """
+    for workload, group in groupby(rows, key=attrgetter("workload")):
+        console.print(_table(workload, list(group)))
+    _failures(console, [row for row in rows if row.status != Status.OK])
+    console.print(Text(f"{_counts(rows)}; results in {plain(csv)}", overflow="fold"))
+    if not any(row.energy_j for row in rows):
+        console.print(Text("No energy: no power sensor was read.", style="dim"))
+
+
+def _table(workload: str, rows: list[Row]) -> Table:
+    """One workload's rows. Columns that nobody fills are left out."""
+    figures = [(head, of) for head, of in FIGURES if any(of(row) is not None for row in rows)]
+    table = Table(box=SIMPLE_HEAD, title=Text(plain(workload), style="bold"), title_justify="left", pad_edge=False)
+    table.add_column("case", overflow="fold", ratio=None)
+    table.add_column("impl", overflow="fold")
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("95 %", justify="right", no_wrap=True)
+    for head, _ in figures:
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    shown = ""
+    for row in rows:
+        table.add_row(*_cells(row, figures, again=row.case == shown))
+        shown = row.case
+    return table
+
+
+def _cells(row: Row, figures: Iterable[tuple[str, Callable[[Row], float | None]]], *, again: bool) -> list[Text]:
+    label = "" if again else plain(row.case.removeprefix(f"{row.workload} "))
+    time = (seconds(row.time_s), interval(row.time_s, row.time_s_lo, row.time_s_hi))
+    cells = [label, plain(row.impl), *time, *(number(of(row)) for _, of in figures)]
+    return [*map(Text, cells), Text(row.status, style=_style(row.status))]
+
+
+def _failures(console: Console, rows: list[Row]) -> None:
+    for row in rows:
+        head = Text.assemble((row.status, _style(row.status)), f"  {plain(row.case)}, {plain(row.impl)}")
+        console.print(head)
+        console.print(Padding(Text(plain(row.error or "no reason given")), (0, 0, 0, 4), expand=False))
+    if rows:
+        console.print()
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    """``7 of 9 rows ok, 1 inaccurate, 1 unsupported``."""
+    counts = Counter(row.status for row in rows)
+    others = [f"{counts[status]} {status}" for status in Status if status != Status.OK and counts[status]]
+    return ", ".join([f"{counts[Status.OK]} of {len(rows)} rows ok", *others])
+
+
+def _style(status: str) -> str:
+    return STYLES.get(Status(status), FAILED)

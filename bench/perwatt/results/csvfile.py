@@ -1,0 +1,164 @@
+"""Results CSVs: rows to text and back without loss (RFC 4180, UTF-8, line feeds).
+
+Numbers are written in the shortest form that reads back to the same value, an unknown cell is empty, and text stays
+as it is: what a terminal or a spreadsheet must not see is escaped where it is shown. Line ends of other systems and
+a byte order mark are read all the same; a file without its last line end was cut off, and is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from perwatt.errors import InputError, shorten
+from perwatt.results.schema import Column, Row, cells, columns, header_name
+from perwatt.runner import folder
+
+WHOLE = re.compile(r"-?[0-9]{1,4000}")  # Python refuses to read longer ones
+NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+QUOTED = re.compile('[",\r\n]')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One line below the header, not yet understood.
+
+    Attributes:
+        line: 1-based line in the file where it begins.
+        texts: cells as they stand, in the order of the file.
+    """
+
+    line: int
+    texts: list[str]
+
+
+def write(rows: Iterable[Row], path: Path) -> None:
+    """Write a results CSV, so that at any moment either the old or the new one is there, whole.
+
+    Raises:
+        InputError: the file cannot be written.
+        ValueError: a cell holds NaN or infinity, which stand for nothing that was measured.
+    """
+    body = [_line(_text(column, value) for column, value in cells(row)) for row in rows]
+    folder.replace(path, [_line(columns()), *body])
+
+
+def read(path: str | Path) -> list[Row]:
+    """Rows of a results CSV. Columns are found by name; :func:`perwatt.results.validate.check` looks closer.
+
+    Raises:
+        InputError: for the first thing that keeps a row from being read, with line and column.
+    """
+    header, records = records_of(path)
+    if wrong := header_problems(header):
+        raise InputError(wrong[0][1], file=str(path), line=1, field=wrong[0][0])
+    return [_row(str(path), header, record) for record in records]
+
+
+def records_of(path: str | Path) -> tuple[list[str], list[Record]]:
+    """Header and records of a CSV, cells still text.
+
+    Raises:
+        InputError: unreadable, not UTF-8, empty, cut off, or not a CSV.
+    """
+    file, text = str(path), _decoded(str(path))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found: list[Record] = []
+    before = 0
+    try:
+        for texts in reader:
+            found.append(Record(line=before + 1, texts=texts))
+            before = reader.line_num
+    except csv.Error as error:
+        raise InputError(f"not a CSV: {error}", file=file, line=before + 1) from None
+    return found[0].texts, found[1:]
+
+
+def header_problems(header: list[str]) -> list[tuple[str, str]]:
+    """Column and what is wrong with it, for every column missing, unknown or twice there."""
+    known = columns()
+    missing = [(name, "missing column") for name in known if name not in header]
+    extra = [(name, "unknown column") for name in dict.fromkeys(header) if name not in known]
+    twice = [(name, "column is there twice") for name in dict.fromkeys(header) if header.count(name) > 1]
+    return missing + extra + twice
+
+
+def value_of(column: Column, text: str) -> Any:
+    """A cell's value; None for an empty one.
+
+    Raises:
+        ValueError: the text is not of the column's type. The message says what was found and what was expected.
+    """
+    return _READ[column.type](text) if text else None
+
+
+def row_of(values: Mapping[str, Any]) -> Row:
+    """The row of values by column name."""
+    return Row(**{f.name: values[header_name(f.name)] for f in fields(Row)})
+
+
+def _row(file: str, header: list[str], record: Record) -> Row:
+    if len(record.texts) != len(header):
+        message = f"found {len(record.texts)} cells, expected {len(header)}"
+        raise InputError(message, file=file, line=record.line)
+    values = {}
+    for name, text in zip(header, record.texts, strict=True):
+        try:
+            values[name] = value_of(columns()[name], text)
+        except ValueError as error:
+            raise InputError(str(error), file=file, line=record.line, field=name) from None
+        if values[name] is None and columns()[name].required:
+            raise InputError("found nothing, expected a value", file=file, line=record.line, field=name)
+    return row_of(values)
+
+
+def _decoded(file: str) -> str:
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=file) from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"found byte 0x{content[error.start]:02x}, expected UTF-8", file=file, line=line) from None
+    if not text.strip():
+        raise InputError("empty file, expected a header", file=file, line=1)
+    if not text.endswith("\n"):
+        raise InputError("the last line is cut off: it has no line end", file=file, line=text.count("\n") + 1)
+    return text
+
+
+def _line(texts: Iterable[str]) -> str:
+    return ",".join(f'"{t.replace(chr(34), chr(34) * 2)}"' if QUOTED.search(t) else t for t in texts) + "\n"
+
+
+def _text(column: Column, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{column.name} is {value}, which no cell may hold")
+    text = repr(value) if type(value) in (int, float) else str(value)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # half characters that a crash left in its message
+
+
+def _whole(text: str) -> int:
+    if not WHOLE.fullmatch(text):
+        raise ValueError(f"found {shorten(text)}, expected a whole number")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text) if NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"found {shorten(text)}, expected a finite number")
+    return value
+
+
+_READ: dict[type, Callable[[str], Any]] = {str: str, int: _whole, float: _number}

@@ -1,0 +1,125 @@
+"""Parts into cells: the processes and rounds of one case and impl, pooled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+from typing import Any, TypeVar
+
+from perwatt.results.samples import samples_digest
+from perwatt.results.schema import Status
+from perwatt.runner.part import Part
+from perwatt.timing import statistics
+from perwatt.timing.statistics import Estimate
+
+T = TypeVar("T")
+Cells = dict[str, Any]
+
+LIMITERS = ("unknown", "none", "power_cap", "thermal", "hw_slowdown")  # the furthest right one seen counts
+HEALTH: dict[str, Callable[[list[Any]], Any]] = {
+    "limiter": lambda seen: max(seen, key=LIMITERS.index),
+    "power_limit_w": min,
+    "sm_clock_mhz": median,
+    "sm_clock_mhz_min": min,
+    "mem_clock_mhz": median,
+    "temp_c": max,
+    "ecc": sum,
+    "mig": lambda seen: seen[0],
+    "chip_id": lambda seen: seen[0],
+}  # fmt: skip
+GUARDS = ("compilations", "graph_breaks", "cpu_fallbacks")
+
+
+def first(values: Iterable[T | None]) -> T | None:
+    """The first that is known."""
+    return next((value for value in values if value is not None), None)
+
+
+def series(part: Part) -> list[float]:
+    """The samples whose median is reported: those of the pass, less those of the pass that is taken off."""
+    return [a - b for a, b in zip(part.samples, part.minus, strict=True)] if part.minus else part.samples
+
+
+def timing(parts: Sequence[Part]) -> Cells:
+    """Time and its interval, over all processes; rounds of a process count as one."""
+    timed = [part for part in parts if part.samples]
+    groups: dict[int, list[float]] = {}
+    for part in timed:
+        groups.setdefault(part.process, []).extend(series(part))
+    everything = [value for group in groups.values() for value in group]
+    # The difference of two noisy times may fall below zero, where there are no logarithms to pool processes by.
+    pooled = statistics.pooled(list(groups.values())) if min(everything) > 0 else _differences(timed)
+    summary = statistics.summary(everything)
+    return {
+        "time_s": pooled.median,
+        "time_s_lo": _finite(pooled.lo),
+        "time_s_hi": _finite(pooled.hi),
+        "time_s_mean": summary.mean,
+        "time_s_stdev": summary.stdev,
+        "time_s_p10": summary.p10,
+        "time_s_p90": summary.p90,
+        "noise_floor": _noise_floor(timed),
+        "samples": pooled.n,
+        "samples_digest": samples_digest(parts),
+        "n_eff": pooled.n_eff,
+        "processes": len(groups),
+        "blocks": sum(len(set(part.blocks)) for part in timed),
+        "iters_per_sample": timed[0].iters_per_sample,
+        "warmup_s": _median(part.warmup_s for part in timed),
+        "enqueue_s": _median(part.enqueue_s for part in timed),
+        "stop_reason": "; ".join(dict.fromkeys(part.stop_reason for part in timed if part.stop_reason)) or None,
+        "timing_method": timed[0].timing_method,
+    }
+
+
+def _differences(parts: Sequence[Part]) -> Estimate:
+    """The difference of two passes over all pairs, whichever process they come from."""
+    return statistics.difference([v for part in parts for v in part.samples], [v for part in parts for v in part.minus])
+
+
+def _noise_floor(parts: Sequence[Part]) -> float | None:
+    """By how much the case may seem to change while nothing does: the far end of the interval of itself over itself."""
+    own = [value for part in parts if part.twin for value in series(part)]
+    twin = [value for part in parts for value in part.twin]
+    if not twin:
+        return None
+    ratio = statistics.ratio(own, twin, paired=True)
+    return _finite(max(abs(ratio.lo - 1.0), abs(ratio.hi - 1.0)))
+
+
+def gate(parts: Sequence[Part]) -> Cells:
+    """The error that came nearest to, or went furthest over, its bound."""
+    known = [part for part in parts if part.rel_err_bound is not None]
+    if not known:
+        return {}
+    failed = [part for part in known if part.status == Status.INACCURATE]
+    worst = max(failed or known, key=lambda part: (part.rel_err or 0.0) / (part.rel_err_bound or 1.0))
+    return {"rel_err": worst.rel_err, "rel_err_bound": worst.rel_err_bound}
+
+
+def compiling(parts: Sequence[Part]) -> Cells:
+    """Compile times; later rounds of a process found the code compiled."""
+    fresh = [part for part in parts if part.round == 0]
+    return {name: _median(getattr(part, name) for part in fresh) for name in ("compile_cold_s", "compile_warm_s")}
+
+
+def health(parts: Sequence[Part]) -> Cells:
+    """State of the device over all samples, and what happened inside them that may not."""
+    cells = Cells(peak_bytes=max((part.peak_bytes for part in parts if part.peak_bytes is not None), default=None))
+    for name, combine in HEALTH.items():
+        seen = [value for part in parts if (value := part.health.get(name)) is not None]
+        cells[name] = combine(seen) if seen else None
+    for name in GUARDS:
+        counted = [part.guards[name] for part in parts if name in part.guards]
+        cells[name] = sum(counted) if counted else None
+    return cells
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None

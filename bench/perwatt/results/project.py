@@ -1,0 +1,186 @@
+"""Rows from the journal: what it says of one case and impl, merged and worked out. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from perwatt.results import merge
+from perwatt.results.merge import Cells
+from perwatt.results.schema import SCHEMA_VERSION, TIMED, Row, Status, columns, header_name
+from perwatt.runner.journal import Event
+from perwatt.runner.ledger import Key, Ledger
+from perwatt.runner.part import Part
+from perwatt.spec import work
+
+SEVERITY = (
+    Status.OK, Status.UNSUPPORTED, Status.UNSTABLE, Status.INACCURATE, Status.TIMEOUT, Status.OOM, Status.RANK_FAILED,
+    Status.CRASHED,
+)  # fmt: skip
+HOST_BOUND = 0.9  # share of the time above which handing over is what was measured (method 4)
+FEW_EFFECTIVE = 20.0  # n_eff under which an interval had to be widened (method 4)
+FORBIDDEN = {"compilations": "compilations", "graph_breaks": "graph breaks", "cpu_fallbacks": "CPU fallbacks"}
+SLOWED = {"thermal": "heat", "hw_slowdown": "a hardware limit"}
+
+
+class Projection:
+    """Rows of a run. Those that got nothing new since the last time are not worked out again."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._known: dict[Key, tuple[int, Row]] = {}
+
+    def rows(self) -> dict[Key, Row]:
+        """Rows of all that has an outcome, by case and impl, in the order of the suite."""
+        ledger = self._ledger
+        keys = [(name, impl) for name, case in ledger.cases.items() for impl in case["impls"]]
+        there = [key for key in keys if key in ledger.parts or key in ledger.skipped]
+        return _with_ceilings(ledger, {key: self._row(key) for key in there})
+
+    def _row(self, key: Key) -> Row:
+        parts = len(self._ledger.parts.get(key, ()))
+        known = self._known.get(key)
+        if known is None or known[0] != parts:
+            known = self._known[key] = parts, row(self._ledger, key)
+        return known[1]
+
+
+def rows(ledger: Ledger) -> list[Row]:
+    """Rows of all that has an outcome, in the order of the suite."""
+    return list(Projection(ledger).rows().values())
+
+
+def row(ledger: Ledger, key: Key) -> Row:
+    """The row of one case and impl, without what depends on other rows. The status decides which cells are filled."""
+    run, case, parts = ledger.run, ledger.cases[key[0]], ledger.parts.get(key, [])
+    cells = _identity(run, case, key[1], parts) | _place(run, case) | _software(run, ledger.envs.get(key, ledger.env))
+    cells |= {name: case[name] for name in ("flops", "bytes", "tokens")}
+    cells |= {"per_layer": "yes" if case["per_layer"] else None, "cache": case["cache"] or None}
+    cells |= {"time_evidence": "measured", "energy_evidence": "none", "power_source": "none"}
+    cells |= {"peak_tflops": run.get("peak_tflops", {}).get(case["compute"])}
+    cells |= merge.gate(parts) | merge.compiling(parts) | merge.health(parts)
+    if any(part.samples for part in parts):
+        cells |= merge.timing(parts)
+        cells |= _rates(cells, run["asynchronous"])
+    status, error = _outcome(cells, parts, ledger.skipped.get(key, ""))
+    flags = _flags(cells) if status in TIMED else []
+    cells |= {"status": status, "error": error or None, "flags": " ".join(flags) or None}
+    allowed = columns()
+    return Row(**{name: cell for name, cell in cells.items() if status in allowed[header_name(name)].statuses})
+
+
+def _identity(run: Event, case: Event, impl: str, parts: list[Part]) -> Cells:
+    method = parts[0].method if parts else "direct"
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run["run_id"],
+        "started_at": run["started_at"],
+        "suite": run["suite"]["name"],
+        "case": case["name"],
+        "workload": case["workload"],
+        "work": case["work"],
+        "match_key": work.key_of(case["work"]),
+        "task_key": case["task_key"],
+        "protocol_key": work.protocol_key(cache=case["cache"], method=method),
+        "seed": run["options"]["seed"],
+        "input_digest": merge.first(part.input_digest for part in parts),
+        "pass_": case["pass"],
+        "method": method,
+        "precision": case["precision"],
+        "impl": impl,
+        "impl_class": case["impls"][impl],
+        "path": merge.first(part.path for part in parts),
+    }
+
+
+def _place(run: Event, case: Event) -> Cells:
+    """One process on one device; it is a whole chip only where the chip has no other."""
+    device = run["device"]
+    return {
+        "backend": run["backend"],
+        "chip": device["chip"],
+        "instance_type": device["instance_type"],
+        "placement": case["placement"],
+        "mode": "replicate",
+        "replicas": 1,
+        "world_size": 1,
+        "devices_used": 1,
+        "devices_per_chip": device["devices_per_chip"],
+        "chips": 1.0 if device["devices_per_chip"] == 1 else None,
+        "lnc": device["lnc"],
+    }
+
+
+def _software(run: Event, env: Event) -> Cells:
+    facts = env.get("record", {})
+    return {
+        "host": facts.get("host"),
+        "env_id": env.get("env_id"),
+        "torch": facts.get("libraries", {}).get("torch"),
+        "git_sha": facts.get("perwatt", {}).get("git_sha"),
+    } | {name: run["device"][name] for name in ("driver", "runtime", "compiler")}
+
+
+def _rates(cells: Cells, asynchronous: bool) -> Cells:
+    time_s, chips, rates = cells["time_s"], cells["chips"], Cells()
+    for rate, work_done, scale in (("tflops", "flops", 1e12), ("gbps", "bytes", 1e9), ("tokens_per_s", "tokens", 1.0)):
+        if cells[work_done] is not None and time_s > 0:
+            rates[rate] = cells[work_done] / time_s / scale
+            if chips and rate != "gbps":
+                rates[f"{rate}_per_chip"] = rates[rate] / chips
+    if asynchronous and cells["enqueue_s"] is not None:
+        rates["bound"] = "host" if cells["enqueue_s"] > HOST_BOUND * time_s else "device"
+    if cells["peak_tflops"] and "tflops" in rates and rates.get("bound") != "host":
+        rates["mfu"] = rates["tflops"] / cells["peak_tflops"]
+    return rates
+
+
+def _outcome(cells: Cells, parts: list[Part], skipped: str) -> tuple[Status, str]:
+    """The worst status of all parts; what was measured well may still not be trusted."""
+    if not parts:
+        return Status.SKIPPED, skipped
+    worst = max(parts, key=lambda part: SEVERITY.index(Status(part.status)))
+    if worst.status != Status.OK:
+        return Status(worst.status), worst.error
+    if not cells.get("samples"):
+        return Status.CRASHED, "the worker sent a part without samples"
+    trouble = _trouble(cells)
+    return (Status.UNSTABLE if trouble else Status.OK), "; ".join(trouble)
+
+
+def _trouble(cells: Cells) -> list[str]:
+    found = [f"{cells[name]} {what} inside samples" for name, what in FORBIDDEN.items() if cells[name]]
+    if cells["limiter"] in SLOWED:
+        found.append(f"clocks were held down by {SLOWED[cells['limiter']]}")
+    if cells["time_s"] <= 0:
+        found.append("implausible: the difference of the two passes is not above zero")
+    if cells.get("mfu", 0.0) > 1.0:
+        found.append(f"implausible: {cells['mfu']:.2f} times the peak of {cells['peak_tflops']:g} TFLOP/s")
+    return found
+
+
+def _flags(cells: Cells) -> list[str]:
+    marks = {
+        "host_bound": cells.get("bound") == "host",
+        "within_run_only": cells["processes"] == 1,
+        "few_effective_samples": cells["n_eff"] < FEW_EFFECTIVE,
+        "throttled": cells["limiter"] in SLOWED,
+        "power_capped": cells["limiter"] == "power_cap",
+    }
+    return [name for name, there in marks.items() if there]
+
+
+def _with_ceilings(ledger: Ledger, made: dict[Key, Row]) -> dict[Key, Row]:
+    """The rows, each rate with the best GEMM of the same placement and format beside it."""
+    places = {key: (made[key].placement, ledger.cases[key[0]]["compute"]) for key in made}
+    best: dict[Any, float] = {}
+    for key, item in made.items():
+        if item.workload == "gemm" and item.status == Status.OK and item.tflops:
+            best[places[key]] = max(item.tflops, best.get(places[key], 0.0))
+    return {key: _with_ceiling(item, best.get(places[key])) for key, item in made.items()}
+
+
+def _with_ceiling(item: Row, ceiling: float | None) -> Row:
+    if item.tflops is None or ceiling is None:
+        return item
+    return replace(item, ceiling_tflops=ceiling, ceiling_run_id=item.run_id, ceiling_fraction=item.tflops / ceiling)

@@ -1,0 +1,43 @@
+"""Raw samples: the lines of ``samples.jsonl``, and the digest by which a row recognizes its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from perwatt.runner.ledger import Ledger
+from perwatt.runner.part import Part
+from perwatt.spec import work
+
+MEASURED = ("case", "impl", "process", "round", "iters_per_sample", "samples", "minus", "twin", "blocks")
+
+
+def samples_digest(parts: Sequence[Part]) -> str | None:
+    """First 16 hex digits of the SHA-256 of the samples of a row, or None when it has none.
+
+    Over the lines of ``samples.jsonl`` that belong to the row, in their order, cut down to :data:`MEASURED` and
+    written as RFC 8785 canonical JSON with a line feed behind each.
+    """
+    lines = [_measured(part.message()) for part in parts if part.samples]
+    return digest_of(lines) if lines else None
+
+
+def digest_of(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The same of lines that were read back."""
+    text = "".join(work.canonical(_measured(line)) + "\n" for line in lines)
+    return hashlib.sha256(text.encode()).hexdigest()[: work.KEY_DIGITS]
+
+
+def lines(ledger: Ledger) -> Iterator[str]:
+    """Lines of ``samples.jsonl``: one for each part, with the digest of the row that it belongs to."""
+    for parts in ledger.parts.values():
+        head = {"samples_digest": samples_digest(parts), "run_id": ledger.run["run_id"]}
+        for part in parts:
+            if part.samples:
+                yield json.dumps(head | _measured(part.message()), separators=(",", ":")) + "\n"
+
+
+def _measured(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: message[name] for name in MEASURED}

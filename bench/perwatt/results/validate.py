@@ -1,0 +1,255 @@
+"""Whether a results CSV can be trusted: its form, what each status allows, and its keys and digests recomputed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from perwatt.errors import InputError, expected, shorten
+from perwatt.results import csvfile
+from perwatt.results.csvfile import Record
+from perwatt.results.schema import FLAGS, SCHEMA_VERSION, Status, columns
+from perwatt.spec import work
+
+Values = Mapping[str, Any]  # by column name; None where a cell is empty or could not be read
+Found = Iterator[tuple[str, str]]  # column, what is wrong with it
+
+UNIQUE = ("run_id", "match_key", "protocol_key", "impl", "placement")
+INTERVALS = ("time_s", "energy_j", "tflops_per_w", "tokens_per_j")
+RATES = (("tflops", "flops", 1e12), ("gbps", "bytes", 1e9), ("tokens_per_s", "tokens", 1.0))
+ROUNDING = 1e-9  # relative: a product and a quotient of doubles, each rounded once
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One thing that is wrong with a file.
+
+    Attributes:
+        line: 1-based line in the file.
+        column: name of the column, where one is to blame.
+        what: what was found and what was expected.
+    """
+
+    file: str
+    line: int | None
+    column: str | None
+    what: str
+
+    def __str__(self) -> str:
+        return str(InputError(self.what, file=self.file, line=self.line, field=self.column))
+
+
+def check(path: str | Path) -> list[Problem]:
+    """Everything wrong with a results CSV, and with ``samples.jsonl`` beside it; empty when it can be trusted."""
+    file = str(path)
+    try:
+        header, records = csvfile.records_of(path)
+    except InputError as error:
+        return [Problem(file=file, line=error.line, column=error.field, what=error.message)]
+    if whole := list(_whole(header, records)):
+        return [Problem(file=file, line=line, column=column, what=what) for line, column, what in whole]
+    problems, read = [], []
+    for record in records:
+        values, wrong = _values(header, record)
+        wrong += [item for judge in JUDGES for item in judge(values)]
+        problems += [Problem(file=file, line=record.line, column=column, what=what) for column, what in wrong]
+        read.append((record.line, values))
+    return [*problems, *_duplicates(file, read), *_samples(file, read)]
+
+
+def _whole(header: list[str], records: list[Record]) -> Iterator[tuple[int, str | None, str]]:
+    """What keeps every single row from being judged: line, column, what."""
+    if not records:
+        yield 1, None, "no row below the header"
+        return
+    if "schema_version" in header:
+        at = header.index("schema_version")
+        versions = {record.line: record.texts[at] for record in records if len(record.texts) > at}
+        other = [(line, version) for line, version in versions.items() if version != SCHEMA_VERSION]
+        if other:
+            line, version = other[0]
+            yield line, "schema_version", f"found {shorten(version)}, this perwatt reads {SCHEMA_VERSION!r}"
+            return
+    for column, what in csvfile.header_problems(header):
+        yield 1, column, what
+    for record in records:
+        if len(record.texts) != len(header):
+            yield record.line, None, f"found {len(record.texts)} cells, expected {len(header)}"
+
+
+def _values(header: list[str], record: Record) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """A record's values, and the cells that hold none of their column's type."""
+    values: dict[str, Any] = {}
+    wrong = []
+    for name, text in zip(header, record.texts, strict=True):
+        try:
+            values[name] = csvfile.value_of(columns()[name], text)
+        except ValueError as error:
+            values[name] = None
+            wrong.append((name, str(error)))
+            continue
+        if values[name] is None and columns()[name].required:
+            wrong.append((name, "found nothing, expected a value"))
+    return values, wrong
+
+
+def _cells(values: Values) -> Found:
+    """Closed sets of values, and signs. Only a time that is the difference of two may come out below zero."""
+    difference = values["method"] == "difference"
+    for name, value in values.items():
+        column = columns()[name]
+        if value is None:
+            continue
+        if column.choices and value not in column.choices:
+            yield name, expected(value, column.choices)
+        may_be_below = column.below_zero or (difference and name.startswith("time_s"))
+        if column.type is not str and value < 0 and not may_be_below:
+            yield name, f"found {value}, expected no number below zero"
+
+
+def _status(values: Values) -> Found:
+    """Which cells the status allows, and what it asks for."""
+    status = values["status"]
+    if status not in columns()["status"].choices:
+        return
+    for name, value in values.items():
+        if value is not None and Status(status) not in columns()[name].statuses:
+            yield name, f"found {shorten(value)}, expected an empty cell in a row that is {status}"
+    if status == Status.OK and values["time_evidence"] != "published" and not (values["time_s"] or 0) > 0:
+        yield "time_s", f"found {values['time_s'] or 'nothing'}, expected a time in a row that is ok"
+    if status != Status.OK and values["error"] is None:
+        yield "error", f"found nothing, expected the reason why the row is {status}"
+
+
+def _flags(values: Values) -> Found:
+    for flag in (values["flags"] or "").split():
+        if flag not in FLAGS:
+            yield "flags", expected(flag, FLAGS)
+
+
+def _keys(values: Values) -> Found:
+    """Keys recomputed from ``work`` and the protocol, and ``work`` against the columns that repeat it."""
+    if values["work"] is None:
+        return
+    try:
+        content = json.loads(values["work"])
+        canonical = work.canonical(content)
+        task_key = work.task_key(content)
+        repeated = {"workload": content["workload"], "pass": content["pass"], "precision": content["precision"]["name"]}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        yield "work", f"found {shorten(values['work'])}, expected the canonical JSON of a work object"
+        return
+    if canonical != values["work"]:
+        yield "work", "not canonical JSON (RFC 8785)"
+    keys = {"match_key": work.key_of(values["work"]), "task_key": task_key, **repeated}
+    if values["method"] is not None:
+        keys["protocol_key"] = work.protocol_key(cache=values["cache"] or "", method=values["method"])
+    for name, computed in keys.items():
+        if values[name] is not None and values[name] != computed:
+            source = "`cache` and `method` give" if name == "protocol_key" else "`work` gives"
+            yield name, f"found {shorten(values[name])}, {source} {shorten(computed)}: the row was changed"
+
+
+def _intervals(values: Values) -> Found:
+    """Medians inside their intervals, quantiles in order."""
+    for name in INTERVALS:
+        middle = values[name]
+        for end, sign in ((f"{name}_lo", 1), (f"{name}_hi", -1)):
+            if end in values and None not in (middle, values[end]) and sign * (middle - values[end]) < 0:
+                yield end, f"found {values[end]}, which leaves {name} {middle} outside its interval"
+    if None not in (values["time_s_p10"], values["time_s_p90"]) and values["time_s_p10"] > values["time_s_p90"]:
+        yield "time_s_p10", f"found {values['time_s_p10']}, above time_s_p90 {values['time_s_p90']}"
+
+
+def _rates(values: Values) -> Found:
+    """Rates of one replica are its work over its time."""
+    if values["time_evidence"] == "published" or values["replicas"] != 1 or not values["time_s"]:
+        return
+    for rate, amount, scale in RATES:
+        if None in (values[rate], values[amount]):
+            continue
+        computed = values[amount] / values["time_s"] / scale
+        if not math.isclose(values[rate], computed, rel_tol=ROUNDING):
+            yield rate, f"found {values[rate]}, {amount} / time_s is {computed}: the row was changed"
+
+
+def _started(values: Values) -> Found:
+    """An ISO 8601 time in UTC."""
+    if values["started_at"] is None:
+        return
+    try:
+        offset = datetime.fromisoformat(values["started_at"]).utcoffset()
+    except ValueError:
+        offset = None
+    if offset != timedelta(0):
+        yield "started_at", f"found {shorten(values['started_at'])}, expected a time in UTC, ISO 8601"
+
+
+JUDGES = (_cells, _status, _flags, _keys, _intervals, _rates, _started)
+
+
+def _duplicates(file: str, rows: Iterable[tuple[int, Values]]) -> Iterator[Problem]:
+    first: dict[tuple[Any, ...], int] = {}
+    for line, values in rows:
+        key = tuple(values[name] for name in UNIQUE)
+        if first.setdefault(key, line) != line:
+            what = f"same {', '.join(UNIQUE)} as in line {first[key]}"
+            yield Problem(file=file, line=line, column=None, what=what)
+
+
+def _samples(file: str, rows: Iterable[tuple[int, Values]]) -> Iterator[Problem]:
+    """Rows against the raw samples beside them, where those are at hand."""
+    path = Path(file).with_name("samples.jsonl")
+    if not path.is_file():
+        return
+    try:
+        kept = _kept(path)
+    except InputError as error:
+        yield Problem(file=str(path), line=error.line, column=error.field, what=error.message)
+        return
+    for line, values in rows:
+        digest = values["samples_digest"]
+        if digest is None:
+            continue
+        for column, what in _against(values, kept.get((values["run_id"], digest), [])):
+            yield Problem(file=file, line=line, column=column, what=what)
+
+
+def _kept(path: Path) -> dict[tuple[Any, Any], list[dict[str, Any]]]:
+    """Lines of ``samples.jsonl`` by run and by the digest of the row that they belong to."""
+    kept: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            message = json.loads(line)
+            kept.setdefault((message["run_id"], message["samples_digest"]), []).append(message)
+        except (ValueError, TypeError, KeyError):
+            raise InputError("found no line of raw samples", file=str(path), line=number) from None
+    return kept
+
+
+def _against(values: Values, lines: list[dict[str, Any]]) -> Found:
+    from perwatt.results.samples import digest_of
+
+    if not lines:
+        yield "samples_digest", "samples.jsonl beside the file has no samples of this row"
+        return
+    try:
+        computed, times = digest_of(lines), [time for line in lines for time in _times(line)]
+    except (ValueError, TypeError, KeyError):
+        computed, times = "nothing", []
+    if computed != values["samples_digest"]:
+        yield "samples_digest", f"found {values['samples_digest']}, samples.jsonl gives {computed}: one was changed"
+    elif values["samples"] is not None and values["samples"] != len(times):
+        yield "samples", f"found {values['samples']}, samples.jsonl has {len(times)}"
+    elif values["time_s"] is not None and not min(times) <= values["time_s"] <= max(times):
+        yield "time_s", f"found {values['time_s']}, samples.jsonl has {min(times)} to {max(times)}"
+
+
+def _times(line: Mapping[str, Any]) -> list[float]:
+    """Seconds of the samples of a line, the pass that is taken off taken off."""
+    return [a - b for a, b in zip(line["samples"], line["minus"] or [0.0] * len(line["samples"]), strict=True)]

@@ -1,0 +1,80 @@
+"""The worker on duty: started when there is something to do, replaced when it dies or its turn is over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from perwatt.backends.base import Backend
+from perwatt.errors import InputError, MissingHardware
+from perwatt.runner import environment
+from perwatt.runner.recorder import Recorder
+from perwatt.runner.supervisor import Worker
+
+STARTS = 2  # a worker that does not come up twice in a row will not come up
+
+
+class Crew:
+    """Hands out a running worker, and journals the environment that the first one reports.
+
+    As a context it lets the last worker end by itself, or kills it where an exception passes through.
+    """
+
+    def __init__(self, backend: Backend, log: Path, recorder: Recorder) -> None:
+        self._backend, self._log, self._recorder = backend, log, recorder
+        self._on_duty: Worker | None = None
+        self._known = False
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.relieve()
+        else:
+            self.discharge()
+
+    def worker(self) -> Worker:
+        """A worker that is up.
+
+        Raises:
+            MissingHardware: none comes up.
+            InputError: the run began in another environment.
+        """
+        if self._on_duty is None:
+            self._start()
+        assert self._on_duty is not None
+        return self._on_duty
+
+    def relieve(self) -> None:
+        """Let the worker end by itself; a new one takes its place when there is something to do."""
+        worker, self._on_duty = self._on_duty, None
+        if worker is not None:
+            worker.stop()
+
+    def discharge(self) -> None:
+        """The same at once, and by force."""
+        worker, self._on_duty = self._on_duty, None
+        if worker is not None:
+            worker.kill()
+
+    def _start(self) -> None:
+        for attempt in range(1, STARTS + 1):
+            self._on_duty = Worker(self._backend.name, self._log)
+            try:
+                facts = self._on_duty.wait_ready()
+                break
+            except MissingHardware:
+                self.discharge()
+                if attempt == STARTS:
+                    raise
+        if not self._known:
+            self._note(environment.record(self._backend.describe(), facts))
+            self._known = True
+
+    def _note(self, record: environment.Record) -> None:
+        """Journal the environment, unless the journal has it; one that changes numbers may not follow another."""
+        before = self._recorder.ledger.env.get("record")
+        if before and (changed := environment.differences(before, record)):
+            raise InputError(f"cannot resume: {changed[0]}, as the run began; begin a new one", field="environment")
+        if before != record:
+            self._recorder.add_environment(environment.env_id(record), record)

@@ -1,0 +1,121 @@
+"""What the journal says so far, as objects: the one place where events are understood.
+
+Events, in the order they come: ``run`` (what was asked for, on what), ``env`` (the environment; another one if the run
+is resumed under another commit), ``case`` (facts of a case, before the first word about it), ``part`` (one impl of one
+case in one process), ``skipped`` (not begun, and why), ``end``. Each has ``t_s``, the seconds the run has taken so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from perwatt.backends.base import Backend
+from perwatt.results.schema import SCHEMA_VERSION, Status
+from perwatt.runner.journal import Event
+from perwatt.runner.part import Part
+from perwatt.spec import work
+from perwatt.spec.case import Case
+
+Key = tuple[str, str]  # identity of a case, name of an impl
+
+
+@dataclass(slots=True)
+class Ledger:
+    """State of a run.
+
+    Attributes:
+        run: the ``run`` event; empty before it.
+        env: the latest ``env`` event; empty before it.
+        cases: ``case`` events by identity, in the order of the suite.
+        parts: parts by case and impl, in the order they came.
+        envs: the ``env`` event in force when the first part of a case and impl came.
+        skipped: reasons by case and impl, as long as no part came after.
+        spent_s: seconds the run has taken, those before a resume included.
+        ended: whether the run came to its end.
+    """
+
+    run: Event = field(default_factory=dict)
+    env: Event = field(default_factory=dict)
+    cases: dict[str, Event] = field(default_factory=dict)
+    parts: dict[Key, list[Part]] = field(default_factory=dict)
+    envs: dict[Key, Event] = field(default_factory=dict)
+    skipped: dict[Key, str] = field(default_factory=dict)
+    spent_s: float = 0.0
+    ended: bool = False
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Ledger:
+        """The state after all of these events."""
+        ledger = cls()
+        for event in events:
+            ledger.apply(event)
+        return ledger
+
+    def apply(self, event: Event) -> None:
+        """Take in one event; kinds from a newer writer are passed over."""
+        self.spent_s = event.get("t_s", self.spent_s)
+        match event["event"]:
+            case "run":
+                self.run = event
+            case "env":
+                self.env = event
+            case "case":
+                self.cases.setdefault(event["case"], event)
+            case "part":
+                self._add(Part.from_message(event["part"]))
+            case "skipped":
+                self.skipped[event["case"], event["impl"]] = event["reason"]
+        self.ended = event["event"] == "end"
+
+    def _add(self, part: Part) -> None:
+        key = part.case, part.impl
+        self.parts.setdefault(key, []).append(part)
+        self.envs.setdefault(key, self.env)
+        self.skipped.pop(key, None)
+
+    def wants(self, case: str, impl: str, process: int) -> bool:
+        """Whether a sweep still has to visit: not what it did in this process, nor what failed in any."""
+        parts = self.parts.get((case, impl), [])
+        return all(part.process != process and part.status == Status.OK for part in parts)
+
+    def rounds(self, case: str, impl: str, process: int) -> int:
+        """Number of the next round in a process."""
+        return 1 + max((p.round for p in self.parts.get((case, impl), []) if p.process == process), default=-1)
+
+
+def run_event(run_id: str, started_at: str, suite: dict[str, str], options: dict[str, Any], backend: Backend) -> Event:
+    """The first event: what was asked for, and on what device."""
+    return {
+        "event": "run",
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "started_at": started_at,
+        "suite": suite,
+        "options": options,
+        "backend": backend.name,
+        "asynchronous": backend.asynchronous,
+        "device": asdict(backend.describe()),
+    }
+
+
+def case_event(case: Case) -> Event:
+    """Facts of a case that its rows need, so that they can be made from the journal alone."""
+    counts = case.workload.counts(case.params, case.pass_, case.precision)
+    return {
+        "event": "case",
+        "case": case.identity,
+        "name": case.name,
+        "workload": case.workload.name,
+        "work": work.canonical(case.work),
+        "task_key": work.task_key(case.work),
+        "pass": case.pass_,
+        "precision": case.precision.name,
+        "compute": case.precision.compute,
+        "placement": case.placement,
+        "cache": case.cache,
+        "target_ci": case.measure.target_ci,
+        "impls": {name: case.workload.impls()[name].impl_class for name in case.impls},
+        **asdict(counts),
+    }

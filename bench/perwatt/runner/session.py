@@ -1,0 +1,182 @@
+"""One call of ``perwatt run``: the suite read, the folder taken, the journal begun or gone on with, the rows made."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import cast, get_args
+
+from perwatt import backends
+from perwatt.errors import InputError, expected, shorten
+from perwatt.results.schema import Row, Status
+from perwatt.runner import folder as files
+from perwatt.runner import journal
+from perwatt.runner.folder import Folder
+from perwatt.runner.journal import Event, Journal
+from perwatt.runner.ledger import Ledger, run_event
+from perwatt.runner.orchestrator import Options, Orchestrator, Screen
+from perwatt.runner.recorder import Recorder
+from perwatt.spec import suite as suites
+from perwatt.spec import work
+from perwatt.spec.case import Case, Placement
+from perwatt.spec.suite import Suite
+
+HARMLESS = frozenset({Status.OK, Status.UNSUPPORTED, Status.SKIPPED})  # outcomes that are no failure of the run
+Screens = Callable[[Sequence[Case]], AbstractContextManager[Screen]]
+
+
+class Stopped(BaseException):
+    """The user or the system ended the run early; the journal is whole.
+
+    Attributes:
+        signum: of the signal that did it.
+        folder: of the run, to go on in.
+    """
+
+    def __init__(self, signum: int, folder: Path) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum, self.folder = signum, folder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is to be run, and where."""
+
+    suite: str
+    device: str = "auto"
+    placement: str | None = None
+    out: Path | None = None
+    resume: bool = False
+    yes: bool = False
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What a run left."""
+
+    run_id: str
+    folder: Folder
+    rows: list[Row]
+
+    @property
+    def exit_code(self) -> int:
+        """0 no row failed, 1 some did, 3 none is ok (method 10)."""
+        if not any(row.status == Status.OK for row in self.rows):
+            return 3
+        return 0 if all(row.status in HARMLESS for row in self.rows) else 1
+
+
+def run(request: Request, screens: Screens) -> Result:
+    """Run a suite, or what is left of it.
+
+    Args:
+        request: what, and where.
+        screens: makes the screen for the cases of the suite.
+
+    Raises:
+        InputError: something the user gave is wrong, or cannot be written to.
+        MissingHardware: there is no such device, or it does not start.
+        Stopped: by Ctrl-C or SIGTERM.
+    """
+    suite = _placed(suites.load(request.suite, yes=request.yes), request.placement)
+    if request.resume and request.out is None:
+        raise InputError("needs the folder to go on in: give it with --out", field="--resume")
+    backend = backends.choose(request.device)
+    run_id = files.new_run_id()
+    folder = Folder(request.out or files.RUNS / run_id)
+    with folder.locked():
+        events, length = journal.read(folder.journal)
+        ledger = Ledger.of(events)
+        begin = run_event(run_id, _now(), _name_of(suite), _identity(request), backend)
+        _check(folder, ledger.run, begin, request.resume)
+        with contextlib.closing(Journal(folder.journal, length)) as book:
+            recorder = Recorder(folder, book, ledger)
+            if not ledger.run:
+                files.replace(folder.suite, [suite.text])
+                recorder.add(begin)
+            with _stoppable(folder.path), _projected(recorder), screens(suite.cases) as screen:
+                Orchestrator(suite.cases, backend, request.options, recorder, screen, folder.log).run()
+    return Result(run_id=ledger.run["run_id"], folder=folder, rows=list(recorder.rows().values()))
+
+
+def _placed(suite: Suite, placement: str | None) -> Suite:
+    """The suite with every case on another placement, if one was asked for."""
+    if placement is None:
+        return suite
+    if placement not in get_args(Placement):
+        raise InputError(expected(placement, get_args(Placement)), field="--placement")
+    placed = cast(Placement, placement)
+    return replace(suite, cases=tuple(replace(case, placement=placed) for case in suite.cases))
+
+
+def _name_of(suite: Suite) -> dict[str, str]:
+    """Name, and a digest of all that a run of the suite depends on: not of comments or layout."""
+    digest = work.key_of(work.canonical({"cases": [case.message() for case in suite.cases]}))
+    return {"name": suite.name, "digest": digest}
+
+
+def _identity(request: Request) -> dict[str, int | bool | None]:
+    """Options that decide what is measured; the others may change when a run is resumed."""
+    options = request.options
+    return {"seed": options.seed, "processes": options.processes, "aa": options.aa}
+
+
+def _check(folder: Folder, before: Event, now: Event, resume: bool) -> None:
+    """Refuse a folder that holds another run than this one.
+
+    Raises:
+        InputError: naming the difference.
+    """
+    if not before:
+        return
+    if not resume:
+        message = f"holds run {before['run_id']}: go on with it by --resume, or name another folder"
+        raise InputError(message, file=str(folder.path))
+    pairs = [("SUITE", before["suite"]["name"], now["suite"]["name"])]
+    pairs += [(f"--{name}", before["options"].get(name), value) for name, value in now["options"].items()]
+    pairs += [("--device", before["backend"], now["backend"])]
+    pairs += [("schema_version", before["schema_version"], now["schema_version"])]
+    for name, old, new in pairs:
+        if old != new:
+            message = f"cannot resume: found {shorten(new)}, expected {shorten(old)} as in the run that is there"
+            raise InputError(message, file=str(folder.path), field=name)
+    if before["suite"]["digest"] != now["suite"]["digest"]:
+        raise InputError("cannot resume: cases of the suite have changed since", file=str(folder.path), field="SUITE")
+
+
+@contextmanager
+def _projected(recorder: Recorder) -> Iterator[None]:
+    """Bring results.csv and samples.jsonl up to date at the end, however it comes."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(InputError):  # the first failure is the one to tell
+            recorder.project(now=True)
+        raise
+    recorder.project(now=True)
+
+
+@contextmanager
+def _stoppable(folder: Path) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into :class:`Stopped`."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Stopped(signum, folder)
+
+    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,154 @@
+"""The orchestrator's side of a worker: starts it, asks it, and finds out what it died of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from perwatt.errors import MissingHardware
+from perwatt.results.schema import Status
+from perwatt.runner import oom
+from perwatt.runner.channel import Channel
+
+START_S = 600.0  # a Neuron runtime takes minutes where a GPU takes seconds
+LEAVE_S = 10.0  # for a worker to end by itself: a Neuron core is free only when its process is gone
+LAST_WORDS = 160  # characters of the log quoted in a row
+FRAME = re.compile(r'File "(?:.*/)?(.+?)", line (\d+) in (.+)')  # of a faulthandler dump
+
+
+class WorkerLost(Exception):
+    """The worker died, or was killed, while it measured.
+
+    Attributes:
+        status: what the row of the impl it was busy with gets.
+        reason: why, in one line.
+    """
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class Worker:
+    """One worker process, in a session and a temporary folder of its own; both are cleared when it is gone.
+
+    Args:
+        backend: name of the backend it starts.
+        log: file that its standard output and error are appended to.
+    """
+
+    def __init__(self, backend: str, log: Path) -> None:
+        self._backend, self._log = backend, log
+        self._kills = oom.kills()
+        self._scratch = tempfile.mkdtemp(prefix="perwatt-")
+        self._log_from = 0
+        self._process, self._channel = self._spawn()
+        self._environment: dict[str, Any] | None = None
+
+    def _spawn(self) -> tuple[subprocess.Popen[bytes], Channel]:
+        (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
+        arguments = [self._backend, str(os.getpid()), str(theirs_in), str(theirs_out)]
+        with self._log.open("ab") as log:
+            self._log_from = log.tell()
+            process = subprocess.Popen(
+                [sys.executable, "-u", "-P", "-m", "perwatt.runner.worker", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(theirs_in, theirs_out),
+                env={**os.environ, "TMPDIR": self._scratch},
+                start_new_session=True,
+            )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        return process, Channel(ours_in, ours_out, os.pidfd_open(process.pid))
+
+    def wait_ready(self) -> dict[str, Any]:
+        """Facts of the environment that only the worker can know, once it is up.
+
+        Raises:
+            MissingHardware: it died or hung before it was.
+        """
+        if self._environment is None:
+            try:
+                self._environment = self._channel.receive(time.monotonic() + START_S)["environment"]
+                self._channel.send({})
+            except TimeoutError:
+                raise MissingHardware(f"the {self._backend} worker was not up after {START_S:g} s") from None
+            except (EOFError, BrokenPipeError):
+                raise MissingHardware(f"the {self._backend} worker does not start: {self._autopsy()[1]}") from None
+        return self._environment
+
+    def ask(self, request: Mapping[str, Any], timeout_s: float) -> Iterator[dict[str, Any]]:
+        """Events of one request; the worker waits while one is dealt with, and goes on when the next is asked for.
+
+        Raises:
+            WorkerLost: it died, or took longer than ``timeout_s``.
+        """
+        self._log_from = self._log.stat().st_size
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._channel.send(request)
+            while (event := self._channel.receive(deadline))["event"] != "done":
+                yield event
+                self._channel.send({})
+            self._channel.send({})
+        except TimeoutError:
+            raise WorkerLost(Status.TIMEOUT, f"no result within timeout_s = {timeout_s:g}") from None
+        except (EOFError, BrokenPipeError):
+            raise WorkerLost(*self._autopsy()) from None
+
+    def stop(self) -> None:
+        """Hang up, give the worker time to end by itself, and clear up after it."""
+        self._channel.close()
+        self._wait(LEAVE_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the worker and all it started, at once, and clear up after it."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._channel.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _wait(self, seconds: float) -> os.waitid_result | None:
+        """How the worker ended. It stays a zombie, so that its process group cannot become another's before `kill`."""
+        end = time.monotonic() + seconds
+        while (result := os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)) is None:
+            if time.monotonic() > end:
+                break
+            time.sleep(0.01)
+        return result
+
+    def _autopsy(self) -> tuple[Status, str]:
+        result = self._wait(LEAVE_S)
+        if result is None:
+            return Status.CRASHED, "worker hung up but did not end"
+        last, frame = self._last_words()
+        if result.si_code == os.CLD_EXITED:
+            return Status.CRASHED, f"worker exited with code {result.si_status}" + (f": {last}" if last else "")
+        if result.si_status == signal.SIGKILL and oom.kills() > self._kills:
+            return Status.OOM, "the kernel killed the worker because memory ran out"
+        killed_by = f"worker killed by {signal.Signals(result.si_status).name}"
+        return Status.CRASHED, killed_by + (f" in {frame}" if frame else "")
+
+    def _last_words(self) -> tuple[str, str]:
+        """The last line logged since the request, and the innermost frame of a crash dump."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_from)
+            text = log.read().decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        frame = FRAME.search(text)
+        return (lines[-1][:LAST_WORDS] if lines else ""), ("{2} ({0}:{1})".format(*frame.groups()) if frame else "")

@@ -1,0 +1,141 @@
+"""The worker process: stays up from case to case, measures what it is asked, and dies with its parent.
+
+Started as ``python -m perwatt.runner.worker BACKEND PARENT_PID READ_FD WRITE_FD``. Its standard output and error go to
+``worker.log``, so nothing that a library prints can get into the conversation.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from perwatt.runner.channel import Channel
+
+if TYPE_CHECKING:
+    from perwatt.backends.base import Backend
+
+PR_SET_PDEATHSIG = 1
+PROGRESS_S = 0.2  # shortest time between two progress messages
+OOM_SCORE = "500"  # when memory runs out the kernel takes the worker and leaves the orchestrator to tell
+
+
+def main() -> None:
+    """Start the backend, then serve requests until the orchestrator hangs up."""
+    name, parent, reader, writer = sys.argv[1:]
+    die_with(int(parent))
+    faulthandler.enable()
+    for descriptor in (int(reader), int(writer)):
+        os.set_inheritable(descriptor, False)
+    link = Link(Channel(int(reader), int(writer)))
+    backend = _start(name)
+    link.tell({"event": "ready", "environment": _environment(backend)})
+    while True:
+        serve(link, backend, link.next())
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, and leave at once if that was already so."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write(OOM_SCORE)
+    except OSError as error:
+        print(f"oom_score_adj stays as it is: {error}", file=sys.stderr)
+
+
+class Link:
+    """The worker's end: tells, and waits until it has been heard."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._progress_at = -math.inf
+        self._shown: set[tuple[str, str]] = set()
+
+    def next(self) -> dict[str, Any]:
+        """What the orchestrator says next. When it has hung up, the process ends here."""
+        try:
+            return self._channel.receive()
+        except EOFError:
+            sys.exit(0)
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Send a message and wait for the answer that it was dealt with."""
+        try:
+            self._channel.send(message)
+        except BrokenPipeError:
+            sys.exit(0)
+        self.next()
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        """Pass on the first word of a phase whole, and of later ones, when impls take turns, only whose turn it is.
+
+        Progress is passed on if that before is long enough ago.
+        """
+        if event["event"] == "phase":
+            named = event["impl"], event["phase"]
+            if named in self._shown:
+                event = {"event": "turn", "impl": event["impl"]}
+            self._shown.add(named)
+        elif time.monotonic() - self._progress_at < PROGRESS_S:
+            return
+        else:
+            self._progress_at = time.monotonic()
+        self.tell(finite(event))
+
+    def begin(self) -> None:
+        """A request begins: its phases have not been told yet."""
+        self._shown.clear()
+
+
+def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> None:
+    """Measure what one request asks for; an exception costs the impl that was last named, not the worker."""
+    from perwatt.spec.case import build
+    from perwatt.timing.measure import measure
+
+    link.begin()
+    options = {name: request[name] for name in ("seed", "process", "round", "aa", "max_time_s")}
+    try:
+        case = build(request["case"])
+        for part in measure(case, impls=request["impls"], backend=backend, report=link.report, **options):
+            link.tell({"event": "part", "part": finite(part.message())})
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        link.tell({"event": "failed", "error": f"{type(error).__name__}: {error}"})
+    else:
+        link.tell({"event": "done"})
+
+
+def finite(value: Any) -> Any:
+    """The value with None for every number that JSON has no word for; lists of samples are finite by nature."""
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _start(name: str) -> Backend:
+    from perwatt import backends
+
+    backend = backends.available()[name]
+    backend.start()
+    return backend
+
+
+def _environment(backend: Backend) -> dict[str, Any]:
+    from perwatt.runner.environment import torch_facts
+
+    return torch_facts(backend)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Sampling, the stopping rule, and the statistics of medians."""

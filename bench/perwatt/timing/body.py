@@ -1,0 +1,81 @@
+"""The timed body of one session: batches of iterations, their size, and the sides that some methods time in pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from perwatt.backends.base import Backend, Timing
+from perwatt.runner.part import Part
+from perwatt.timing.statistics import paired_difference
+from perwatt.workloads.base import Session
+
+MOST_ITERATIONS = 1_000_000
+
+
+class Body:
+    """Times batches of a session.
+
+    Args:
+        session: what is run.
+        backend: whose clock is used.
+        twin: the same case opened once more, timed in pairs with the first (``--aa``).
+
+    Attributes:
+        iterations: iterations in one batch.
+    """
+
+    def __init__(self, session: Session, backend: Backend, twin: Session | None = None) -> None:
+        self.iterations = 1
+        self._session, self._twin, self._backend = session, twin, backend
+        self._slot = 0
+        self._ring: list[Any] = [None] * session.slots
+        self._sides: dict[str, Callable[[], Timing]] = {"samples": self.batch}
+        for name, other in (("", session), ("twin", twin)):
+            if other is not None and other is not session:
+                self._sides[name] = partial(self.batch, session=other)
+            if other is not None and other.part is not None:
+                self._sides[f"{name}minus"] = partial(self.batch, session=other, run=other.part)
+
+    def calibrate(self, iteration_s: float, sample_s: float) -> None:
+        """Choose how many iterations fill a sample of ``sample_s`` seconds; never fewer than before."""
+        wanted = math.ceil(sample_s / max(iteration_s, 1e-9))
+        self.iterations = min(max(self.iterations, wanted), MOST_ITERATIONS)
+
+    def batch(
+        self, iterations: int = 0, session: Session | None = None, run: Callable[[int], object] | None = None
+    ) -> Timing:
+        """Time one batch: of the session's timed body, unless another session or another body of it is named."""
+        session, count = session or self._session, iterations or self.iterations
+        first, self._slot = self._slot, (self._slot + count) % session.slots
+        if session.bracketed:
+            return self._backend.time_bracketed(session.before, session.run, count, first, self._ring)
+        return self._backend.time(run or session.run, count, first, self._ring)
+
+    def sample(self, part: Part) -> float:
+        """Time one sample into the part, with its pair where there is one. Returns enqueue seconds of an iteration.
+
+        Sides change places every time (ABBA), so that drift cancels.
+        """
+        names = list(self._sides)
+        timings = {name: self._sides[name]() for name in (names if len(part.samples) % 2 == 0 else names[::-1])}
+        means = {name: timing.total_s / self.iterations for name, timing in timings.items()}
+        part.samples.append(means["samples"])
+        if "minus" in means:
+            part.minus.append(means["minus"])
+        if "twin" in means:
+            part.twin.append(means["twin"] - means.get("twinminus", 0.0))
+        return timings["samples"].enqueue_s / self.iterations
+
+    def series(self, part: Part) -> list[float]:
+        """The samples whose median is reported: differences where the pass is timed as one."""
+        return part.samples if self._session.part is None else paired_difference(part.samples, part.minus)
+
+    def close(self) -> None:
+        """Let go of results and device memory."""
+        self._ring = []
+        for session in (self._session, self._twin):
+            if session is not None:
+                session.close()

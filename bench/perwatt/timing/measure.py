@@ -1,0 +1,235 @@
+"""Measuring one case in this process: every impl opened, checked, warmed up, then timed in interleaved blocks.
+
+The order is fixed by method 4 and 6: data and compile first, the gate, warm-up until steady, samples in blocks whose
+impls take turns in random order, the gate again on fresh inputs. An impl that fails gives a part with that status and
+costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from perwatt.backends.base import Backend
+from perwatt.results.schema import Status
+from perwatt.runner.part import Part
+from perwatt.spec.case import Case
+from perwatt.timing.body import Body
+from perwatt.timing.statistics import estimate
+from perwatt.timing.stopping import Stop, StoppingRule
+from perwatt.workloads.base import Accuracy, Impl, Session
+
+BLOCK_SAMPLES = 5  # samples an impl takes before the next one has its turn
+STEADY = 0.02  # warm-up ends when two successive medians of three batches differ by less
+WARMUP_BATCHES, WARMUP_SHARE = 6, 0.5  # at least so many batches, at most this share of the sampling time
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class Subject:
+    """One impl of a case on its way through opening, gate, warm-up, samples and gate again."""
+
+    def __init__(self, impl: Impl, part: Part, rule: StoppingRule) -> None:
+        self.impl, self.part, self.rule = impl, part, rule
+        self.elapsed_s = 0.0
+        self.sampled_s = 0.0
+        self.enqueued: list[float] = []
+        self.guards: dict[str, int] = {}
+        self.stop: Stop | None = None
+        self.session: Session
+        self.body: Body
+
+    def fail(self, status: Status, error: str) -> None:
+        """Settle the outcome; nothing measured so far is kept."""
+        kept = {"compile_cold_s", "compile_warm_s", "input_digest", "path"}
+        known = {name: getattr(self.part, name) for name in kept}
+        self.part = Part(case=self.part.case, impl=self.part.impl, process=self.part.process,
+                         round=self.part.round, status=status, error=error, **known)  # fmt: skip
+
+    def note(self, **fields: Any) -> None:
+        """Write fields of the part."""
+        self.part = replace(self.part, **fields)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the outcome is settled already."""
+        return self.part.status != Status.OK
+
+
+def measure(
+    case: Case, *, impls: Sequence[str], backend: Backend, seed: int, process: int, round: int, aa: bool,
+    max_time_s: float, report: Report,
+) -> Iterator[Part]:  # fmt: skip
+    """Measure the impls of one case, interleaved.
+
+    Args:
+        case: what is measured.
+        impls: names of the impls, a choice of the case's.
+        backend: device, already started.
+        seed: of the input data and of the order of impls.
+        process: number of this process restart.
+        round: number of this visit to the case.
+        aa: time every impl against itself too.
+        max_time_s: seconds of sampling for each impl.
+        report: told of phases and progress, never inside a sample.
+
+    Yields:
+        One part for each impl; failures as soon as they are known.
+    """
+    order = random.Random(f"{seed}/{process}/{round}/{case.identity}")
+    subjects = [_subject(case, name, process, round, max_time_s) for name in order.sample(impls, len(impls))]
+    for subject in subjects:
+        _guarded(subject, backend, partial(_prepare, subject, case, backend, seed, aa, report))
+        if subject.failed:
+            yield _finished(subject)
+    running = [s for s in subjects if not s.failed]
+    with backend.watched():
+        _sample_all(running, backend, order, report)
+    for subject in running:
+        if not subject.failed:
+            _guarded(subject, backend, partial(_conclude, subject, case, backend, report))
+        yield _finished(subject)
+
+
+def _subject(case: Case, name: str, process: int, round: int, max_time_s: float) -> Subject:
+    limits = case.measure
+    rule = StoppingRule(
+        target_ci=limits.target_ci,
+        min_samples=limits.min_samples,
+        max_samples=limits.max_samples,
+        max_time_s=max_time_s,
+    )
+    part = Part(case=case.identity, impl=name, process=process, round=round)
+    return Subject(case.workload.impls()[name], part, rule)
+
+
+def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> None:
+    """Run a step of one subject; an exception settles its outcome instead of ending the sweep."""
+    started = perf_counter()
+    try:
+        step()
+    except Exception as error:  # whatever an impl raises is a result about that impl
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        subject.fail(Status.OOM if backend.is_out_of_memory(error) else Status.CRASHED, text[:300])
+    subject.elapsed_s += perf_counter() - started
+
+
+def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool, report: Report) -> None:
+    name = subject.impl.name
+    report({"event": "phase", "impl": name, "phase": "open"})
+    subject.session = session = case.workload.open(case, subject.impl, backend, seed)
+    subject.body = Body(session, backend, case.workload.open(case, subject.impl, backend, seed) if aa else None)
+    report({"event": "phase", "impl": name, "phase": "compile"})
+    first_s, again_s = _compile(subject, backend)
+    report({"event": "phase", "impl": name, "phase": "gate"})
+    _gate(subject, session.check(0))
+    if subject.failed:
+        return
+    subject.note(path=session.path(), input_digest=session.input_digest)
+    report({"event": "phase", "impl": name, "phase": "warmup"})
+    iteration_s = _warm_up(subject, case)
+    if subject.impl.impl_class != "eager":
+        subject.note(compile_cold_s=max(0.0, first_s - iteration_s), compile_warm_s=max(0.0, again_s - iteration_s))
+    backend.reset_peak_memory()
+
+
+def _compile(subject: Subject, backend: Backend) -> tuple[float, float]:
+    """Seconds of the first call with the compiler's caches empty, and with those on disk filled."""
+    first_s = subject.body.batch(1).total_s
+    if subject.impl.impl_class == "eager":
+        return first_s, first_s
+    backend.forget_compiled()
+    return first_s, subject.body.batch(1).total_s
+
+
+def _gate(subject: Subject, accuracy: Accuracy) -> None:
+    """Keep the worse of two checks; a failed one settles the outcome."""
+    error, bound = accuracy.rel_err, accuracy.bound
+    if not accuracy.ok:
+        reason = accuracy.detail or "the error exceeds its bound"
+        subject.fail(Status.INACCURATE, f"{reason} (error {error:.2e}, bound {bound:.2e})")
+        subject.note(rel_err=error if math.isfinite(error) else None, rel_err_bound=bound)
+    elif subject.part.rel_err is None or error > subject.part.rel_err:
+        subject.note(rel_err=error, rel_err_bound=bound)
+
+
+def _warm_up(subject: Subject, case: Case) -> float:
+    """Run until batch times are steady, and set the batch size. Returns seconds of one iteration."""
+    started, means = perf_counter(), list[float]()
+    limit = WARMUP_SHARE * subject.rule.max_time_s
+    while len(means) < WARMUP_BATCHES or not _steady(means):
+        means.append(subject.body.batch().total_s / subject.body.iterations)
+        spent = perf_counter() - started
+        subject.body.calibrate(means[-1], case.measure.sample_time_s)
+        if spent > limit and len(means) >= 2:
+            break
+    subject.note(warmup_s=perf_counter() - started)
+    return sorted(means[-3:])[len(means[-3:]) // 2]
+
+
+def _steady(means: Sequence[float]) -> bool:
+    before, now = sorted(means[-6:-3])[1], sorted(means[-3:])[1]
+    return abs(now - before) <= STEADY * before
+
+
+def _sample_all(subjects: list[Subject], backend: Backend, order: random.Random, report: Report) -> None:
+    """Blocks of samples, the impls in random order within each, until every impl has stopped."""
+    block, active = 0, list(subjects)
+    while active:
+        for subject in order.sample(active, len(active)):
+            _guarded(subject, backend, partial(_block, subject, backend, block, len(active) > 1, report))
+        active = [s for s in active if s.stop is None and not s.failed]
+        block += 1
+
+
+def _block(subject: Subject, backend: Backend, block: int, switched: bool, report: Report) -> None:
+    """One block of one impl. After another impl ran, one batch is not counted: it refills the caches."""
+    if block == 0 or switched:  # whoever is named last is to blame if the process dies
+        report({"event": "phase", "impl": subject.impl.name, "phase": "sample"})
+    if switched:
+        subject.body.batch()
+    before = backend.guards()
+    for _ in range(BLOCK_SAMPLES):
+        started = perf_counter()
+        subject.enqueued.append(subject.body.sample(subject.part))
+        subject.part.blocks.append(block)
+        subject.sampled_s += perf_counter() - started
+        if subject.sampled_s >= subject.rule.max_time_s:
+            break
+    after = backend.guards()
+    subject.guards = {name: subject.guards.get(name, 0) + after[name] - before[name] for name in after}
+    subject.stop = subject.rule.decide(subject.body.series(subject.part), subject.sampled_s)
+    _progress(subject, report)
+
+
+def _progress(subject: Subject, report: Report) -> None:
+    seen = estimate(subject.body.series(subject.part))
+    report({
+        "event": "progress", "impl": subject.impl.name, "samples": seen.n,
+        "median_s": seen.median, "lo_s": seen.lo, "hi_s": seen.hi, "elapsed_s": subject.sampled_s,
+    })  # fmt: skip
+
+
+def _conclude(subject: Subject, case: Case, backend: Backend, report: Report) -> None:
+    """Health and memory of the samples, then the gate once more on fresh inputs."""
+    assert subject.stop is not None
+    enqueued = sorted(subject.enqueued)
+    subject.note(
+        stop_reason=subject.stop.text, iters_per_sample=subject.body.iterations,
+        method="direct" if subject.session.part is None else "difference",
+        timing_method=backend.timing_method, enqueue_s=enqueued[len(enqueued) // 2], guards=subject.guards,
+        peak_bytes=backend.peak_memory(), health=asdict(backend.health()),
+    )  # fmt: skip
+    report({"event": "phase", "impl": subject.impl.name, "phase": "gate-after"})
+    _gate(subject, subject.session.check(1))
+
+
+def _finished(subject: Subject) -> Part:
+    if hasattr(subject, "body"):
+        subject.body.close()
+    return replace(subject.part, elapsed_s=subject.elapsed_s)

@@ -1,0 +1,186 @@
+"""Scaled dot-product attention, forward and backward: the part of a step that grows with the square of the sequence.
+
+A forward is two products over the visible query-key pairs (scores, and weights times values): 4 x pairs x head_dim
+operations a head. A backward is four (to values, weights, queries and keys), 8 x pairs x head_dim; what a kernel
+recomputes counts for nothing. Causal attention of S tokens sees S (S + 1) / 2 pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from perwatt.errors import InputError
+from perwatt.spec.data import Recipe
+from perwatt.spec.precision import FORMATS, Precision
+from perwatt.workloads import kernels
+from perwatt.workloads.base import Counts, Impl, Workload
+from perwatt.workloads.operation import OperationSession, Tensors
+from perwatt_kernels.attention.mask import pairs
+from perwatt_kernels.dtypes import dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perwatt.backends.base import Backend
+    from perwatt.spec.case import Case
+
+Length = Field(default=0, ge=0, le=2**24)
+
+
+class AttentionParams(BaseModel):
+    """Parameters of attention.
+
+    Attributes:
+        kv_heads: heads of keys and values; as many as ``heads`` unless given.
+        seq: sets ``q_len`` and ``kv_len`` where they are not given.
+        causal: query i sees keys 0 to i, aligned at the top left.
+        window: only the nearest so many keys are seen, the query's own included; 0 for all.
+        varlen: lengths of the documents packed into each sequence, which do not see each other.
+        scale: of the scores; 1 / sqrt(head_dim) unless given.
+        dropout: probability with which a weight is dropped.
+        layout: order in memory, ``bshd`` as projections leave it, or ``bhsd``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    batch: int = Field(default=1, ge=1, le=2**20)
+    heads: int = Field(ge=1, le=2**14)
+    kv_heads: int = Field(default=0, ge=0, le=2**14)
+    seq: int = Length
+    q_len: int = Length
+    kv_len: int = Length
+    head_dim: int = Field(ge=1, le=2**12)
+    causal: bool = True
+    window: int = Length
+    varlen: tuple[int, ...] | None = None
+    scale: float = Field(default=0.0, ge=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    layout: Literal["bshd", "bhsd"] = "bshd"
+
+    @model_validator(mode="after")
+    def _resolve(self) -> AttentionParams:
+        defaults = {
+            "kv_heads": self.heads, "q_len": self.seq, "kv_len": self.seq or self.q_len, "scale": self.head_dim**-0.5,
+        }  # fmt: skip
+        for name, value in defaults.items():
+            object.__setattr__(self, name, getattr(self, name) or value)
+        object.__setattr__(self, "seq", 0)
+        if not self.q_len or not self.kv_len:
+            raise ValueError("attention needs seq, or q_len and kv_len")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads {self.kv_heads} does not divide heads {self.heads}")
+        if self.window >= max(self.q_len, self.kv_len):
+            object.__setattr__(self, "window", 0)  # it hides nothing, so it may not change the key
+        if self.window and self.q_len >= self.kv_len + self.window:
+            raise ValueError(
+                f"with window {self.window} the last of {self.q_len} queries sees none of {self.kv_len} keys"
+            )
+        if self.varlen is not None:
+            self._check_documents(self.varlen)
+        return self
+
+    def _check_documents(self, lengths: tuple[int, ...]) -> None:
+        if any(length < 1 for length in lengths) or not sum(lengths) == self.q_len == self.kv_len:
+            raise ValueError(f"varlen sums to {sum(lengths)}, but q_len is {self.q_len} and kv_len {self.kv_len}")
+        if len(lengths) == 1:
+            object.__setattr__(self, "varlen", None)
+
+    @property
+    def pairs(self) -> int:
+        """Visible query-key pairs of one head."""
+        return _pairs(self.q_len, self.kv_len, self.causal, self.window, self.varlen)
+
+
+@lru_cache(maxsize=256)
+def _pairs(q_len: int, kv_len: int, causal: bool, window: int, varlen: tuple[int, ...] | None) -> int:
+    return pairs(q_len, kv_len, {"causal": causal, "window": window, "varlen": varlen})
+
+
+class Attention(Workload):
+    """See the module."""
+
+    name = "attention"
+    summary = "scaled dot-product attention: causal or full, grouped-query, windowed, packed"
+    Params = AttentionParams
+    passes = ("fwd", "bwd", "fwd+bwd")
+    default_impls = ("sdpa",)
+
+    def check(self, params: AttentionParams, pass_: str) -> None:
+        """Dropped weights differ between forward and reference, so their gradients cannot be checked."""
+        if params.dropout and pass_ != "fwd":
+            raise InputError(f"found {params.dropout}, expected 0 with pass {pass_}", field="params.dropout")
+
+    def describe(self, params: AttentionParams, precision: Precision) -> dict[str, Any]:
+        """``seq`` only sets the two lengths, so it is left out."""
+        return params.model_dump(mode="json", exclude={"seq"})
+
+    def label(self, params: AttentionParams) -> str:
+        """``1x8/2x1024x64 causal``: batch x heads/kv_heads x length x head_dim."""
+        heads = f"{params.heads}/{params.kv_heads}" if params.heads != params.kv_heads else f"{params.heads}"
+        length = f"{params.q_len}" if params.q_len == params.kv_len else f"{params.q_len}:{params.kv_len}"
+        marks = ["causal" if params.causal else "full"]
+        marks += [f"window {params.window}"] if params.window else []
+        marks += [f"{len(params.varlen)} documents"] if params.varlen else []
+        marks += [f"dropout {params.dropout:g}"] if params.dropout else []
+        marks += [params.layout] if params.layout != "bshd" else []
+        return f"{params.batch}x{heads}x{length}x{params.head_dim} {' '.join(marks)}"
+
+    def counts(self, params: AttentionParams, pass_: str, precision: Precision) -> Counts:
+        """Operations of the visible pairs; queries, keys, values, results and their gradients moved once."""
+        products = {"fwd": 2, "bwd": 4, "fwd+bwd": 6}[pass_]
+        flops = 2.0 * products * params.batch * params.heads * params.pairs * params.head_dim
+        queries = params.batch * params.heads * params.q_len * params.head_dim
+        keys = params.batch * params.kv_heads * params.kv_len * params.head_dim
+        forward, backward = 2 * queries + 2 * keys, 4 * queries + 4 * keys
+        elements = {"fwd": forward, "bwd": backward, "fwd+bwd": forward + backward}[pass_]
+        return Counts(flops=flops, bytes=elements * FORMATS[precision.compute])
+
+    def memory(self, case: Case) -> float:
+        """Operands and results; written out, also the scores of every head, in float32 and in the compute format."""
+        params: AttentionParams = case.params  # type: ignore[assignment]
+        moved = self.counts(params, case.pass_, case.precision).bytes or 0.0
+        written_out = {"torch", "torch.compile", "sdpa-math", "reference"} & set(case.impls)
+        scores = params.batch * params.heads * params.q_len * params.kv_len * (8.0 if case.grad else 6.0)
+        return moved + (scores if written_out else 0.0)
+
+    def impls(self) -> Mapping[str, Impl]:
+        """Kernels of operation ``attention``."""
+        return kernels.impls("attention", lambda case: case.precision.activations)
+
+    def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> OperationSession:
+        """Queries, keys and values in their layout on the device, the kernel built."""
+        params: AttentionParams = case.params  # type: ignore[assignment]
+        place = _placer(params, case.precision.compute, backend)
+        query = (params.batch, params.heads, params.q_len, params.head_dim)
+        key = (params.batch, params.kv_heads, params.kv_len, params.head_dim)
+        recipes = [Recipe(name=n, shape=s, kind=case.distribution) for n, s in (("q", query), ("k", key), ("v", key))]
+        return OperationSession(
+            case=case, backend=backend, seed=seed, function=impl.build(case, backend),
+            operands=Tensors(recipes, place),
+            cotangent=Tensors([Recipe(name="do", shape=query, kind=case.distribution)], place),
+            verify=_verifier(params, case.precision),
+            set_bytes=self.counts(params, "fwd", case.precision).bytes or 0.0,
+        )  # fmt: skip
+
+
+def _placer(params: AttentionParams, format_name: str, backend: Backend) -> Any:
+    def lay(recipe: Recipe, tensor: Tensor) -> Tensor:
+        tensor = tensor.to(device=backend.device, dtype=dtype(format_name))
+        return tensor.transpose(1, 2).contiguous().transpose(1, 2) if params.layout == "bshd" else tensor
+
+    return lay
+
+
+def _verifier(params: AttentionParams, precision: Precision) -> Any:
+    def verify(operands: Any, incoming: Any, result: Any, gradients: Any) -> Any:
+        from perwatt.accuracy import attention
+
+        return attention.check(operands, incoming, result, gradients, params.model_dump(), precision.compute)
+
+    return verify
+
+
+WORKLOAD = Attention()

@@ -1,0 +1,160 @@
+"""What a workload is: parameters, a formula for its work, and sessions that can be timed and checked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from perwatt.spec.precision import Precision
+
+if TYPE_CHECKING:
+    from perwatt.backends.base import Backend
+    from perwatt.spec.case import Case
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """The work of one iteration, by formula (method 7). None where a quantity is not defined for the workload.
+
+    Attributes:
+        flops: floating-point operations, a multiply-add as two; recomputation counts for nothing.
+        bytes: compulsory memory traffic: each input read once, each output written once.
+        tokens: tokens trained on.
+        per_layer: the model was cut in layers, so that tokens per joule or dollar would mislead.
+    """
+
+    flops: float | None = None
+    bytes: float | None = None
+    tokens: float | None = None
+    per_layer: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Impl:
+    """One way to do a workload.
+
+    Attributes:
+        impl_class: ``eager``, ``graph`` (compiled as a whole) or ``kernel`` (a kernel of its own).
+        build: makes the callable of this implementation; what it takes and gives is the workload's affair.
+        unsupported: the reason why this impl cannot do a case on a backend, or None.
+    """
+
+    name: str
+    impl_class: str
+    build: Callable[..., Any]
+    unsupported: Callable[[Case, Backend], str | None] = field(default=lambda case, backend: None)
+    summary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """Outcome of the accuracy gate (method 6).
+
+    Attributes:
+        rel_err: the worst relative error found, of the quantity that came nearest to or furthest over its bound.
+        bound: the bound that applies to it.
+        detail: what failed, in a few words; empty when nothing did.
+    """
+
+    rel_err: float
+    bound: float
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the gate is passed. A NaN never passes."""
+        return not self.detail and self.rel_err <= self.bound
+
+    @staticmethod
+    def worst(results: list[Accuracy]) -> Accuracy:
+        """The one of several checks that is furthest over, or nearest to, its bound; a failed one before any other."""
+        return max(results, key=lambda r: (not r.ok, r.rel_err != r.rel_err, r.rel_err / r.bound if r.bound else 0.0))
+
+
+class Session(ABC):
+    """One impl of one case, its data on the device: what is timed, and what is checked.
+
+    Attributes:
+        slots: number of operand sets the timed body can rotate through.
+        bracketed: each iteration is timed on its own, after ``before``.
+        part: for method ``difference``, the body whose time is taken off that of ``run``.
+        input_digest: of the inputs as made from the seed.
+    """
+
+    slots: int = 1
+    bracketed: bool = False
+    part: Callable[[int], object] | None = None
+    input_digest: str | None = None
+
+    @abstractmethod
+    def run(self, slot: int) -> object:
+        """The timed body: one iteration on one operand set. Its return value is kept until the slot's next turn."""
+
+    def before(self, slot: int) -> None:  # noqa: B027 - most work has none
+        """Set-up of one iteration that is not timed (the forward before a backward). Only called if `bracketed`."""
+
+    @abstractmethod
+    def check(self, generation: int) -> Accuracy:
+        """The accuracy gate on inputs of their own: generation 0 before timing, 1 after it."""
+
+    @abstractmethod
+    def path(self) -> str:
+        """The path really taken (``aten::mm``, ``flash``, ...), seen in an untimed call."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of device memory."""
+
+
+class Workload(ABC):
+    """A kind of work. One file defines one, as ``WORKLOAD``.
+
+    Attributes:
+        version: part of the work; raised when the mathematics of equal parameters changes.
+        Params: pydantic model of the parameters, all with defaults but those that have none.
+        passes: passes that exist; the first is the default.
+        default_impls: impls measured when a suite names none.
+        cached: whether the state of the cache matters (not for steps, which stream through memory).
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    summary: ClassVar[str]
+    Params: ClassVar[type[BaseModel]]
+    passes: ClassVar[tuple[str, ...]]
+    default_impls: ClassVar[tuple[str, ...]] = ("torch",)
+    cached: ClassVar[bool] = True
+
+    def check(self, params: Any, pass_: str) -> None:  # noqa: B027
+        """Refuse parameters that make no sense together, or with the pass, with an InputError."""
+
+    def describe(self, params: Any, precision: Precision) -> dict[str, Any]:
+        """The parameters as they stand in the work: every default filled in, one spelling for equal mathematics."""
+        return dict(params.model_dump(mode="json"))
+
+    @abstractmethod
+    def label(self, params: Any) -> str:
+        """Parameters in a few words, for people."""
+
+    @abstractmethod
+    def counts(self, params: Any, pass_: str, precision: Precision) -> Counts:
+        """Work of one iteration by formula."""
+
+    @abstractmethod
+    def memory(self, case: Case) -> float:
+        """Bytes of device memory that one session needs at its peak, gate included; an estimate from below."""
+
+    @abstractmethod
+    def impls(self) -> Mapping[str, Impl]:
+        """Implementations by name."""
+
+    @abstractmethod
+    def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> Session:
+        """Data made and put on the device, the impl built. Nothing is timed yet."""
+
+    def unsupported(self, case: Case, impl: Impl, backend: Backend) -> str | None:
+        """Why this case cannot run here, or None."""
+        return backend.unsupported(case.precision) or impl.unsupported(case, backend)

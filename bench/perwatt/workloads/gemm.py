@@ -1,0 +1,202 @@
+"""Matrix products: the three of a linear layer, in every operand layout, single or batched.
+
+With m tokens, n output and k input features, weight W [n, k]: ``fwd`` is Y [m, n] = X W^T, ``dgrad`` is
+dX [m, k] = dY W, ``wgrad`` is dW [n, k] = dY^T X. Each is 2 m n k operations. With pass ``bwd`` or ``fwd+bwd`` the
+layer is run through autograd: two, or all three, of these products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from perwatt.errors import InputError
+from perwatt.spec.data import Recipe
+from perwatt.spec.precision import FORMATS, Precision
+from perwatt.workloads import kernels
+from perwatt.workloads.base import Accuracy, Counts, Impl, Workload
+from perwatt.workloads.operation import OperationSession, Tensors, place
+from perwatt_kernels.dtypes import dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perwatt.backends.base import Backend
+    from perwatt.spec.case import Case
+
+COMPOSITE = 2  # an epilogue's separate steps may each round to the output format
+Extent = Field(ge=1, le=2**24)
+Layout = Literal["row", "column"]
+
+
+class GemmParams(BaseModel):
+    """Parameters of a product.
+
+    Attributes:
+        m: tokens.
+        n: output features.
+        k: input features.
+        batch: independent products of this shape.
+        product: which of a linear layer's three products.
+        a_layout: storage order of the left operand; by default as the linear layer has it.
+        b_layout: storage order of the right operand; by default as the linear layer has it.
+        epilogue: what follows the product in the same operation.
+        output: format of the result; ``policy`` is the activations' format of the precision policy.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    m: int = Extent
+    n: int = Extent
+    k: int = Extent
+    batch: int = Field(default=1, ge=1, le=2**20)
+    product: Literal["fwd", "dgrad", "wgrad"] = "fwd"
+    a_layout: Layout | None = None
+    b_layout: Layout | None = None
+    epilogue: Literal["none", "bias", "gelu_tanh", "bias_gelu_tanh"] = "none"
+    output: Literal["policy", "fp32", "bf16", "fp16"] = "policy"
+
+    @property
+    def extents(self) -> tuple[int, int, int]:
+        """Rows, columns and depth of the product as computed."""
+        return {
+            "fwd": (self.m, self.n, self.k),
+            "dgrad": (self.m, self.k, self.n),
+            "wgrad": (self.n, self.k, self.m),
+        }[self.product]
+
+    @property
+    def layouts(self) -> tuple[str, str]:
+        """Storage orders of both operands, the linear layer's own where none is given."""
+        natural = {"fwd": ("row", "column"), "dgrad": ("row", "row"), "wgrad": ("column", "row")}[self.product]
+        return self.a_layout or natural[0], self.b_layout or natural[1]
+
+
+class Gemm(Workload):
+    """See the module."""
+
+    name = "gemm"
+    summary = "matrix products of a linear layer: forward, input gradient, weight gradient"
+    Params = GemmParams
+    passes = ("fwd", "bwd", "fwd+bwd")
+
+    def check(self, params: GemmParams, pass_: str) -> None:
+        """A backward pass exists for the plain forward product only."""
+        if pass_ != "fwd" and params.product != "fwd":
+            raise InputError(f"found {params.product!r}, expected 'fwd' with pass {pass_}", field="params.product")
+        if params.epilogue != "none" and (pass_ != "fwd" or params.product != "fwd"):
+            message = f"found {params.epilogue!r}, expected 'none' with product {params.product} and pass {pass_}"
+            raise InputError(message, field="params.epilogue")
+
+    def describe(self, params: GemmParams, precision: Precision) -> dict[str, Any]:
+        """Layouts filled in; an output format that equals the policy's is called ``policy``."""
+        fields = params.model_dump(mode="json")
+        fields["a_layout"], fields["b_layout"] = params.layouts
+        if params.output == precision.activations:
+            fields["output"] = "policy"
+        return fields
+
+    def label(self, params: GemmParams) -> str:
+        """``1024x1024x1024 dgrad``."""
+        batch = f"{params.batch}x " if params.batch > 1 else ""
+        after = "" if params.epilogue == "none" else f" {params.epilogue}"
+        product = "" if params.product == "fwd" else f" {params.product}"
+        layout = f" {params.a_layout or '-'}/{params.b_layout or '-'}" if params.a_layout or params.b_layout else ""
+        output = "" if params.output == "policy" else f" to {params.output}"
+        return f"{batch}{params.m}x{params.n}x{params.k}{product}{layout}{after}{output}"
+
+    def counts(self, params: GemmParams, pass_: str, precision: Precision) -> Counts:
+        """2 m n k for each product; each operand and result moved once."""
+        rows, columns, depth = params.extents
+        products = {"fwd": 1, "bwd": 2, "fwd+bwd": 3}[pass_]
+        flops = 2.0 * params.batch * rows * columns * depth * products
+        width, out = FORMATS[precision.compute], FORMATS[output_format(params, precision)]
+        operands, result = (rows * depth + depth * columns) * width, rows * columns * out
+        bias = columns * width if "bias" in params.epilogue else 0.0
+        moved = {"fwd": operands + result, "bwd": 2 * operands + result, "fwd+bwd": 3 * operands + 2 * result}[pass_]
+        return Counts(flops=flops, bytes=params.batch * moved + bias)
+
+    def memory(self, case: Case) -> float:
+        """One set of operands and results, as float32 once more while they are made."""
+        params: GemmParams = case.params  # type: ignore[assignment]
+        rows, columns, depth = params.extents
+        elements = params.batch * (rows * depth + depth * columns + rows * columns)
+        copies = 2 if case.grad else 1
+        return elements * FORMATS[case.precision.compute] * copies + 4.0 * params.batch * max(rows, columns) * depth
+
+    def impls(self) -> Mapping[str, Impl]:
+        """Kernels of operation ``matmul``."""
+        return kernels.impls("matmul", lambda case: output_format(case.params, case.precision))  # type: ignore[arg-type]
+
+    def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> OperationSession:
+        """Operands in their layout on the device, the kernel built."""
+        params: GemmParams = case.params  # type: ignore[assignment]
+        rows, columns, _ = params.extents
+        counts = self.counts(params, "fwd", case.precision)
+        return OperationSession(
+            case=case, backend=backend, seed=seed, function=impl.build(case, backend),
+            operands=_operands(params, case, backend),
+            cotangent=Tensors(
+                [Recipe(name="dc", shape=_shape(params.batch, rows, columns), kind=case.distribution)],
+                place(output_format(params, case.precision), backend.device),
+            ),
+            verify=lambda *results: _verify(params, case.precision, *results),
+            set_bytes=counts.bytes or 0.0,
+        )  # fmt: skip
+
+
+def output_format(params: GemmParams, precision: Precision) -> str:
+    """Format of the result."""
+    return precision.activations if params.output == "policy" else params.output
+
+
+def _shape(batch: int, rows: int, columns: int) -> tuple[int, ...]:
+    return (rows, columns) if batch == 1 else (batch, rows, columns)
+
+
+def _operands(params: GemmParams, case: Case, backend: Backend) -> Tensors:
+    rows, columns, depth = params.extents
+    layout = dict(zip("ab", params.layouts, strict=True))
+    recipes = [
+        Recipe(name="a", shape=_shape(params.batch, rows, depth), kind=case.distribution),
+        Recipe(name="b", shape=_shape(params.batch, depth, columns), kind=case.distribution),
+    ]
+    if "bias" in params.epilogue:
+        recipes.append(Recipe(name="bias", shape=(columns,), kind=case.distribution))
+
+    def lay(recipe: Recipe, tensor: Tensor) -> Tensor:
+        tensor = tensor.to(device=backend.device, dtype=dtype(case.precision.compute))
+        column = layout.get(recipe.name) == "column"
+        return tensor.transpose(-1, -2).contiguous().transpose(-1, -2) if column else tensor.contiguous()
+
+    return Tensors(recipes, lay)
+
+
+def _verify(
+    params: GemmParams, precision: Precision, operands: list[Tensor], incoming: Tensor | None, result: Tensor | None,
+    gradients: Sequence[Tensor] | None,
+) -> Accuracy:  # fmt: skip
+    from torch.nn import functional as F
+
+    from perwatt.accuracy import products
+
+    rows, columns, depth = params.extents
+    a, b, *bias = operands
+    out, compute = output_format(params, precision), precision.compute
+    results = []
+    if result is not None:
+        after = (lambda x: F.gelu(x, approximate="tanh")) if params.epilogue.endswith("gelu_tanh") else None
+        limit = products.bound(compute, out, depth) * (1 if params.epilogue == "none" else COMPOSITE)
+        results.append(
+            products.check(a, b, result, bound=limit, name="result", bias=bias[0] if bias else None, after=after)
+        )
+    if gradients is not None and incoming is not None:
+        da, db = gradients
+        limit_a, limit_b = products.bound(compute, compute, columns), products.bound(compute, compute, rows)
+        results.append(products.check(incoming, b.mT, da, bound=limit_a, name="gradient of a"))
+        results.append(products.check(a.mT, incoming, db, bound=limit_b, name="gradient of b"))
+    return Accuracy.worst(results)
+
+
+WORKLOAD = Gemm()

@@ -1,0 +1,42 @@
+"""Kernels of ``perwatt_kernels`` as implementations of a workload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from perwatt.workloads.base import Impl
+from perwatt_kernels import registry
+
+if TYPE_CHECKING:
+    from perwatt.backends.base import Backend
+    from perwatt.spec.case import Case
+
+
+def impls(operation: str, output: Callable[[Case], str]) -> dict[str, Impl]:
+    """Every kernel of an operation as an :class:`Impl`.
+
+    Args:
+        operation: name in the kernel registry.
+        output: format of the result of a case.
+    """
+    return {name: _impl(kernel, output) for name, kernel in registry.kernels(operation).items()}
+
+
+def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
+    def request(case: Case, backend: Backend) -> registry.Request:
+        return registry.Request(
+            device=backend.name, compute=case.precision.compute, output=output(case), gradients=case.grad,
+            params=case.params.model_dump(), compile=backend.compile,
+        )  # fmt: skip
+
+    def unsupported(case: Case, backend: Backend) -> str | None:
+        uncompilable = backend.uncompilable() if kernel.impl_class == "graph" else None
+        return uncompilable or kernel.unsupported(request(case, backend))
+
+    def build(case: Case, backend: Backend) -> Callable[..., Any]:
+        return kernel.build(request(case, backend))
+
+    return Impl(
+        name=kernel.impl, impl_class=kernel.impl_class, build=build, unsupported=unsupported, summary=kernel.summary
+    )

@@ -1,0 +1,202 @@
+"""Sessions for workloads that are one differentiable function of tensors: products, attention, norms, losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from perwatt.spec.data import Recipe, Source
+from perwatt.workloads.base import Accuracy, Session
+from perwatt_kernels.dtypes import dtype
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from perwatt.backends.base import Backend, Device
+    from perwatt.spec.case import Case
+
+Verify = Callable[["list[Tensor]", "Tensor | None", "Tensor", "Sequence[Tensor] | None"], Accuracy]
+COLD_CACHES, COLD_BYTES = 3, 512 * 2**20  # cold operands exceed three last-level caches, or half a GiB
+
+
+def slots_for(cache: str, set_bytes: float, device: Device) -> int:
+    """Operand sets that a timed body rotates through (method 4).
+
+    Args:
+        cache: ``hot`` (one set), ``partial`` (one last-level cache full), ``cold`` (three of them, or 512 MiB).
+        set_bytes: bytes of the inputs and outputs of one iteration.
+        device: whose last-level cache counts.
+    """
+    reach = {"partial": device.cache_bytes, "cold": min(COLD_CACHES * device.cache_bytes, COLD_BYTES)}.get(cache, 0)
+    return max(1, math.ceil(reach / max(set_bytes, 1.0)))
+
+
+class Tensors:
+    """The operands of one operation: how they are made, and how each slot holds a copy of its own.
+
+    Args:
+        recipes: one for each operand, in the order the function takes them.
+        place: puts an array on the device in the operand's format and layout.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], place: Callable[[Recipe, Tensor], Tensor]) -> None:
+        self.recipes, self._place = recipes, place
+
+    def make(self, source: Source) -> list[Tensor]:
+        """Fresh operands from a source."""
+        import torch
+
+        return [self._place(recipe, torch.from_numpy(source.array(recipe))) for recipe in self.recipes]
+
+
+class OperationSession(Session):
+    """One function of tensors in any pass.
+
+    Args:
+        case: whose pass, gradients and cache mode apply.
+        function: what is measured; takes the operands, gives one tensor.
+        operands: how the operands are made.
+        cotangent: how the gradient that flows in is made, of the shape and layout of the result.
+        verify: gate; takes operands, the gradient that flowed in, the result, and the gradients of the operands
+            (None where the pass gives none).
+        set_bytes: bytes of inputs and outputs of one iteration, by which slots are counted.
+    """
+
+    def __init__(
+        self, *, case: Case, backend: Backend, seed: int, function: Callable[..., Tensor], operands: Tensors,
+        cotangent: Tensors, verify: Verify,
+        set_bytes: float,
+    ) -> None:  # fmt: skip
+        self._case, self._backend, self._seed = case, backend, seed
+        self._function, self._verify = function, verify
+        self._recipes, self._cotangent = operands, cotangent
+        self.slots = slots_for(case.cache, set_bytes, backend.describe())
+        source = Source(seed)
+        first = operands.make(source)
+        self._sets = [self._leaves(first)] + [self._leaves(first, copy=True) for _ in range(self.slots - 1)]
+        self._gradients = cotangent.make(source) if case.grad else []
+        self.input_digest = source.digest()
+        self._pending: list[Tensor | None] = [None] * self.slots
+        self._choose_bodies()
+
+    def _leaves(self, operands: list[Tensor], copy: bool = False) -> list[Tensor]:
+        needs = self._case.grad
+        return [(t.detach().clone() if copy else t).requires_grad_(needs and t.is_floating_point()) for t in operands]
+
+    def _choose_bodies(self) -> None:
+        method = self._case.measure.bwd_method
+        direct = self._backend.brackets if method == "auto" else method == "direct"
+        backward_alone = self._case.pass_ == "bwd"
+        self.bracketed = backward_alone and direct
+        if backward_alone and not direct:
+            self.part = self._forward
+        self._body = self._forward if self._case.pass_ == "fwd" else self._backward if self.bracketed else self._both
+
+    def run(self, slot: int) -> object:
+        """One iteration of the pass."""
+        return self._body(slot)
+
+    def before(self, slot: int) -> None:
+        """The forward whose backward is timed."""
+        self._pending[slot] = self._forward(slot)
+
+    def _forward(self, slot: int) -> Tensor:
+        return self._function(*self._sets[slot])
+
+    def _backward(self, slot: int) -> Sequence[Tensor]:
+        import torch
+
+        result = self._pending[slot]
+        assert result is not None, "before() was not called"
+        return torch.autograd.grad(result, self._differentiable(slot), self._gradients)
+
+    def _both(self, slot: int) -> tuple[Tensor, Sequence[Tensor]]:
+        import torch
+
+        result = self._forward(slot)
+        return result, torch.autograd.grad(result, self._differentiable(slot), self._gradients)
+
+    def _differentiable(self, slot: int) -> list[Tensor]:
+        return [t for t in self._sets[slot] if t.requires_grad]
+
+    def check(self, generation: int) -> Accuracy:
+        """The timed body on fresh inputs in the timed buffers, after an earlier result was poisoned with NaN."""
+        import torch
+
+        self._poison()
+        source = Source(self._seed + generation * 1_000_003)
+        with torch.no_grad():
+            for old, new in zip(self._sets[0], self._recipes.make(source), strict=True):
+                old.copy_(new)
+            for old, new in zip(self._gradients, self._cotangent.make(source), strict=False):
+                old.copy_(new)
+        result, gradients = self._once()
+        self._backend.synchronize()
+        incoming = self._gradients[0] if self._gradients else None
+        return self._verify([t.detach() for t in self._sets[0]], incoming, result, gradients)
+
+    def _once(self) -> tuple[Tensor, Sequence[Tensor] | None]:
+        """Result and gradients of slot 0, through the bodies that are timed.
+
+        A forward that saves for backward is followed by a backward: what it saved is a part of its result.
+        """
+        if self.bracketed:
+            self.before(0)
+            result = self._pending[0]
+            assert result is not None
+            return result, self._backward(0)
+        if not self._case.grad:
+            return self._forward(0), None
+        if self._case.pass_ == "fwd":
+            return self._kept()
+        return self._both(0)
+
+    def _kept(self) -> tuple[Tensor, Sequence[Tensor]]:
+        """A forward, and a backward that leaves what the forward saved where the gate can look at it."""
+        import torch
+
+        result = self._forward(0)
+        return result, torch.autograd.grad(result, self._differentiable(0), self._gradients, retain_graph=True)
+
+    def _poison(self) -> None:
+        """Fill an earlier result with NaN, so that an impl that returns a buffer it did not write is found out."""
+        import torch
+
+        result, gradients = self._once()
+        with torch.no_grad():
+            for tensor in (result, *(gradients or ())):
+                tensor.detach().fill_(float("nan"))
+
+    def path(self) -> str:
+        """Operations that one untimed iteration really dispatched."""
+        return observed_path(self._once)
+
+    def close(self) -> None:
+        """Let go of the operands."""
+        self._sets, self._gradients, self._pending = [], [], []
+
+
+def place(format_name: str, device: torch.device) -> Callable[[Recipe, Tensor], Tensor]:
+    """A ``place`` that casts to one format and keeps the recipe's own layout."""
+    return lambda recipe, tensor: tensor.to(device=device, dtype=dtype(format_name))
+
+
+COMPUTING = ("mm", "attention", "conv", "rms_norm", "embedding", "cross_entropy")
+WRAPPERS = {"matmul", "scaled_dot_product_attention"}  # they call what is meant
+
+
+def observed_path(call: Callable[[], object]) -> str:
+    """Names of the computing operations that one call really runs, by the profiler, in order and each once.
+
+    ``inductor`` stands first where compiled code ran; the operations after it are those it left to the framework.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        call()
+    names = dict.fromkeys(event.name.removeprefix("aten::") for event in profiled.events())
+    compiled = ["inductor"] if any("CompiledFxGraph" in name or "Torch-Compiled" in name for name in names) else []
+    forward = [name for name in names if any(word in name for word in COMPUTING) and name not in WRAPPERS]
+    return " ".join(compiled + [name for name in forward if " " not in name and "Backward" not in name])

@@ -1,0 +1,94 @@
+"""How much memory a training step takes: what autograd keeps, counted tensor by tensor, and what the optimizer keeps.
+
+The counts are those of the eager model (a test compares them with the tensors autograd really saves). Compiled code
+keeps less, by an amount that is the compiler's to choose, so its estimate leaves out what can be computed again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perwatt.spec.model import ModelShape
+from perwatt.spec.precision import FORMATS, Precision
+from perwatt.workloads.train_params import TrainStepParams
+
+FP32 = FORMATS["fp32"]
+REFERENCE_FACTOR = 2.0  # activations the written-out reference keeps, over those of the eager model in float32
+REFERENCE_SCORES = 4.0  # score-sized tensors of an attention layer that it keeps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Footprint:
+    """Bytes by kind.
+
+    Attributes:
+        weights: parameters, master copies included.
+        moments: of the optimizer.
+        gradients: of all parameters at the end of the backward pass.
+        activations: kept from forward to backward in all layers, weights cast for products included.
+        logits: at the start of the backward pass, with the loss in float32.
+        table: gradient of the embedding on its own, which a tied head's is added to.
+    """
+
+    weights: float
+    moments: float
+    gradients: float
+    activations: float
+    logits: float
+    table: float
+
+    @property
+    def peak(self) -> float:
+        """Largest sum over a step: when the backward pass starts, or when its last gradient is there."""
+        starting = self.activations + self.logits
+        return self.weights + self.moments + max(starting, self.gradients + self.table)
+
+
+def footprint(params: TrainStepParams, precision: Precision, compiled: bool = False) -> Footprint:
+    """Memory of one training step by formula."""
+    shape = params.shape
+    stored = FORMATS[precision.weights if precision.master_weights == "none" else precision.master_weights]
+    kept_moments = 2 if params.optimizer == "adamw" else 0
+    cast = FORMATS[precision.weights] if precision.master_weights != "none" else 0.0
+    per_token = _compiled_bytes(shape, precision) if compiled else _eager_bytes(shape, precision)
+    return Footprint(
+        weights=stored * shape.parameters,
+        moments=kept_moments * FORMATS[precision.moments] * shape.parameters,
+        gradients=stored * shape.parameters,
+        activations=params.tokens * per_token + cast * shape.linear_parameters,
+        logits=params.tokens * shape.vocab * FP32 * (1 if compiled else 3),
+        table=stored * shape.hidden * shape.vocab if shape.tied else 0.0,
+    )
+
+
+def reference_bytes(params: TrainStepParams) -> float:
+    """What the float32 reference needs beside the weights and moments of the real run, gradients dropped."""
+    shape, tokens = params.shape, params.tokens
+    scores = FP32 * shape.heads * params.seq * REFERENCE_SCORES
+    kept = min(scores * tokens, REFERENCE_SCORES * 2**26) * shape.layers + scores * params.seq
+    activations = REFERENCE_FACTOR * tokens * _token_bytes(shape, FP32, FP32)
+    return FP32 * 2 * shape.parameters + activations + kept + 4 * FP32 * tokens * shape.vocab
+
+
+def _eager_bytes(shape: ModelShape, precision: Precision) -> float:
+    return _token_bytes(shape, FORMATS[precision.activations], FORMATS[precision.norm])
+
+
+def _token_bytes(shape: ModelShape, act: float, inside: float) -> float:
+    """Bytes that one token keeps in all layers and the final norm, in the order of the model.
+
+    A norm keeps its input and the normalized rows in its own format, the product after it keeps its input. Attention
+    keeps queries, keys and values as projected, rotated queries and keys, and its result. The feed-forward layer keeps
+    gate and up, the activated gate, and their product.
+    """
+    norm = shape.hidden * (2 * inside + act)
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    attention = act * ((q + 2 * kv) + (q + kv) + q) + FP32 * shape.heads
+    return shape.layers * (2 * norm + attention + 4 * shape.intermediate * act) + norm
+
+
+def _compiled_bytes(shape: ModelShape, precision: Precision) -> float:
+    """As :func:`_token_bytes`, without what compilers compute again: normalized rows, activated gates, casts."""
+    act = FORMATS[precision.activations]
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return shape.layers * act * (2 * shape.hidden + (q + 2 * kv) + q + 2 * shape.intermediate)

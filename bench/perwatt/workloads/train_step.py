@@ -1,0 +1,209 @@
+"""One training step of a Llama-style model: forward, loss, backward, clipping, optimizer.
+
+The batches are fixed and rotate; the learning rate is constant. Nothing is read back from the device inside a step.
+Tokens are uniform over the vocabulary and each label is the next token. Weights start as the case's distribution scaled to a
+standard deviation of about 0.018, norms as ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from perwatt.errors import InputError
+from perwatt.spec.data import Source
+from perwatt.spec.precision import Precision
+from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
+from perwatt.workloads.train_memory import footprint, reference_bytes
+from perwatt.workloads.train_params import TrainStepParams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perwatt.backends.base import Backend
+    from perwatt.models.trainer import Trainer
+    from perwatt.spec.case import Case
+
+SLOTS = 4  # batches in turn
+WEIGHT_EXPONENT = -6  # times a normal recipe's 2 / sqrt(3): standard deviation 0.018, near the usual 0.02
+POLICIES = ("fp32", "bf16", "bf16_master")
+SDPA = {
+    "_scaled_dot_product_flash_attention_for_cpu": "flash_cpu",
+    "_scaled_dot_product_flash_attention": "flash",
+    "_scaled_dot_product_efficient_attention": "efficient",
+    "_scaled_dot_product_cudnn_attention": "cudnn",
+    "_scaled_dot_product_attention_math": "math",
+    "_scaled_dot_product_fused_attention_overrideable": "device",
+}
+"""Names for the operations that attention can end in."""
+
+
+class TrainStep(Workload):
+    """See the module."""
+
+    name = "train_step"
+    summary = "one training step of a Llama-style model: forward, loss, backward, clipping, optimizer"
+    Params = TrainStepParams
+    passes = ("step",)
+    cached = False
+
+    def check(self, params: TrainStepParams, pass_: str) -> None:
+        """The model must exist and be Llama-style."""
+        try:
+            foreign = params.shape.llama_style
+        except InputError as error:
+            field = f"params.{error.field}" if error.field else "params.model"
+            raise InputError(error.message, file=error.file, line=error.line, field=field) from None
+        if foreign:
+            message = f"found {foreign}, expected a Llama-style model; train_step has no other yet"
+            raise InputError(message, field="params.model")
+
+    def describe(self, params: TrainStepParams, precision: Precision) -> dict[str, Any]:
+        """The shape in place of the model's name; fields without a meaning spelled alike."""
+        return params.work(precision)
+
+    def label(self, params: TrainStepParams) -> str:
+        """``llama-tiny batch 4 seq 128 adamw``."""
+        shape = params.shape
+        inline = f"{shape.hidden}x{shape.intermediate}x{shape.layers}"
+        model = params.model.removesuffix(".json").rpartition("/")[2] if isinstance(params.model, str) else inline
+        cut = f" {shape.layers} layers" if params.cut else ""
+        return f"{model}{cut} batch {params.batch} seq {params.seq} {params.optimizer}"
+
+    def counts(self, params: TrainStepParams, pass_: str, precision: Precision) -> Counts:
+        """Three times the forward products, attention over S (S + 1) / 2 pairs (method 7)."""
+        shape = params.shape
+        pairs = params.batch * params.seq * (params.seq + 1) / 2
+        forward = 2.0 * shape.linear_parameters * params.tokens
+        forward += 4.0 * pairs * shape.head_dim * shape.heads * shape.layers
+        return Counts(flops=3 * forward, tokens=params.tokens, per_layer=params.cut)
+
+    def memory(self, case: Case) -> float:
+        """Weights, moments, gradients, activations and logits at the step's peak.
+
+        Against the growth of a process's resident memory over a step, measured on a CPU, the estimate is within a quarter;
+        ``tests/perf/train_step_memory.py`` measures it.
+        """
+        compiled = all(case.workload.impls()[name].impl_class == "graph" for name in case.impls)
+        return footprint(_params(case), case.precision, compiled).peak
+
+    def impls(self) -> Mapping[str, Impl]:
+        """Eager, and forward with loss compiled as a whole; the optimizer is the framework's fused one in both."""
+        return {
+            "torch": Impl(
+                name="torch", impl_class="eager", build=lambda case, backend: lambda function: function,
+                unsupported=_unsupported, summary="eager, fused attention and optimizer",
+            ),
+            "torch.compile": Impl(
+                name="torch.compile", impl_class="graph", build=_compiled,
+                unsupported=lambda case, backend: backend.uncompilable() or _unsupported(case, backend),
+                summary="forward, loss and backward compiled; clipping and fused optimizer eager",
+            ),
+        }  # fmt: skip
+
+    def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> TrainStepSession:
+        """Weights and batches on the device."""
+        return TrainStepSession(case, impl, backend, seed)
+
+
+class TrainStepSession(Session):
+    """Model, optimizer state and batches of one impl.
+
+    Attributes:
+        input_digest: of the weights and tokens as made.
+        notes: what the gate could not do, for people.
+    """
+
+    slots = SLOTS
+
+    def __init__(self, case: Case, impl: Impl, backend: Backend, seed: int) -> None:
+        self._case, self._backend, self._seed = case, backend, seed
+        self._build: Callable[..., Any] = impl.build(case, backend)
+        self._trainer = self._new(_params(case))
+        self._twin: Trainer | None = None
+        source = Source(seed)
+        self._trainer.fill(source, case.distribution, WEIGHT_EXPONENT)
+        self.input_digest = source.digest()
+        self.notes: list[str] = []
+
+    def _new(self, params: TrainStepParams) -> Trainer:
+        from perwatt.models.trainer import Trainer
+
+        return Trainer(params, self._case.precision, self._backend.device, self._build, self.slots)
+
+    def run(self, slot: int) -> Tensor:
+        """One training step; the loss stays on the device."""
+        return self._trainer.run(slot)
+
+    def check(self, generation: int) -> Accuracy:
+        """The twin against float64, then this model against float32 where memory allows (method 6)."""
+        from perwatt.accuracy import training
+        from perwatt.accuracy.twin import twin_of
+
+        if self._twin is None:
+            self._twin = self._new(twin_of(self._trainer.params))
+        seed = self._seed + (generation + 1) * training.FRESH_SEED
+        results = [training.examine(self._twin, self._case.precision, seed)]
+        results += training.finite(self._trainer)
+        if Accuracy.worst(results).ok and self._reference_fits():
+            results += training.full_size(self._trainer, Source(seed), self._case.precision)
+        return Accuracy.worst(results)
+
+    def _reference_fits(self) -> bool:
+        """Whether the float32 reference has room beside this session; if not, a note says so."""
+        held = footprint(self._trainer.params, self._case.precision)
+        needed = held.weights + held.moments + reference_bytes(self._trainer.params)
+        fits = needed <= self._backend.describe().memory_bytes
+        note = f"no full-size gate: its float32 reference would need {needed / 1e9:.1f} GB"
+        if not fits and note not in self.notes:
+            self.notes.append(note)
+        return fits
+
+    def path(self) -> str:
+        """The attention operation that one untimed step really ran, after ``inductor`` where the step is compiled."""
+        from perwatt.workloads.operation import observed_path
+
+        seen = observed_path(lambda: self._trainer.run(0)).split()
+        return " ".join(name for name in (SDPA.get(op, op) for op in seen) if name in {"inductor", *SDPA.values()})
+
+    def close(self) -> None:
+        """Let go of model, state and twin."""
+        del self._trainer
+        self._twin = None
+
+
+def _params(case: Case) -> TrainStepParams:
+    params: TrainStepParams = case.params  # type: ignore[assignment]
+    return params
+
+
+def _compiled(case: Case, backend: Backend) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile with a code object of its own: Dynamo counts recompilations by code object and gives up after eight."""
+    from types import FunctionType, MethodType
+
+    def build(method: Any) -> Callable[..., Any]:
+        inner = method.__func__
+        own = FunctionType(inner.__code__.replace(), inner.__globals__, inner.__name__, inner.__defaults__, inner.__closure__)
+        return backend.compile(MethodType(own, method.__self__))
+
+    return build
+
+
+def _unsupported(case: Case, backend: Backend) -> str | None:
+    """What no impl here can do yet."""
+    params, precision = _params(case), case.precision
+    if precision.name == "fp16":
+        return "train_step in fp16 needs loss scaling, which is not there yet"
+    if precision.name not in POLICIES:
+        return f"train_step has no {precision.name} yet (there are {', '.join(POLICIES)})"
+    if params.dropout:
+        return "train_step has no dropout: its masks differ between devices, so no gradient could be checked"
+    work = params.work(precision)
+    if work["moments"] not in ("policy", "none") or work["accumulate"] != "policy":
+        return "moments and accumulate other than the policy's are not there yet"
+    if work["logits"] != "policy" and (work["logits"] != "bf16" or precision.activations != "fp32"):
+        return f"logits in {work['logits']} are not there yet in {precision.name}"
+    return None
+
+
+WORKLOAD = TrainStep()

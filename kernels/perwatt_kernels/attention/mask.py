@@ -1,0 +1,62 @@
+"""Which keys a query sees, and how packed documents lie in a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def visible(rows: Tensor, columns: Tensor, params: Mapping[str, Any]) -> Tensor:
+    """Whether query ``rows[i]`` sees key ``columns[j]``.
+
+    Args:
+        rows: [r] query positions.
+        columns: [c] key positions.
+        params: ``causal``, ``window`` and ``varlen`` of the operation.
+
+    Returns:
+        Bool [r, c].
+    """
+    import torch
+
+    distance = rows[:, None] - columns[None, :]
+    seen = torch.ones_like(distance, dtype=torch.bool)
+    if params["causal"]:
+        seen &= distance >= 0
+    if params["window"]:
+        seen &= distance.abs() < params["window"]
+    if params["varlen"]:
+        ends = torch.tensor(list(accumulate(params["varlen"])), device=rows.device)
+        documents = [torch.bucketize(positions, ends, right=True) for positions in (rows, columns)]
+        seen &= documents[0][:, None] == documents[1][None, :]
+    return seen
+
+
+def full(q_len: int, kv_len: int, params: Mapping[str, Any], device: torch.device) -> Tensor:
+    """The whole mask, bool [q_len, kv_len]."""
+    import torch
+
+    return visible(torch.arange(q_len, device=device), torch.arange(kv_len, device=device), params)
+
+
+def pairs(q_len: int, kv_len: int, params: Mapping[str, Any]) -> int:
+    """Number of visible query-key pairs of one head, by arithmetic and without torch."""
+    if params["varlen"]:
+        one = {**params, "varlen": None}
+        return sum(pairs(length, length, one) for length in params["varlen"])
+    window = params["window"] or max(q_len, kv_len)
+    total = 0
+    if not params["window"]:
+        if not params["causal"]:
+            return q_len * kv_len
+        full_rows = min(q_len, kv_len)
+        return full_rows * (full_rows + 1) // 2 + (q_len - full_rows) * kv_len
+    for i in range(q_len):
+        last = min(i if params["causal"] else i + window - 1, kv_len - 1)
+        total += max(0, last - max(0, i - window + 1) + 1)
+    return total

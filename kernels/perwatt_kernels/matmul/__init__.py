@@ -1,0 +1,7 @@
+"""Matrix products.
+
+A kernel's ``build`` returns ``matmul(a, b, bias=None)``: ``a`` is [m, k] or [batch, m, k], ``b`` is [k, n] or
+[batch, k, n], both as views on storage of the declared layout; the result is [m, n] or [batch, m, n] in the
+requested output format, after the epilogue of ``params["epilogue"]`` (``none``, ``bias``, ``gelu_tanh``,
+``bias_gelu_tanh``). ``bias`` is [n].
+"""

@@ -1,0 +1,133 @@
+"""The CPU backend behind the protocol of all backends."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from perwatt import backends
+from perwatt.backends.base import Backend
+from perwatt.backends.cpu import SUPPORTED, Cpu
+from perwatt.errors import InputError, MissingHardware
+from perwatt.spec.precision import POLICIES
+
+
+@pytest.fixture
+def cpu() -> Cpu:
+    return Cpu()
+
+
+def test_it_is_found_by_scan_and_chosen_where_nothing_else_is() -> None:
+    assert isinstance(backends.available()["cpu"], Cpu)
+    assert backends.choose("cpu").name == "cpu"
+    assert backends.choose("auto").missing() is None
+
+
+def test_an_unknown_device_names_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'cpu'"):
+        backends.choose("cpus")
+
+
+def test_a_device_that_is_not_here_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cpu, "missing", lambda self: "unplugged: plug it in")
+    with pytest.raises(MissingHardware, match="unplugged: plug it in"):
+        backends.choose("cpu")
+
+
+def test_describe_does_not_import_torch() -> None:
+    code = (
+        "import sys; from perwatt import backends; backends.choose('auto').describe(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_describe_finds_memory_cache_and_threads(cpu: Cpu) -> None:
+    device = cpu.describe()
+    assert device.devices_per_chip == 1
+    assert device.memory_bytes > 2**28
+    assert device.cache_bytes >= 2**15
+    assert device.threads is not None
+    assert device.threads >= 1
+    assert device.chip
+
+
+def test_threads_follow_the_environment(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cpu.threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert cpu.threads() >= 1
+
+
+def test_unsupported_policies_say_so(cpu: Cpu) -> None:
+    refused = {name: cpu.unsupported(policy) for name, policy in POLICIES.items()}
+    assert {name for name, reason in refused.items() if reason is None} == set(SUPPORTED)
+    assert "tf32" in (refused["tf32"] or "")
+
+
+def test_a_batch_calls_each_slot_in_turn_and_keeps_results(cpu: Cpu) -> None:
+    seen: list[int] = []
+    ring: list[Any] = [None] * 3
+
+    def run(slot: int) -> str:
+        seen.append(slot)
+        return f"result {slot}"
+
+    timing = cpu.time(run, 5, 1, ring)
+    assert seen == [1, 2, 0, 1, 2]
+    assert ring == ["result 0", "result 1", "result 2"]
+    assert timing.total_s == timing.enqueue_s > 0
+
+
+def test_brackets_leave_the_set_up_out(cpu: Cpu) -> None:
+    from time import sleep
+
+    calls: list[str] = []
+    timing = cpu.time_bracketed(
+        lambda slot: (calls.append("before"), sleep(0.02)), lambda slot: calls.append("run"), 3, 0, [None]
+    )
+    assert calls == ["before", "run"] * 3
+    assert timing.total_s < 0.02
+
+
+def test_out_of_memory_is_told_from_other_errors(cpu: Cpu) -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert cpu.is_out_of_memory(refused.value)
+    assert cpu.is_out_of_memory(MemoryError())
+    assert not cpu.is_out_of_memory(RuntimeError("shapes do not fit"))
+
+
+def test_guards_count_compilations_and_graph_breaks(cpu: Cpu) -> None:
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        y = x + 1
+        torch._dynamo.graph_break()
+        return y * 2
+
+    before = cpu.guards()
+    torch.compile(broken, backend="eager")(torch.ones(2))
+    after = cpu.guards()
+    assert after["compilations"] - before["compilations"] == 2
+    assert after["graph_breaks"] - before["graph_breaks"] == 1
+
+
+def test_without_a_compiler_nothing_can_be_compiled(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    assert "C++ compiler" in (cpu.uncompilable() or "")
+
+
+def test_the_worker_start_pins_threads_products_and_an_empty_compiler_cache() -> None:
+    code = (
+        "import os; from perwatt.backends.cpu import BACKEND as b; b.start(); import torch;"
+        "assert torch.get_num_threads() == b.threads();"
+        "assert torch.get_float32_matmul_precision() == 'highest';"
+        "assert os.listdir(os.environ['TORCHINDUCTOR_CACHE_DIR']) == []"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_protocol_is_abstract() -> None:
+    with pytest.raises(TypeError):
+        Backend()  # type: ignore[abstract]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from perwatt.report import console, progress
+from perwatt.runner.part import Part
+from perwatt.spec.case import build
+
+CASES = [build({"workload": "gemm", "params": {"m": m, "n": 64, "k": 64}, "impl": ["torch"]}) for m in (64, 128)]
+DONE = Part(case=CASES[0].identity, impl="torch", samples=[0.01] * 30, blocks=[0] * 30, elapsed_s=2.5)
+
+
+def test_plain_lines_where_there_is_no_terminal():
+    stream = io.StringIO()
+    with progress.screen(console.console(stream), CASES) as screen:
+        screen.visit(CASES[0], 0, 0.0)
+        screen.event({"event": "phase", "impl": "torch", "phase": "open"})
+        screen.part(DONE)
+        screen.visit(CASES[1], 1, 0.5)
+        screen.part(Part(case=CASES[1].identity, impl="torch", status="crashed", error="[red]x"))
+    first, second, third, fourth = stream.getvalue().splitlines()
+    assert first.startswith(f"[1/2] {CASES[0].name}")
+    assert second.split() == ["torch", "10.00", "ms", "±0%", "30", "samples", "in", "2.5", "s"]
+    assert third.startswith(f"[2/2] {CASES[1].name}, restart 1")
+    assert fourth.split() == ["torch", "crashed:", "[red]x"]
+
+
+def test_a_case_with_nothing_to_do_is_not_named():
+    stream = io.StringIO()
+    with progress.screen(console.console(stream), CASES) as screen:
+        screen.visit(CASES[0], 0, 0.0)
+        screen.visit(CASES[1], 0, 0.5)
+        screen.part(DONE)
+    assert "[1/2]" not in stream.getvalue()
+
+
+def test_time_left_by_the_pace_so_far(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines = progress.Lines(console.console(io.StringIO()), CASES)
+    lines.visit(CASES[0], 0, 0.5)  # half of it was done before a resume
+    assert lines.left() == ""
+    now[0] = 110.0
+    lines.visit(CASES[1], 0, 0.75)
+    assert lines.left() == "10 s"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_one_moving_line_on_a_terminal(width):
+    stream = io.StringIO()
+    terminal = Console(file=stream, force_terminal=True, width=width, markup=False, highlight=False)
+    with progress.screen(terminal, CASES) as screen:
+        screen.visit(CASES[0], 0, 0.0)
+        screen.event({"event": "phase", "impl": "torch", "phase": "warmup"})
+        screen.event(
+            {"event": "progress", "impl": "torch", "samples": 12, "median_s": 0.01, "lo_s": 0.0099, "hi_s": None}
+        )
+        screen.part(DONE)
+    text = stream.getvalue()
+    assert "torch · warming up" in text
+    assert "12 samples" in text
+    assert "10.00 ms" in text

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from perwatt.report import console, table
+from perwatt.results.schema import Row
+
+OK = Row(
+    schema_version="1.0", run_id="R", started_at="2026-01-01T00:00:00+00:00", suite="s",
+    case="gemm 1024x1024x1024 fwd fp32", workload="gemm", work="{}", match_key="m", task_key="t", protocol_key="p",
+    seed=0, pass_="fwd", method="direct", precision="fp32", impl="torch", impl_class="eager", backend="cpu",
+    chip="Test", placement="device", mode="replicate", replicas=1, world_size=1, devices_used=1, status="ok",
+    time_evidence="measured", energy_evidence="none", power_source="none", time_s=0.01231, time_s_lo=0.01221,
+    time_s_hi=0.01235, flops=2.1e9, tflops=0.1744,
+)  # fmt: skip
+BAD = replace(OK, impl="torch.compile", status="crashed", error="[bold]worker[/] killed", time_s=None, tflops=None)
+STEP = replace(OK, workload="train_step", case="train_step llama-tiny batch 4 seq 128 step fp32", tokens_per_s=1234.5)
+
+
+def printed(rows, width=80):
+    stream = io.StringIO()
+    table.show(console.console(stream, width), rows, "out/results.csv")
+    return stream.getvalue()
+
+
+def test_what_a_person_wants_to_know_first():
+    text = printed([OK, BAD, STEP])
+    lines = text.splitlines()
+    head = next(line for line in lines if "impl" in line)
+    assert head.split() == ["case", "impl", "time", "95", "%", "TFLOP/s", "status"]
+    assert "1024x1024x1024 fwd fp32" in text
+    assert "gemm 1024x1024x1024 fwd fp32   torch" not in text  # the group says that it is gemm
+    assert "12.31 ms   ±0.81%    0.1744   ok" in text
+    assert "tokens/s" in text
+    assert "2 of 3 rows ok, 1 crashed; results in out/results.csv" in text
+
+
+def test_failures_come_below_with_their_reason_as_it_is():
+    lines = printed([OK, BAD]).splitlines()
+    at = lines.index("crashed  gemm 1024x1024x1024 fwd fp32, torch.compile")
+    assert lines[at + 1].rstrip() == "    [bold]worker[/] killed"
+
+
+def test_a_case_is_named_once():
+    assert printed([OK, replace(OK, impl="other")]).count("1024x1024x1024") == 1
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_wider_than_the_terminal(width):
+    long = replace(OK, case="gemm " + "9" * 100, impl="an-impl-of-a-long-name", tokens_per_s=1e9, gbps=1.0)
+    text = printed([long, BAD, replace(BAD, error="word " * 60)], width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "12.31 ms" in text
+    assert "±0.81%" in text
+
+
+def test_energy_columns_only_where_there_is_energy():
+    assert "energy" not in printed([OK]).replace("No energy", "")
+    text = printed([replace(OK, energy_j=3.5, tflops_per_w=0.01)], 120)
+    assert "energy J" in text
+    assert "TFLOP/J" in text
+    assert "No energy" not in text
+
+
+def test_escape_sequences_are_not_obeyed():
+    assert "\x1b" not in printed([replace(BAD, error="\x1b[2Jgone", case="gemm \x1b]0;x\x07")])
+
+
+def test_nothing_ok():
+    assert "0 of 1 rows ok, 1 crashed" in printed([BAD])
+
+
+def test_a_stream_without_the_signs_still_gets_the_table():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    table.show(console.console(stream, 80), [OK], "out/results.csv")
+    stream.flush()
+    assert b"12.31 ms" in raw.getvalue()
+
+
+def test_no_folding_where_there_is_no_terminal():
+    assert console.console(io.StringIO()).width == console.WIDE
+    assert isinstance(console.console(io.StringIO()), Console)

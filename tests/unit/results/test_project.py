@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from perwatt.results import validate
+from perwatt.results.csvfile import write
+from perwatt.results.project import Projection, rows
+from perwatt.results.samples import digest_of, lines, samples_digest
+from perwatt.runner.ledger import Ledger
+from perwatt.runner.part import Part
+from perwatt.spec import work
+from perwatt.timing import statistics
+
+DEVICE = {
+    "chip": "Test", "devices_per_chip": 1, "memory_bytes": 1e9, "cache_bytes": 1e6, "threads": 2, "lnc": None,
+    "instance_type": "t1", "driver": "d1", "runtime": None, "compiler": None,
+}  # fmt: skip
+RUN = {
+    "event": "run", "schema_version": "1.0", "run_id": "R", "started_at": "2026-01-02T03:04:05+00:00",
+    "suite": {"name": "s", "digest": "d"}, "options": {"seed": 7, "processes": None, "aa": False}, "backend": "cpu",
+    "asynchronous": False, "device": DEVICE,
+}  # fmt: skip
+ENV = {
+    "event": "env", "env_id": "E",
+    "record": {"host": "H", "libraries": {"torch": "2.13.0"}, "perwatt": {"git_sha": "abc+"}},
+}  # fmt: skip
+SAMPLES = [1.0, 1.1, 0.9, 1.05, 0.95] * 6
+
+
+def case(identity="c", workload="gemm", impls=("torch",), **fields):
+    content = {"workload": workload, "pass": "fwd", "precision": {"name": "fp32"}, "params": {"id": identity}}
+    return {
+        "event": "case", "case": identity, "name": f"{workload} {identity}", "workload": workload,
+        "work": work.canonical(content), "task_key": work.task_key(content), "pass": "fwd", "precision": "fp32",
+        "compute": "fp32", "placement": "device", "cache": "hot", "target_ci": 0.01,
+        "impls": dict.fromkeys(impls, "eager"), "flops": 2e12, "bytes": 4e9, "tokens": None, "per_layer": False,
+        **fields,
+    }  # fmt: skip
+
+
+def part(identity="c", impl="torch", samples=SAMPLES, **fields):
+    usual = {
+        "blocks": [i // 5 for i in range(len(samples))], "iters_per_sample": 4, "warmup_s": 0.5, "enqueue_s": 0.99,
+        "stop_reason": "target", "timing_method": "wall", "path": "aten::mm", "input_digest": "I", "rel_err": 1e-7,
+        "rel_err_bound": 1e-5, "health": {"limiter": "unknown"},
+        "guards": {"compilations": 0, "graph_breaks": 0, "cpu_fallbacks": 0},
+    }  # fmt: skip
+    made = Part(case=identity, impl=impl, samples=list(samples), **{**usual, **fields})
+    return {"event": "part", "part": made.message()}
+
+
+def failed(status, identity="c", impl="torch", **fields):
+    return {"event": "part", "part": Part(case=identity, impl=impl, status=status, error="why", **fields).message()}
+
+
+def one(*events, run=RUN):
+    (row,) = rows(Ledger.of([run, ENV, *events]))
+    return row
+
+
+def test_known_answers_of_one_part():
+    row = one(case(), part())
+    found = statistics.estimate(SAMPLES)
+    assert (row.time_s, row.time_s_lo, row.time_s_hi) == (1.0, found.lo, found.hi)
+    assert (row.tflops, row.gbps, row.tokens_per_s) == (2.0, 4.0, None)
+    assert (row.tflops_per_chip, row.chips, row.devices_used) == (2.0, 1.0, 1)
+    assert (row.samples, row.blocks, row.processes, row.iters_per_sample) == (30, 6, 1, 4)
+    assert (row.status, row.error, row.bound) == ("ok", None, None)
+    assert "within_run_only" in row.flags
+    assert (row.run_id, row.seed, row.host, row.env_id, row.torch, row.git_sha) == ("R", 7, "H", "E", "2.13.0", "abc+")
+    assert (row.chip, row.instance_type, row.driver, row.suite) == ("Test", "t1", "d1", "s")
+    assert (row.power_source, row.energy_evidence, row.energy_j, row.noise_floor) == ("none", "none", None, None)
+    assert row.match_key == work.key_of(row.work)
+    assert row.protocol_key == work.protocol_key(cache="hot", method="direct")
+
+
+def test_processes_are_pooled_and_rounds_belong_to_their_process():
+    faster = [s * 0.9 for s in SAMPLES]
+    row = one(case(), part(), part(samples=faster, process=1), part(samples=faster, process=1, round=1))
+    pooled = statistics.pooled([SAMPLES, faster + faster])
+    assert (row.time_s, row.time_s_lo, row.time_s_hi, row.n_eff) == (pooled.median, pooled.lo, pooled.hi, pooled.n_eff)
+    assert (row.processes, row.samples, row.blocks) == (2, 90, 18)
+    assert "within_run_only" not in (row.flags or "")
+
+
+def test_a_pass_timed_as_a_difference():
+    row = one(case(), part(samples=[s + 2.0 for s in SAMPLES], minus=[2.0] * 30, method="difference"))
+    assert row.time_s == pytest.approx(1.0)
+    assert row.method == "difference"
+    assert row.protocol_key == work.protocol_key(cache="hot", method="difference")
+
+
+def test_a_difference_that_is_not_above_zero_is_implausible():
+    row = one(case(), part(samples=[1.0, 1.1, 0.9] * 10, minus=[1.5] * 30, method="difference"))
+    assert row.status == "unstable"
+    assert row.error.startswith("implausible")
+    assert row.tflops is None
+
+
+def test_noise_floor_is_the_far_end_of_the_ratio_to_itself():
+    twin = [s * 1.02 for s in SAMPLES]
+    ratio = statistics.ratio(SAMPLES, twin, paired=True)
+    row = one(case(), part(twin=twin))
+    assert row.noise_floor == max(abs(ratio.lo - 1), abs(ratio.hi - 1))
+    assert row.noise_floor == pytest.approx(1 - 1 / 1.02)
+    assert row.samples == 30
+
+
+@pytest.mark.parametrize("status", ["crashed", "oom", "timeout", "inaccurate"])
+def test_the_worst_status_wins_and_withholds_times(status):
+    row = one(case(), part(), failed(status, process=1))
+    assert (row.status, row.error, row.time_s, row.tflops, row.samples) == (status, "why", None, None, None)
+    assert row.flops == 2e12
+
+
+def test_the_gate_of_an_inaccurate_row_is_kept():
+    row = one(case(), part(), failed("inaccurate", process=1, rel_err=0.1, rel_err_bound=1e-5))
+    assert (row.rel_err, row.rel_err_bound) == (0.1, 1e-5)
+    row = one(case(), failed("inaccurate", rel_err=None, rel_err_bound=1e-5))
+    assert (row.rel_err, row.rel_err_bound) == (None, 1e-5)
+
+
+def test_the_gate_of_an_ok_row_is_nearest_to_its_bound():
+    assert one(case(), part(rel_err=2e-7), part(process=1, rel_err=9e-7)).rel_err == 9e-7
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"guards": {"compilations": 2}}, "2 compilations inside samples"),
+        ({"guards": {"graph_breaks": 1}}, "1 graph breaks inside samples"),
+        ({"guards": {"cpu_fallbacks": 3}}, "3 CPU fallbacks inside samples"),
+        ({"health": {"limiter": "thermal"}}, "clocks were held down by heat"),
+        ({"health": {"limiter": "hw_slowdown"}}, "clocks were held down by a hardware limit"),
+    ],
+)
+def test_what_makes_a_row_unstable(fields, error):
+    row = one(case(), part(), part(process=1, **fields))
+    assert (row.status, row.error) == ("unstable", error)
+    assert row.time_s == 1.0
+
+
+def test_a_power_cap_is_normal_and_marked():
+    row = one(case(), part(health={"limiter": "power_cap", "sm_clock_mhz": 1500.0}))
+    assert row.status == "ok"
+    assert "power_capped" in row.flags
+    assert row.sm_clock_mhz == 1500.0
+
+
+def test_more_than_the_peak_is_implausible_and_without_a_peak_there_is_no_mfu():
+    assert one(case(), part()).mfu is None
+    row = one(case(), part(), run=RUN | {"peak_tflops": {"fp32": 4.0}})
+    assert (row.status, row.mfu, row.peak_tflops) == ("ok", 0.5, 4.0)
+    row = one(case(), part(), run=RUN | {"peak_tflops": {"fp32": 1.5}})
+    assert (row.status, row.error) == ("unstable", "implausible: 1.33 times the peak of 1.5 TFLOP/s")
+
+
+def test_host_bound_is_for_devices_that_run_ahead():
+    assert one(case(), part(enqueue_s=0.95), run=RUN | {"asynchronous": True}).bound == "host"
+    row = one(case(), part(enqueue_s=0.95), run=RUN | {"asynchronous": True, "peak_tflops": {"fp32": 4.0}})
+    assert row.mfu is None
+    assert "host_bound" in row.flags
+    assert one(case(), part(enqueue_s=0.5), run=RUN | {"asynchronous": True}).bound == "device"
+
+
+def test_part_of_a_chip_has_no_rate_per_chip():
+    row = one(case(), part(), run=RUN | {"device": DEVICE | {"devices_per_chip": 4}})
+    assert (row.tflops, row.chips, row.tflops_per_chip, row.devices_per_chip) == (2.0, None, None, 4)
+
+
+def test_few_effective_samples_are_marked():
+    drift = [1.0 + 0.01 * i for i in range(30)]
+    assert "few_effective_samples" in one(case(), part(samples=drift)).flags
+
+
+def test_compile_times_are_those_of_first_visits():
+    row = one(
+        case(), part(compile_cold_s=8.0, compile_warm_s=2.0), part(process=1, compile_cold_s=10.0),
+        part(process=1, round=1, compile_cold_s=0.0),
+    )  # fmt: skip
+    assert (row.compile_cold_s, row.compile_warm_s) == (9.0, 2.0)
+
+
+def test_the_ceiling_is_the_best_gemm_of_the_same_format_and_placement():
+    events = [
+        case("slow"), part("slow"),
+        case("fast"), part("fast", samples=[0.5] * 30),
+        case("wild", impls=("torch",)), part("wild", samples=[0.1] * 30, guards={"compilations": 1}),
+        case("bf16", compute="bf16"), part("bf16", samples=[0.2] * 30),
+        case("step", workload="train_step", tokens=1e3), part("step"),
+        case("copy", workload="memcpy", flops=None), part("copy"),
+    ]  # fmt: skip
+    made = {row.case.split()[1]: row for row in rows(Ledger.of([RUN, ENV, *events]))}
+    assert made["slow"].ceiling_tflops == made["step"].ceiling_tflops == 4.0
+    assert (made["slow"].ceiling_fraction, made["fast"].ceiling_fraction) == (0.5, 1.0)
+    assert made["bf16"].ceiling_tflops == 10.0
+    assert made["copy"].ceiling_tflops is None
+    assert made["step"].ceiling_run_id == "R"
+    assert made["step"].tokens_per_s == made["step"].tokens_per_s_per_chip == 1e3
+
+
+def test_order_is_that_of_the_suite():
+    events = [case("b", impls=("y", "x")), case("a"), part("a"), part("b", "x"), part("b", "y")]
+    made = rows(Ledger.of([RUN, ENV, *events]))
+    assert [(row.case, row.impl) for row in made] == [("gemm b", "y"), ("gemm b", "x"), ("gemm a", "torch")]
+
+
+def test_what_was_skipped_is_a_row_with_the_reason():
+    skipped = {"event": "skipped", "case": "c", "impl": "torch", "reason": "no time"}
+    row = one(case(), skipped)
+    assert (row.status, row.error, row.time_s) == ("skipped", "no time", None)
+    assert one(case(), skipped, part()).status == "ok"
+
+
+def test_rows_without_news_are_not_worked_out_again(monkeypatch):
+    ledger = Ledger.of([RUN, ENV, case("a"), part("a"), case("b"), part("b")])
+    projection, seen = Projection(ledger), []
+    projection.rows()
+    monkeypatch.setattr("perwatt.results.project.row", lambda ledger, key: seen.append(key))
+    monkeypatch.setattr("perwatt.results.project._with_ceilings", lambda ledger, made: made)
+    ledger.apply(part("b", process=1))
+    projection.rows()
+    assert seen == [("b", "torch")]
+
+
+def test_digest_is_of_the_lines_as_they_stand():
+    ledger = Ledger.of([RUN, ENV, case(), part(), part(process=1, samples=[2.0, 3.0])])
+    kept = [json.loads(line) for line in lines(ledger)]
+    digest = samples_digest(ledger.parts["c", "torch"])
+    assert [line["process"] for line in kept] == [0, 1]
+    assert {line["samples_digest"] for line in kept} == {digest} == {digest_of(kept)}
+    assert digest_of([kept[0] | {"samples": [1.0]}, kept[1]]) != digest
+    assert rows(ledger)[0].samples_digest == digest
+
+
+def test_digest_does_not_depend_on_the_language():
+    """SHA-256 of RFC 8785 text, by hand."""
+    found = samples_digest([Part(case="c", impl="i", samples=[1.0, 0.25], blocks=[0, 0], iters_per_sample=3)])
+    text = (
+        '{"blocks":[0,0],"case":"c","impl":"i","iters_per_sample":3,"minus":[],"process":0,"round":0,'
+        '"samples":[1,0.25],"twin":[]}\n'
+    )
+    assert found == work.key_of(text)
+
+
+def test_no_samples_no_digest():
+    assert samples_digest([Part(case="c", impl="i")]) is None
+
+
+def test_every_status_makes_a_row_that_the_validator_accepts(tmp_path):
+    from perwatt.results.schema import Status
+
+    events = [RUN, ENV]
+    for status in Status:
+        events.append(case(status.value))
+        if status == Status.SKIPPED:
+            events.append({"event": "skipped", "case": status.value, "impl": "torch", "reason": "no time"})
+        elif status in (Status.OK, Status.UNSTABLE):
+            events.append(part(status.value, guards={"compilations": int(status == Status.UNSTABLE)}))
+        else:
+            events.append(failed(status.value, status.value, rel_err=0.1, rel_err_bound=0.2, path="p"))
+    ledger = Ledger.of(events)
+    made = rows(ledger)
+    assert [row.status for row in made] == [status.value for status in Status]
+    write(made, tmp_path / "results.csv")
+    (tmp_path / "samples.jsonl").write_text("".join(lines(ledger)))
+    assert validate.check(tmp_path / "results.csv") == []

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from perwatt import backends
+from perwatt.backends.base import Device
+from perwatt.runner import preflight
+from perwatt.spec.case import build
+
+pytestmark = pytest.mark.usefixtures("faulty")
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    cpu = backends.available()["cpu"]
+    device = Device(chip="Test CPU", devices_per_chip=1, memory_bytes=10e9, cache_bytes=1e6)
+    monkeypatch.setattr(type(cpu), "describe", lambda self: device)
+    return cpu
+
+
+def case(**fields):
+    return build({"workload": "faulty", "impl": ["good", "good2", "nan", "refuses"], **fields})
+
+
+def test_what_fits_is_supported(backend):
+    assert preflight.unsupported(case(params={"size_gb": 9}), "good", backend, 1) is None
+
+
+def test_what_the_impl_refuses(backend):
+    assert preflight.unsupported(case(), "refuses", backend, 1) == "not on Sundays"
+
+
+def test_what_the_backend_cannot_compute(backend):
+    assert "mxfp8" in preflight.unsupported(case(precision="mxfp8"), "good", backend, 1)
+
+
+def test_memory_is_told_in_both_figures(backend):
+    reason = preflight.unsupported(case(params={"size_gb": 12.5}), "good", backend, 1)
+    assert reason == "needs at least 12.5 GB of memory, the device has 10 GB"
+
+
+def test_a_twin_needs_as_much_again(backend):
+    assert preflight.unsupported(case(params={"size_gb": 6}), "good", backend, 2) is not None
+
+
+@pytest.mark.parametrize("placement", ["chip", "node", "cluster"])
+def test_other_placements_are_for_later(backend, placement):
+    assert placement in preflight.unsupported(replace(case(), placement=placement), "good", backend, 1)
+
+
+@pytest.mark.parametrize(("size_gb", "sessions", "together"), [(0, 1, 4), (3, 1, 3), (3, 2, 1), (9, 1, 1)])
+def test_impls_that_fit_at_once(backend, size_gb, sessions, together):
+    assert preflight.fitting(case(params={"size_gb": size_gb}), backend, sessions) == together

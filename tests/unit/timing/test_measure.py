@@ -1,0 +1,213 @@
+"""Measuring a case on a device whose time is a script."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fakes.clockwork import Clockwork, Scripted, ScriptedSession, case
+from perwatt.runner.part import Part
+from perwatt.timing.measure import measure
+from perwatt.workloads.base import Accuracy
+
+
+@pytest.fixture
+def device() -> Clockwork:
+    return Clockwork()
+
+
+def noisy(mean: float, spread: float = 0.001, seed: int = 0) -> Callable[[int], float]:
+    source = random.Random(seed)
+    return lambda call: mean * (1 + spread * source.uniform(-1, 1))
+
+
+def run(device: Clockwork, workload: Scripted, aa: bool = False, **fields: Any) -> tuple[dict[str, Part], list[Any]]:
+    made, events = case(workload, **{"min_samples": 10, "target_ci": 0.01, "sample_time_s": 0.0, **fields}), []
+    parts = measure(
+        made, impls=made.impls, backend=device, seed=1, process=0, round=0, aa=aa, max_time_s=made.measure.max_time_s,
+        report=events.append,
+    )  # fmt: skip
+    return {part.impl: part for part in parts}, events
+
+
+def single(device: Clockwork, seconds: Callable[[int], float], **fields: Any) -> tuple[Part, ScriptedSession]:
+    session = ScriptedSession(device, "a", seconds)
+    parts, _ = run(device, Scripted({"a": lambda: session}, fields.pop("classes", None)), **fields)
+    return parts["a"], session
+
+
+def test_a_steady_body_is_measured_to_its_target(device: Clockwork) -> None:
+    part, session = single(device, noisy(0.02))
+    assert part.status == "ok"
+    assert part.stop_reason is not None
+    assert part.stop_reason.startswith("target")
+    assert len(part.samples) == len(part.blocks) >= 10
+    assert all(abs(s - 0.02) < 0.02 * 0.0011 for s in part.samples)
+    assert session.closed
+
+
+def test_short_iterations_are_batched_to_the_sample_time(device: Clockwork) -> None:
+    part, _ = single(device, lambda call: 1e-4, sample_time_s=0.01)
+    assert part.iters_per_sample in (100, 101)
+    assert part.samples[0] == pytest.approx(1e-4)
+
+
+def test_warm_up_goes_on_until_times_are_steady(device: Clockwork) -> None:
+    part, _ = single(device, lambda call: 0.02 * (1 + 2 * 0.9**call))
+    assert max(part.samples) < 0.02 * 1.1, "the first calls took three times as long"
+    assert part.warmup_s is not None
+
+
+def test_the_first_slow_call_of_a_graph_is_its_compile_time(device: Clockwork) -> None:
+    times = {0: 5.0, 1: 1.5}
+    part, _ = single(device, lambda call: times.get(call, 0.5), classes={"a": "graph"})
+    assert part.compile_cold_s == pytest.approx(4.5)
+    assert part.compile_warm_s == pytest.approx(1.0)
+    assert device.forgotten == 1
+    assert max(part.samples) == pytest.approx(0.5)
+
+
+def test_eager_code_has_no_compile_time(device: Clockwork) -> None:
+    part, _ = single(device, noisy(0.02))
+    assert part.compile_cold_s is None
+    assert device.forgotten == 0
+
+
+def test_impls_take_turns_in_blocks_of_random_order(device: Clockwork) -> None:
+    sessions = {n: ScriptedSession(device, n, noisy(0.02, 0.05, seed)) for seed, n in enumerate("abc")}
+    parts, _ = run(device, Scripted({n: (lambda s=s: s) for n, s in sessions.items()}), target_ci=0.002)
+    starts = [n for n, before in zip(device.log[1:], device.log, strict=False) if n != before and n in sessions]
+    orders = {tuple(starts[i : i + 3]) for i in range(0, 60, 3)}
+    assert len(orders) > 3, "the order changes from block to block"
+    assert {len(set(part.blocks)) for part in parts.values()} != {1}
+
+
+def test_the_gate_runs_before_warm_up_and_after_the_samples(device: Clockwork) -> None:
+    single(device, noisy(0.02))
+    log = device.log
+    assert log.count("a check 0") == log.count("a check 1") == 1
+    assert log.index("a check 0") <= 2
+    assert log[-1] == "a check 1"
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+@pytest.mark.parametrize("error", [3e-5, float("nan")])
+def test_a_failed_gate_leaves_no_times(device: Clockwork, generation: int, error: float) -> None:
+    session = ScriptedSession(device, "a", noisy(0.02))
+    session.verdicts[generation] = Accuracy(rel_err=error, bound=1e-5)
+    parts, _ = run(device, Scripted({"a": lambda: session}))
+    assert parts["a"].status == "inaccurate"
+    assert parts["a"].samples == []
+    assert parts["a"].stop_reason is None
+    assert "bound 1.00e-05" in parts["a"].error
+
+
+def test_the_worse_of_two_checks_is_kept(device: Clockwork) -> None:
+    part, _ = single(device, noisy(0.02))
+    assert (part.rel_err, part.rel_err_bound) == (2e-7, 1e-5)
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("no such\nthing"), "crashed"), (MemoryError("full"), "oom")])
+@pytest.mark.parametrize("at", [0, 30])
+def test_an_exception_costs_one_impl(device: Clockwork, error: Exception, status: str, at: int) -> None:
+    def failing(call: int) -> float:
+        if call >= at:
+            raise error
+        return 0.02 + 0.001 * (call % 7)
+
+    sessions = {"bad": ScriptedSession(device, "bad", failing), "good": ScriptedSession(device, "good", noisy(0.02))}
+    parts, _ = run(
+        device, Scripted({n: (lambda s=s: s) for n, s in sessions.items()}), target_ci=0.0001, max_samples=200
+    )
+    assert parts["bad"].status == status
+    assert parts["bad"].error == f"{type(error).__name__}: {' '.join(str(error).split())}"
+    assert parts["bad"].samples == []
+    assert parts["good"].status == "ok"
+    assert sessions["bad"].closed
+
+
+def test_a_compilation_inside_samples_is_counted(device: Clockwork) -> None:
+    def recompiling(call: int) -> float:
+        device.compilations += call == 25
+        return 0.02
+
+    part, _ = single(device, recompiling, min_samples=30, target_ci=0.5)
+    assert part.guards["compilations"] == 1
+
+
+def test_sampling_stops_when_time_runs_out(device: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perwatt.timing.measure.perf_counter", lambda: device.now)
+    part, _ = single(device, noisy(0.1, 0.9), target_ci=0.0001, max_time_s=5.0)
+    assert part.stop_reason is not None
+    assert part.stop_reason.startswith("time")
+    assert 5.0 <= sum(part.samples) <= 6.0
+
+
+def test_a_difference_is_sampled_in_pairs_that_change_places(device: Clockwork) -> None:
+    session = ScriptedSession(device, "whole", noisy(0.03))
+
+    def part_body(slot: int) -> object:
+        device.log.append("part")
+        device.spend(0.01)
+        return slot
+
+    session.part = part_body
+    parts, events = run(device, Scripted({"a": lambda: session}))
+    part = parts["a"]
+    assert part.method == "difference"
+    assert len(part.minus) == len(part.samples)
+    assert part.minus == pytest.approx([0.01] * len(part.samples))
+    progress = [e for e in events if e["event"] == "progress"][-1]
+    assert progress["median_s"] == pytest.approx(0.02, rel=0.01)
+    first_part = device.log.index("part")
+    assert device.log[first_part - 1 : first_part + 3] == ["whole", "part", "part", "whole"]
+
+
+def test_a_bracketed_body_leaves_its_set_up_out(device: Clockwork) -> None:
+    session = ScriptedSession(device, "a", noisy(0.02))
+    session.bracketed = True
+    session.before = lambda slot: device.spend(1.0)  # type: ignore[method-assign]
+    parts, _ = run(device, Scripted({"a": lambda: session}))
+    assert max(parts["a"].samples) < 0.03
+
+
+def test_aa_times_the_case_against_itself(device: Clockwork) -> None:
+    opened = []
+
+    def open_() -> ScriptedSession:
+        opened.append(ScriptedSession(device, "a", noisy(0.02, seed=len(opened))))
+        return opened[-1]
+
+    parts, _ = run(device, Scripted({"a": open_}), aa=True)
+    assert len(opened) == 2
+    assert len(parts["a"].twin) == len(parts["a"].samples)
+    assert abs(opened[0].calls - opened[1].calls) < 20
+    assert all(s.closed for s in opened)
+
+
+def test_slots_rotate_and_their_results_are_kept(device: Clockwork) -> None:
+    seen: list[int] = []
+    session = ScriptedSession(device, "a", noisy(0.02), slots=3)
+    original = session.run
+    session.run = lambda slot: (seen.append(slot), original(slot))[1]  # type: ignore[method-assign]
+    run(device, Scripted({"a": lambda: session}))
+    assert seen[:7] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_reports_are_in_order_and_name_the_impl(device: Clockwork) -> None:
+    session = ScriptedSession(device, "a", noisy(0.02))
+    _, events = run(device, Scripted({"a": lambda: session}))
+    phases = [e["phase"] for e in events if e["event"] == "phase"]
+    assert phases == ["open", "compile", "gate", "warmup", "sample", "gate-after"]
+    assert {e["impl"] for e in events} == {"a"}
+    progress = [e for e in events if e["event"] == "progress"]
+    assert progress[-1]["lo_s"] <= progress[-1]["median_s"] <= progress[-1]["hi_s"]
+
+
+def test_health_memory_and_clock_are_in_the_part(device: Clockwork) -> None:
+    part, _ = single(device, noisy(0.02))
+    assert part.health["limiter"] == "none"
+    assert part.peak_bytes == 123.0
+    assert part.timing_method == "script"
+    assert part.enqueue_s == pytest.approx(0.01, rel=0.01)
