@@ -51,7 +51,13 @@ class Model(nn.Module):
     sin: Tensor
 
     def __init__(
-        self, hidden: int = 256, intermediate: int = 688, layers: int = 4, heads: int = 4, vocab: int = 4096, seq: int = 128
+        self,
+        hidden: int = 256,
+        intermediate: int = 688,
+        layers: int = 4,
+        heads: int = 4,
+        vocab: int = 4096,
+        seq: int = 128,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab, hidden)
@@ -83,7 +89,9 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Loop:
     """``step(slot)`` is one training step on one of four batches."""
 
-    def __init__(self, batch: int = 4, seq: int = 128, vocab: int = 4096, slots: int = 4, compiled: bool = False) -> None:
+    def __init__(
+        self, batch: int = 4, seq: int = 128, vocab: int = 4096, slots: int = 4, compiled: bool = False
+    ) -> None:
         torch.manual_seed(0)
         self.model = Model(vocab=vocab, seq=seq)
         self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model

@@ -17,9 +17,9 @@ from perwatt.spec.case import build
 from perwatt.timing.measure import measure
 from perwatt.timing.statistics import estimate
 
-PAIRS = 15
+PAIRS = 40
 MOST = 1.02
-SAMPLES = 60  # the same number on both sides, whatever the interval
+SAMPLES = 20  # the same number on both sides, whatever the interval
 CASE: dict[str, Any] = {
     "workload": "gemm", "params": {"m": 512, "n": 512, "k": 512}, "impl": ["torch"],
     "measure": {"target_ci": 1e-9, "min_samples": SAMPLES, "max_samples": SAMPLES, "max_time_s": 60, "cache": "hot"},
@@ -30,7 +30,7 @@ OPTIONS: dict[str, Any] = {"impls": ["torch"], "seed": 0, "process": 0, "round":
 @pytest.fixture
 def sides(tmp_path: Path) -> Iterator[tuple[Callable[[], Part], Callable[[], Part]]]:
     """The case through a worker, and in this process."""
-    case, worker = build(CASE), Worker("cpu", tmp_path / "worker.log")
+    case, worker = build(CASE), Worker("cpu", tmp_path / "worker.log", "overhead")
     BACKEND.start()
     worker.wait_ready()
 

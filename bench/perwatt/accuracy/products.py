@@ -88,7 +88,8 @@ def chosen(size: int, random: int = NARROW) -> Tensor:
     """Indices that every check of a dimension of ``size`` looks at: ends, tile edges, and a fixed random choice."""
     picks = torch.randperm(size, generator=torch.Generator().manual_seed(SEED))[:random]
     edges = torch.tensor([i for e in EDGES for i in (e, size - 1 - e) if 0 <= i < size])
-    return torch.cat([picks, edges]).sort().values.unique_consecutive()
+    indices: Tensor = torch.cat([picks, edges]).unique()
+    return indices
 
 
 def _sampled(

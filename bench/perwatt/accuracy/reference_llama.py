@@ -1,8 +1,8 @@
 """The reference of the training gate: the same mathematics written out a second time, in any arithmetic.
 
-Nothing here is shared with :mod:`perwatt.models`: separate projections, norms, rotation, softmax, cross entropy and optimizers
-by hand. In float64 it is the truth. With a policy's own formats it is the yardstick: the error that honest
-rounding makes.
+Nothing here is shared with :mod:`perwatt.models`: separate projections, and norms, rotation, softmax, cross
+entropy and optimizers by hand. In float64 it is the truth. With a policy's own formats it is the yardstick: the error
+that honest rounding makes.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def _angles(seq: int, shape: ModelShape, inside: torch.dtype, device: torch.devi
 
 
 def _frequency(fraction: float, rope: Rope) -> float:
-    """Llama 3.1's rule: long wavelengths stretched, short ones kept, a blend between (Llama 3.1's ``apply_scaling``)."""
-    frequency = 1.0 / rope.theta**fraction
+    """Llama 3.1's ``apply_scaling``: long wavelengths stretched, short ones kept, a blend between."""
+    frequency: float = 1.0 / rope.theta**fraction
     if rope.kind == "default":
         return frequency
     wavelength = 2 * math.pi / frequency
@@ -116,7 +116,7 @@ def _frequency(fraction: float, rope: Rope) -> float:
         return frequency
     if wavelength > rope.original_positions / rope.low_freq_factor:
         return frequency / rope.factor
-    blend = rope.original_positions / wavelength - rope.low_freq_factor
+    blend: float = rope.original_positions / wavelength - rope.low_freq_factor
     blend /= rope.high_freq_factor - rope.low_freq_factor
     return (1 - blend) * frequency / rope.factor + blend * frequency
 
@@ -190,5 +190,11 @@ def clipped_by(limit: float, gradients: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def global_norm(gradients: Mapping[str, Tensor]) -> float:
-    """Euclidean norm over all tensors, summed in float64."""
-    return math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
+    """Euclidean norm over all tensors."""
+    return math.hypot(*(_norm_of(g) for g in gradients.values()))
+
+
+def _norm_of(tensor: Tensor) -> float:
+    """In float64 without a float64 copy, or in float32 on devices that have no float64."""
+    wide = torch.float64 if tensor.device.type in ("cpu", "cuda") else torch.float32
+    return float(torch.linalg.vector_norm(tensor, dtype=wide))

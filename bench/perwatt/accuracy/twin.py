@@ -27,20 +27,24 @@ def shrunk(shape: ModelShape) -> ModelShape:
     kv_heads = min(shape.kv_heads, 2)
     heads = queries * kv_heads
     hidden = _multiple(min(shape.hidden / (shape.heads * shape.head_dim), MOST_WIDTH) * heads * HEAD_DIM, 16)
-    return shape.model_copy(
-        update={
-            "hidden": hidden, "intermediate": _multiple(min(shape.intermediate / shape.hidden, MOST_WIDTH) * hidden, 8),
-            "layers": min(shape.layers, LAYERS), "heads": heads, "kv_heads": kv_heads, "head_dim": HEAD_DIM, "vocab": VOCAB,
-            "rope": shape.rope.model_copy(
-                update={"original_positions": min(shape.rope.original_positions, STRETCH_FROM)}
-                if shape.rope.kind == "llama3" else {}
-            ),
-        }
-    )  # fmt: skip
+    width = min(shape.intermediate / shape.hidden, MOST_WIDTH) * hidden
+    small: dict[str, object] = {
+        "hidden": hidden,
+        "intermediate": _multiple(width, 8),
+        "layers": min(shape.layers, LAYERS),
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "head_dim": HEAD_DIM,
+        "vocab": VOCAB,
+    }
+    if shape.rope.kind == "llama3":
+        start = min(shape.rope.original_positions, STRETCH_FROM)
+        small["rope"] = shape.rope.model_copy(update={"original_positions": start})
+    return shape.model_copy(update=small)
 
 
 def exponent_of(shape: ModelShape) -> int:
-    """Power of two by which the twin's weights are scaled, so that activations are about 1 and attention is not flat."""
+    """Power of two by which the twin's weights are scaled, so that activations are about 1, attention not flat."""
     return round(math.log2(shape.hidden**-0.5 / NORMAL_DEVIATION))
 
 

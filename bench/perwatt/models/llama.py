@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from perwatt_kernels.dtypes import dtype
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perwatt.spec.model import ModelShape, Rope
 from perwatt.spec.precision import Precision
+from perwatt_kernels.dtypes import dtype
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +45,8 @@ class Formats:
 def frequencies(rope: Rope, head_dim: int) -> Tensor:
     """Radians per position of every pair of a head, float64 [head_dim / 2].
 
-    ``llama3`` divides frequencies below ``low_freq_factor`` turns in ``original_positions`` by ``factor``, keeps those above
-    ``high_freq_factor``, and goes linearly from one to the other between.
+    ``llama3`` divides frequencies below ``low_freq_factor`` turns in ``original_positions`` by ``factor``, keeps those
+    above ``high_freq_factor``, and goes linearly from one to the other between.
     """
     plain = rope.theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     if rope.kind == "default":

@@ -56,7 +56,7 @@ class Trainer:
         """Forward, loss and gradients of one batch; earlier gradients are dropped first. Returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         loss: Tensor = self._loss(self.tokens[slot], self.labels[slot])
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
     def update(self) -> None:
@@ -125,8 +125,8 @@ class Trainer:
 def make_optimizer(params: TrainStepParams, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer in its fused form, or over lists of tensors where there is no fused one that works.
 
-    With ``decay: matrices`` only tensors of two dimensions decay. Fused SGD on CPUs leaves 16-bit parameters as they were
-    (pytorch/pytorch#191763, torch up to 2.13), so SGD is fused for float32 only.
+    With ``decay: matrices`` only tensors of two dimensions decay. Fused SGD on CPUs leaves 16-bit parameters as they
+    were (pytorch/pytorch#191763, torch up to 2.13), so SGD is fused for float32 only.
     """
     matrices = [p for p in parameters if p.dim() > 1]
     vectors = [p for p in parameters if p.dim() <= 1]

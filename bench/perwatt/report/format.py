@@ -32,6 +32,8 @@ def interval(value: float | None, lo: float | None, hi: float | None) -> str:
     if value is None or lo is None or hi is None or value == 0:
         return ""
     percent = 100 * max(value - lo, hi - value) / abs(value)
+    if not math.isfinite(percent):
+        return ""
     return f"±{percent:.0f}%" if percent >= 10 else f"±{percent:.2g}%"
 
 

@@ -42,13 +42,13 @@ class Lines:
         self._numbers = {case.identity: number for number, case in enumerate(cases, 1)}
         self._head = ""
         self._began: tuple[float, float] | None = None  # when, and how much of the sweep was over
-        self._done = 0.0
+        self._end: float | None = None  # when it will be over
 
     def visit(self, case: Case, process: int, done: float) -> None:
         """Remember the case; it is named when there is something to say of it."""
-        if self._began is None and done < 1:
-            self._began = time.monotonic(), done
-        self._done = done
+        now = time.monotonic()
+        began, before = self._began = self._began or (now, done)
+        self._end = now + (now - began) / (done - before) * (1.0 - done) if before < done < 1 else None
         restart = f", restart {process}" if process else ""
         self._head = f"[{self._numbers[case.identity]}/{len(self._numbers)}] {plain(case.name)}{restart}"
 
@@ -66,10 +66,7 @@ class Lines:
 
     def left(self) -> str:
         """Time left, by how long the sweep took so far; nothing as long as that says nothing."""
-        if self._began is None or self._done <= self._began[1]:
-            return ""
-        pace = (time.monotonic() - self._began[0]) / (self._done - self._began[1])
-        return span(pace * (1.0 - self._done)) if self._done < 1 else ""
+        return "" if self._end is None else span(max(0.0, self._end - time.monotonic()))
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style=style), soft_wrap=True)
@@ -87,17 +84,22 @@ class Moving(Lines):
         """Name the case on the moving line too."""
         super().visit(case, process, done)
         self._case = self._head
+        self._show()
 
     def event(self, event: dict[str, Any]) -> None:
         """Show what is going on."""
+        self._show(plain(event["impl"]), _doing(event))
+
+    def _show(self, *doing: str) -> None:
         left = self.left()
-        words = [self._case, plain(event["impl"]), _doing(event), f"{left} left" if left else ""]
+        words = [self._case, *doing, f"{left} left" if left else ""]
         self._live.update(Text(" · ".join(filter(None, words)), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
 @contextmanager
-def screen(console: Console, cases: Sequence[Case]) -> Iterator[Lines]:
-    """The screen that suits the console; the moving line is gone afterwards."""
+def screen(console: Console, title: str, cases: Sequence[Case]) -> Iterator[Lines]:
+    """The screen that suits the console, under a title; the moving line is gone afterwards."""
+    console.print(Text(plain(title)), soft_wrap=True)
     if not console.is_terminal:
         yield Lines(console, cases)
         return

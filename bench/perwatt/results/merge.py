@@ -18,7 +18,7 @@ Cells = dict[str, Any]
 
 LIMITERS = ("unknown", "none", "power_cap", "thermal", "hw_slowdown")  # the furthest right one seen counts
 HEALTH: dict[str, Callable[[list[Any]], Any]] = {
-    "limiter": lambda seen: max(seen, key=LIMITERS.index),
+    "limiter": lambda seen: LIMITERS[max(LIMITERS.index(one) if one in LIMITERS else 0 for one in seen)],
     "power_limit_w": min,
     "sm_clock_mhz": median,
     "sm_clock_mhz_min": min,
@@ -75,7 +75,8 @@ def timing(parts: Sequence[Part]) -> Cells:
 
 def _differences(parts: Sequence[Part]) -> Estimate:
     """The difference of two passes over all pairs, whichever process they come from."""
-    return statistics.difference([v for part in parts for v in part.samples], [v for part in parts for v in part.minus])
+    own = [value for part in parts for value in part.samples]
+    return statistics.difference(own, [value for part in parts for value in part.minus] or [0.0] * len(own))
 
 
 def _noise_floor(parts: Sequence[Part]) -> float | None:

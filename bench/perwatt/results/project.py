@@ -153,7 +153,7 @@ def _trouble(cells: Cells) -> list[str]:
     if cells["limiter"] in SLOWED:
         found.append(f"clocks were held down by {SLOWED[cells['limiter']]}")
     if cells["time_s"] <= 0:
-        found.append("implausible: the difference of the two passes is not above zero")
+        found.append("implausible: the time is not above zero")
     if cells.get("mfu", 0.0) > 1.0:
         found.append(f"implausible: {cells['mfu']:.2f} times the peak of {cells['peak_tflops']:g} TFLOP/s")
     return found

@@ -91,8 +91,14 @@ def record(device: Device, in_worker: Mapping[str, Any]) -> Record:
         "memory_gb": round(device.memory_bytes / 1e9),  # rounded: the last bytes change from boot to boot
         "device": {name: value for name, value in asdict(device).items() if name != "memory_bytes"},
         "libraries": dict(in_worker),
-        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ} | _preloaded(),
     }
+
+
+def _preloaded() -> dict[str, str]:
+    """Libraries that replace the allocator or the threads of others, without their folders."""
+    paths = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
+    return {"LD_PRELOAD": " ".join(os.path.basename(path) for path in paths)} if paths else {}
 
 
 def env_id(facts: Record) -> str:

@@ -28,7 +28,7 @@ from perwatt.spec.case import Case, Placement
 from perwatt.spec.suite import Suite
 
 HARMLESS = frozenset({Status.OK, Status.UNSUPPORTED, Status.SKIPPED})  # outcomes that are no failure of the run
-Screens = Callable[[Sequence[Case]], AbstractContextManager[Screen]]
+Screens = Callable[[str, Sequence[Case]], AbstractContextManager[Screen]]
 
 
 class Stopped(BaseException):
@@ -78,7 +78,7 @@ def run(request: Request, screens: Screens) -> Result:
 
     Args:
         request: what, and where.
-        screens: makes the screen for the cases of the suite.
+        screens: makes the screen, of a title and the cases of the suite.
 
     Raises:
         InputError: something the user gave is wrong, or cannot be written to.
@@ -94,6 +94,8 @@ def run(request: Request, screens: Screens) -> Result:
     with folder.locked():
         events, length = journal.read(folder.journal)
         ledger = Ledger.of(events)
+        if events and not ledger.run:
+            raise InputError("found events but no run, expected a run's journal", file=str(folder.journal))
         begin = run_event(run_id, _now(), _name_of(suite), _identity(request), backend)
         _check(folder, ledger.run, begin, request.resume)
         with contextlib.closing(Journal(folder.journal, length)) as book:
@@ -101,7 +103,9 @@ def run(request: Request, screens: Screens) -> Result:
             if not ledger.run:
                 files.replace(folder.suite, [suite.text])
                 recorder.add(begin)
-            with _stoppable(folder.path), _projected(recorder), screens(suite.cases) as screen:
+            place = f"{backend.name} ({begin['device']['chip']}), in {folder.path}"
+            screen_of = screens(f"{suite.name}: {len(suite.cases)} cases on {place}", suite.cases)
+            with _stoppable(folder.path), _projected(recorder), screen_of as screen:
                 Orchestrator(suite.cases, backend, request.options, recorder, screen, folder.log).run()
     return Result(run_id=ledger.run["run_id"], folder=folder, rows=list(recorder.rows().values()))
 
@@ -113,7 +117,10 @@ def _placed(suite: Suite, placement: str | None) -> Suite:
     if placement not in get_args(Placement):
         raise InputError(expected(placement, get_args(Placement)), field="--placement")
     placed = cast(Placement, placement)
-    return replace(suite, cases=tuple(replace(case, placement=placed) for case in suite.cases))
+    cases = tuple(replace(case, placement=placed) for case in suite.cases)
+    if len({case.identity for case in cases}) < len(cases):
+        raise InputError(f"found {placed!r}, on which two cases of the suite are the same", field="--placement")
+    return replace(suite, cases=cases)
 
 
 def _name_of(suite: Suite) -> dict[str, str]:

@@ -45,12 +45,15 @@ class Worker:
     Args:
         backend: name of the backend it starts.
         log: file that its standard output and error are appended to.
+        run_id: of the run it works for. It names the temporary folder, so that what a killed run left is found again.
     """
 
-    def __init__(self, backend: str, log: Path) -> None:
+    def __init__(self, backend: str, log: Path, run_id: str) -> None:
         self._backend, self._log = backend, log
         self._kills = oom.kills()
-        self._scratch = tempfile.mkdtemp(prefix="perwatt-")
+        self._scratch = Path(tempfile.gettempdir(), f"perwatt-{run_id}")
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(mode=0o700)
         self._log_from = 0
         self._process, self._channel = self._spawn()
         self._environment: dict[str, Any] | None = None
@@ -66,12 +69,12 @@ class Worker:
                 stdout=log,
                 stderr=log,
                 pass_fds=(theirs_in, theirs_out),
-                env={**os.environ, "TMPDIR": self._scratch},
+                env={**os.environ, "TMPDIR": str(self._scratch)},
                 start_new_session=True,
             )
         os.close(theirs_in)
         os.close(theirs_out)
-        return process, Channel(ours_in, ours_out, os.pidfd_open(process.pid))
+        return process, Channel(ours_in, ours_out, _pidfd(process.pid))
 
     def wait_ready(self) -> dict[str, Any]:
         """Facts of the environment that only the worker can know, once it is up.
@@ -119,7 +122,8 @@ class Worker:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for ever
+                self._process.wait(LEAVE_S)
         self._channel.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -152,3 +156,11 @@ class Worker:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         frame = FRAME.search(text)
         return (lines[-1][:LAST_WORDS] if lines else ""), ("{2} ({0}:{1})".format(*frame.groups()) if frame else "")
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor that tells the end of a process, or None where the kernel or a sandbox has none."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None

@@ -77,10 +77,7 @@ class Link:
         self.next()
 
     def report(self, event: Mapping[str, Any]) -> None:
-        """Pass on the first word of a phase whole, and of later ones, when impls take turns, only whose turn it is.
-
-        Progress is passed on if that before is long enough ago.
-        """
+        """Pass on each phase once and then, as impls take turns, only whose turn it is; progress now and then."""
         if event["event"] == "phase":
             named = event["impl"], event["phase"]
             if named in self._shown:

@@ -32,13 +32,13 @@ def checked(samples: Samples) -> Floats:
 def effective_size(samples: Samples) -> float:
     """Effective number of samples behind their median, autocorrelation taken out.
 
-    n / tau with the integrated autocorrelation time tau of the ranks. The median's own time is that of "above or below
-    the median"; the ranks' is the same or longer for a Gaussian series, and far less noisy to estimate (a tenth to a
-    half fewer errors below 100 samples). Of two estimates of tau the larger counts: Geyer's sees slow components under
-    noise, the first-order one sees what few samples show.
+    n / tau, with the integrated autocorrelation time tau of the ranks. The median's own time is that of "above or below
+    the median"; for Gaussian noise the ranks' is the same or longer, and a short series underrates it less often. Of
+    two estimates of tau the larger counts: Geyer's sees slow components under noise, the first-order one sees what few
+    samples show. Anticorrelation is not credited.
 
-    It lies where a series is too short to show its memory: 100 samples of white noise plus an equal amount of noise
-    with a memory of 10 samples are worth 10, and are taken for 16. Anticorrelation is not credited.
+    It lies where a series is too short to show its memory. Half white noise, half noise with a memory of ten samples:
+    120 samples are worth 17, and one series in ten is taken for 43 or more.
 
     Args:
         samples: In the order they were taken, any unit.

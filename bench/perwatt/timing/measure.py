@@ -27,6 +27,7 @@ from perwatt.workloads.base import Accuracy, Impl, Session
 BLOCK_SAMPLES = 5  # samples an impl takes before the next one has its turn
 STEADY = 0.02  # warm-up ends when two successive medians of three batches differ by less
 WARMUP_BATCHES, WARMUP_SHARE = 6, 0.5  # at least so many batches, at most this share of the sampling time
+REPORT_S = 0.2  # between two reports of progress
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -37,6 +38,7 @@ class Subject:
     def __init__(self, impl: Impl, part: Part, rule: StoppingRule) -> None:
         self.impl, self.part, self.rule = impl, part, rule
         self.elapsed_s = 0.0
+        self.report_at = 0.0
         self.sampled_s = 0.0
         self.enqueued: list[float] = []
         self.guards: dict[str, int] = {}
@@ -208,6 +210,10 @@ def _block(subject: Subject, backend: Backend, block: int, switched: bool, repor
 
 
 def _progress(subject: Subject, report: Report) -> None:
+    """Tell how it stands, but not so often that the telling takes noticeable time."""
+    if perf_counter() < subject.report_at:
+        return
+    subject.report_at = perf_counter() + REPORT_S
     seen = estimate(subject.body.series(subject.part))
     report({
         "event": "progress", "impl": subject.impl.name, "samples": seen.n,

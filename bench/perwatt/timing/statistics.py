@@ -22,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 SMALL_N_EFF = 20.0  # below it an interval is widened, and the number is named in `stop_reason` (docs: method, time)
-WIDENING = 0.25  # exponent of the widening; with 0, AR(1) noise of rho 0.7 stopped near 10 samples is covered 94 %
+WIDENING = 0.25  # exponent of the widening; with 0, AR(1) noise of rho 0.7 is covered 94.0 % where it is 95.8 % with it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +117,8 @@ def _interval(ordered: Floats, median: float, n_eff: float, confidence: float) -
 
     Of n independent samples sqrt(n) / 2 is the standard deviation of the number below the true median (binomial);
     of n_eff effective ones n / (2 sqrt(n_eff)). Two margins were set by simulation: n_eff is itself estimated, with an
-    error of the order of 1 / sqrt(n), and below 20 too little is known of the memory of the series.
+    error of the order of 1 / sqrt(n), and below 20 too little is known of the memory of the series. Without the first,
+    AR(1) noise of rho 0.7 is covered 92.8 % instead of 95.8 % by the stopping rule of 5 % from 10 samples on.
     """
     n = ordered.size
     trusted = max(n_eff / (1.0 + 1.0 / math.sqrt(n)), 1.0)

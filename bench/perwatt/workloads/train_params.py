@@ -19,8 +19,8 @@ UNUSED = "none"  # value in the work of a parameter that has no meaning beside t
 class TrainStepParams(BaseModel):
     """Parameters of a training step; the defaults are those Llama models are trained with.
 
-    Weight decay 0.1, betas 0.9 and 0.95 and clipping at 1 are in the Llama 1 and 2 papers (arXiv:2302.13971, 2307.09288);
-    torchtitan and Megatron take the same for Llama 3, with eps 1e-8. The learning rate is constant and a third of
+    Weight decay 0.1, betas 0.9 and 0.95 and clipping at 1 are in the Llama 1 and 2 papers (arXiv:2302.13971,
+    2307.09288); torchtitan takes the same for Llama 3, with eps 1e-8. The learning rate is constant and a third of
     Llama 3's peak, so that thousands of steps on a few batches without warm-up stay finite.
 
     Attributes:

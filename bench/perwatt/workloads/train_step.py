@@ -1,8 +1,8 @@
 """One training step of a Llama-style model: forward, loss, backward, clipping, optimizer.
 
 The batches are fixed and rotate; the learning rate is constant. Nothing is read back from the device inside a step.
-Tokens are uniform over the vocabulary and each label is the next token. Weights start as the case's distribution scaled to a
-standard deviation of about 0.018, norms as ones.
+Tokens are uniform over the vocabulary and each label is the next token. Weights start as the case's distribution scaled
+to a standard deviation of about 0.018, norms as ones.
 """
 
 from __future__ import annotations
@@ -79,10 +79,9 @@ class TrainStep(Workload):
         return Counts(flops=3 * forward, tokens=params.tokens, per_layer=params.cut)
 
     def memory(self, case: Case) -> float:
-        """Weights, moments, gradients, activations and logits at the step's peak.
+        """Weights, moments, gradients, activations and logits at the step's peak, see :mod:`~.train_memory`.
 
-        Against the growth of a process's resident memory over a step, measured on a CPU, the estimate is within a quarter;
-        ``tests/perf/train_step_memory.py`` measures it.
+        The gate needs no more: its twin is small, and its full-size part is left out where there is no room for it.
         """
         compiled = all(case.workload.impls()[name].impl_class == "graph" for name in case.impls)
         return footprint(_params(case), case.precision, compiled).peak
@@ -168,7 +167,7 @@ class TrainStepSession(Session):
 
     def close(self) -> None:
         """Let go of model, state and twin."""
-        del self._trainer
+        vars(self).pop("_trainer", None)
         self._twin = None
 
 
@@ -183,7 +182,9 @@ def _compiled(case: Case, backend: Backend) -> Callable[[Callable[..., Any]], Ca
 
     def build(method: Any) -> Callable[..., Any]:
         inner = method.__func__
-        own = FunctionType(inner.__code__.replace(), inner.__globals__, inner.__name__, inner.__defaults__, inner.__closure__)
+        own = FunctionType(
+            inner.__code__.replace(), inner.__globals__, inner.__name__, inner.__defaults__, inner.__closure__
+        )
         return backend.compile(MethodType(own, method.__self__))
 
     return build

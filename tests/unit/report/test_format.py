@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from perwatt.report import format as fmt
@@ -31,7 +33,7 @@ def test_interval_is_the_far_end():
     assert fmt.interval(1.0, 0.0, 2.5) == "±150%"
 
 
-@pytest.mark.parametrize("values", [(None, 1, 1), (1, None, 1), (1, 1, None), (0, -1, 1)])
+@pytest.mark.parametrize("values", [(None, 1, 1), (1, None, 1), (1, 1, None), (0, -1, 1), (1, 0, math.inf)])
 def test_no_interval(values):
     assert fmt.interval(*values) == ""
 

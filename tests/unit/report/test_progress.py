@@ -15,13 +15,14 @@ DONE = Part(case=CASES[0].identity, impl="torch", samples=[0.01] * 30, blocks=[0
 
 def test_plain_lines_where_there_is_no_terminal():
     stream = io.StringIO()
-    with progress.screen(console.console(stream), CASES) as screen:
+    with progress.screen(console.console(stream), "s: 2 cases", CASES) as screen:
         screen.visit(CASES[0], 0, 0.0)
         screen.event({"event": "phase", "impl": "torch", "phase": "open"})
         screen.part(DONE)
         screen.visit(CASES[1], 1, 0.5)
         screen.part(Part(case=CASES[1].identity, impl="torch", status="crashed", error="[red]x"))
-    first, second, third, fourth = stream.getvalue().splitlines()
+    title, first, second, third, fourth = stream.getvalue().splitlines()
+    assert title == "s: 2 cases"
     assert first.startswith(f"[1/2] {CASES[0].name}")
     assert second.split() == ["torch", "10.00", "ms", "±0%", "30", "samples", "in", "2.5", "s"]
     assert third.startswith(f"[2/2] {CASES[1].name}, restart 1")
@@ -30,7 +31,7 @@ def test_plain_lines_where_there_is_no_terminal():
 
 def test_a_case_with_nothing_to_do_is_not_named():
     stream = io.StringIO()
-    with progress.screen(console.console(stream), CASES) as screen:
+    with progress.screen(console.console(stream), "s: 2 cases", CASES) as screen:
         screen.visit(CASES[0], 0, 0.0)
         screen.visit(CASES[1], 0, 0.5)
         screen.part(DONE)
@@ -46,13 +47,19 @@ def test_time_left_by_the_pace_so_far(monkeypatch):
     now[0] = 110.0
     lines.visit(CASES[1], 0, 0.75)
     assert lines.left() == "10 s"
+    now[0] = 114.0
+    assert lines.left() == "6 s"
+    now[0] = 130.0
+    assert lines.left() == "0 s"
+    lines.visit(CASES[1], 0, 1.0)
+    assert lines.left() == ""
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_one_moving_line_on_a_terminal(width):
     stream = io.StringIO()
     terminal = Console(file=stream, force_terminal=True, width=width, markup=False, highlight=False)
-    with progress.screen(terminal, CASES) as screen:
+    with progress.screen(terminal, "s: 2 cases", CASES) as screen:
         screen.visit(CASES[0], 0, 0.0)
         screen.event({"event": "phase", "impl": "torch", "phase": "warmup"})
         screen.event(

@@ -99,6 +99,14 @@ def test_a_difference_that_is_not_above_zero_is_implausible():
     assert row.tflops is None
 
 
+def test_a_clock_that_stood_still_is_implausible_too():
+    assert one(case(), part(samples=[0.0] * 30)).error == "implausible: the time is not above zero"
+
+
+def test_a_limiter_that_nobody_knows_is_unknown():
+    assert one(case(), part(health={"limiter": "gremlins"})).limiter == "unknown"
+
+
 def test_noise_floor_is_the_far_end_of_the_ratio_to_itself():
     twin = [s * 1.02 for s in SAMPLES]
     ratio = statistics.ratio(SAMPLES, twin, paired=True)

@@ -24,6 +24,11 @@ def test_only_listed_variables_are_recorded(record):
     assert "hunter2" not in json.dumps(record)
 
 
+def test_preloaded_libraries_are_named_without_their_folders(monkeypatch):
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libtcmalloc.so:/x/libiomp5.so")
+    assert environment.record(DEVICE, {})["variables"]["LD_PRELOAD"] == "libtcmalloc.so libiomp5.so"
+
+
 def test_host_is_hashed(record, monkeypatch):
     monkeypatch.setattr("platform.node", lambda: "db-master-7.example.com")
     again = environment.record(DEVICE, {"torch": "2.13.0"})

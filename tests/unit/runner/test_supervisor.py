@@ -17,7 +17,7 @@ from perwatt.runner.supervisor import Worker
 def worker(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
-    worker = Worker("cpu", tmp_path / "worker.log")
+    worker = Worker("cpu", tmp_path / "worker.log", "R")
     yield worker
     worker.kill()
 
@@ -49,7 +49,7 @@ def test_a_worker_that_is_not_up_in_time(worker, monkeypatch):
 
 
 def test_nothing_is_left_behind(worker, tmp_path):
-    assert len(list((tmp_path / "scratch").iterdir())) == 1
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["perwatt-R"]
     worker.kill()
     worker.kill()
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -57,12 +57,19 @@ def test_nothing_is_left_behind(worker, tmp_path):
         os.kill(worker._process.pid, 0)
 
 
+def test_what_a_killed_run_left_is_cleared(worker, tmp_path):
+    (tmp_path / "scratch" / "perwatt-R" / "left").write_text("")
+    again = Worker("cpu", tmp_path / "worker.log", "R")
+    assert list((tmp_path / "scratch" / "perwatt-R").iterdir()) == []
+    again.kill()
+
+
 def test_last_words_are_those_of_this_request_and_name_no_folders(worker, tmp_path):
     log = tmp_path / "worker.log"
     with log.open("a") as file:
         file.write("of an earlier worker\n")
         worker._log_from = file.tell()
-        file.write('Fatal Python error: Segmentation fault\n\n  File "/home/somebody/x/kernel.py", line 3 in run\n')
+        file.write('Fatal Python error: Segmentation fault\n\n  File "/srv/somebody/x/kernel.py", line 3 in run\n')
         file.write("the end\n\n")
     assert worker._last_words() == ("the end", "run (kernel.py:3)")
 

@@ -14,7 +14,7 @@ from perwatt.timing.stopping import FIRST_LOOK, LOOK_GROWTH, Stop, StoppingRule
 
 TRIALS = 2000
 MAX_SAMPLES = 300
-ASKED = 0.93  # 2,000 trials of a true 95 % lie below 94 % once in fifty times
+ASKED = 0.93  # 2,000 trials of a true 95 % fall below it once in 50,000 times
 MODE_NOISE = 0.003
 
 Draw = Callable[[np.random.Generator], Floats]

@@ -58,10 +58,20 @@ def test_constant_samples_stop_at_the_first_look() -> None:
     assert (stop.estimate.n, stop.text) == (30, "target")
 
 
-def test_few_effective_samples_never_reach_the_target() -> None:
-    crawling = [1.0 + 1e-9 * i for i in range(200)]  # a trend far inside the target, worth few samples
-    assert estimate(crawling).rel_half_width < 0.02
-    assert first_stop(rule(max_samples=1000), crawling) is None
+def test_memory_takes_longer() -> None:
+    samples = noise(0.02, 400)
+    remembering = [float(one) for one in np.convolve(samples, np.full(9, 1 / 9), "valid") ** 3.0]  # same deviation
+    plain, slow = first_stop(rule(), samples), first_stop(rule(), remembering)
+    assert plain is not None
+    assert slow is not None
+    assert slow.estimate.n > 2 * plain.estimate.n
+
+
+def test_a_trend_far_inside_the_target_stops_and_names_what_it_is_worth() -> None:
+    stop = first_stop(rule(), [1.0 + 1e-6 * i for i in range(100)])
+    assert stop is not None
+    assert stop.text == "target (n_eff 1)"
+    assert stop.estimate.rel_half_width > 2e-5
 
 
 def test_time_ends_it_with_whatever_there_is() -> None:

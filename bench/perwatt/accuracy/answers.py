@@ -1,0 +1,154 @@
+"""What the float64 reference says about a twin, computed once for all impls of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from perwatt.accuracy.reference_llama import Arithmetic, Objective, Optimizer, Rule, clipped_by, global_norm, loss_of
+from perwatt.accuracy.twin import exponent_of
+from perwatt.models.llama import Formats
+from perwatt.models.trainer import Trainer
+from perwatt.spec.data import Source
+from perwatt.spec.precision import Precision, policy
+from perwatt.workloads.train_params import TrainStepParams
+from perwatt_kernels.dtypes import dtype
+
+OVERFIT_STEPS = 20
+ADAMW_LR = 3e-3  # its steps do not depend on the gradient's size
+SGD_STEP = 0.04  # length of the first step; twice as much oscillates within the twenty steps
+MOST_DECAY = 0.1  # share of a weight that one step of the examination may take away
+DOUBLE = Arithmetic(compute=torch.float64, inside=torch.float64, logits=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the reference says about one twin.
+
+    Attributes:
+        loss: of the first step.
+        gradients: of the first step, float64.
+        errors: relative errors of the yardstick's gradients, which are computed in the policy's own formats.
+        changed: weights after the first step, float64, not rounded.
+        curve: losses of the overfitting steps.
+        lr: learning rate of the examination.
+    """
+
+    loss: float
+    gradients: dict[str, Tensor]
+    errors: dict[str, float]
+    changed: dict[str, Tensor]
+    curve: list[float]
+    lr: float
+
+
+@lru_cache(maxsize=4)
+def answers_to(params_json: str, precision_name: str, seed: int, slots: int) -> Answers:
+    """The answers for a twin's parameters and seed, worked out on the CPU.
+
+    Args:
+        params_json: the twin's :class:`TrainStepParams`.
+        precision_name: the case's policy.
+        seed: of the twin's data.
+        slots: batches that the twin holds, which decide how its tokens are drawn.
+    """
+    params, precision = TrainStepParams.model_validate_json(params_json), policy(precision_name)
+    plain = Trainer(params, precision, torch.device("cpu"), lambda function: function, slots)
+    refill(plain, seed)
+    weights, tokens, labels = doubles(plain.weights()), plain.tokens[0], plain.labels[0]
+
+    def differentiate(at: Mapping[str, Tensor], kept: torch.dtype, arithmetic: Arithmetic) -> Gradient:
+        leaves = {name: w.detach().to(kept).requires_grad_() for name, w in at.items()}
+        return differentiated(leaves, tokens, labels, params, arithmetic)
+
+    formats = Formats.of(precision, params.logits)
+    own = Arithmetic(compute=formats.compute, inside=torch.float32, logits=formats.logits)
+    loss, gradients = differentiate(weights, torch.float64, DOUBLE)
+    _, rounded = differentiate(weights, formats.storage, own)
+    rule = rule_of(params, precision, _rate(params, global_norm(gradients)))
+    return Answers(
+        loss=loss,
+        gradients=gradients,
+        errors={name: distance(rounded[name].double(), truth) for name, truth in gradients.items()},
+        changed=Optimizer(rule).step(weights, clipped_by(rule.clip, gradients)),
+        curve=_curve(lambda at: differentiate(at, torch.float64, DOUBLE), weights, rule),
+        lr=rule.lr,
+    )
+
+
+Gradient = tuple[float, dict[str, Tensor]]  # a loss and its gradients by weight
+
+
+def refill(twin: Trainer, seed: int) -> None:
+    """Put the twin's initial weights and tokens in.
+
+    Weights are made exact in the compute format: rounding master weights is honest, and would only blur the first step.
+    """
+    twin.fill(Source(seed), "normal", exponent_of(twin.params.shape))
+    for weight in twin.weights().values():
+        weight.copy_(weight.to(twin.model.formats.compute))
+
+
+def differentiated(
+    weights: dict[str, Tensor], tokens: Tensor, labels: Tensor, params: TrainStepParams, arithmetic: Arithmetic
+) -> Gradient:
+    """Loss and gradients of the reference at leaves ``weights``."""
+    objective = Objective(reduction=params.loss_reduction, ignore_index=params.ignore_index)
+    loss = loss_of(weights, tokens, labels, params.shape, arithmetic, objective)
+    gradients = torch.autograd.grad(loss, list(weights.values()))
+    return float(loss.detach()), dict(zip(weights, gradients, strict=True))
+
+
+def rule_of(params: TrainStepParams, precision: Precision, lr: float) -> Rule:
+    """The optimizer of a case at another learning rate."""
+    return Rule(
+        name=params.optimizer,
+        lr=lr,
+        betas=params.betas,
+        eps=params.eps,
+        weight_decay=params.weight_decay,
+        decay=params.decay,
+        clip=params.clip,
+        storage=Formats.of(precision).storage,
+        moments=dtype(precision.moments),
+    )
+
+
+def doubles(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU in float64."""
+    return {name: t.detach().to("cpu", torch.float64, copy=True) for name, t in tensors.items()}
+
+
+def present(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Those that are there."""
+    return {name: t for name, t in tensors.items() if t is not None}
+
+
+def distance(a: Tensor, truth: Tensor) -> float:
+    """Frobenius norm of the difference over that of the truth; the difference itself where the truth is zero."""
+    norm, error = float(truth.norm()), float((a - truth).norm())
+    return error / norm if norm else error
+
+
+def _curve(
+    differentiate: Callable[[Mapping[str, Tensor]], Gradient], weights: Mapping[str, Tensor], rule: Rule
+) -> list[float]:
+    """Losses of whole steps from ``weights`` on, which are kept in the storage format as the real ones are."""
+    optimizer, losses = Optimizer(rule), []
+    for _ in range(OVERFIT_STEPS):
+        loss, gradients = differentiate(weights)
+        losses.append(loss)
+        exact = optimizer.step(weights, clipped_by(rule.clip, gradients))
+        weights = {name: w.to(rule.storage).double() for name, w in exact.items()}
+    return losses
+
+
+def _rate(params: TrainStepParams, norm: float) -> float:
+    """Learning rate that overfits one batch in twenty steps; ``norm`` is that of the first gradient."""
+    clipped = min(norm, params.clip) if params.clip else norm
+    rate = ADAMW_LR if params.optimizer == "adamw" else SGD_STEP / clipped
+    return min(rate, MOST_DECAY / params.weight_decay) if params.weight_decay else rate
