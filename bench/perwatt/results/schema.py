@@ -197,20 +197,17 @@ class Row:
     per_layer: str | None = _col("Work and rates", "`yes` for a model cut in layers", choices=("yes",))
     tflops: float | None = _timed("Work and rates", "flops / time_s, of the whole placement", "TFLOP/s")
     gbps: float | None = _timed("Work and rates", "bytes / time_s, of the whole placement", "GB/s")
-    tokens_per_s: float | None = _timed(
-        "Work and rates", "tokens / time_s, of the whole placement", "token/s")
+    tokens_per_s: float | None = _timed("Work and rates", "tokens / time_s, of the whole placement", "token/s")
     tflops_per_chip: float | None = _timed("Work and rates", "tflops / chips", "TFLOP/s")
     tokens_per_s_per_chip: float | None = _timed("Work and rates", "tokens_per_s / chips", "token/s")
     peak_tflops: float | None = _col("Work and rates", "the chip's dense peak for this format", "TFLOP/s")
     peak_basis: str | None = _col("Work and rates", "what that peak is", choices=("vendor", "clock"))
-    ceiling_tflops: float | None = _timed(
-        "Work and rates", "best GEMM of this run, placement and format", "TFLOP/s")
+    ceiling_tflops: float | None = _timed("Work and rates", "best GEMM of this run, placement and format", "TFLOP/s")
     ceiling_run_id: str | None = _timed("Work and rates", "the run that ceiling was measured in")
     mfu: float | None = _timed("Work and rates", "tflops / peak_tflops")
     hfu: float | None = _timed("Work and rates", "the same, recomputation counted")
     ceiling_fraction: float | None = _timed("Work and rates", "tflops / ceiling_tflops")
-    roofline_fraction: float | None = _timed(
-        "Work and rates", "share of the bound that peak and bandwidth set")
+    roofline_fraction: float | None = _timed("Work and rates", "share of the bound that peak and bandwidth set")
     printed_mfu: float | None = _col("Work and rates", "MFU as a published source prints it")
 
     # health
@@ -226,23 +223,18 @@ class Row:
     compilations: int | None = _timed("Health", "compilations inside samples")
     graph_breaks: int | None = _timed("Health", "graph breaks inside samples")
     cpu_fallbacks: int | None = _timed("Health", "operations that fell back to the CPU inside samples")
-    peak_bytes: float | None = _timed(
-        "Health", "peak memory of the largest device, by the allocator's count", "B")
+    peak_bytes: float | None = _timed("Health", "peak memory of the largest device, by the allocator's count", "B")
 
     # energy
     power_source: str = _col("Energy", "what the energy figures come from", required=True, choices=POWER_SOURCES)
     power_scope: str | None = _col("Energy", "what the sensor sees", when=TIMED,
                                    choices=POWER_SCOPES)  # fmt: skip
-    power_w: float | None = _timed(
-        "Energy", "mean power in the energy window, summed over the chips that worked", "W")
+    power_w: float | None = _timed("Energy", "mean power in the energy window, summed over the chips that worked", "W")
     idle_w: float | None = _timed("Energy", "idle power of the same chips", "W")
-    idle_def: str | None = _timed(
-        "Energy", "definition of idle", choices=("no_context", "context_30s", "after_60s"))
+    idle_def: str | None = _timed("Energy", "definition of idle", choices=("no_context", "context_30s", "after_60s"))
     energy_j: float | None = _timed("Energy", "joules of one iteration, gross", "J")
-    energy_j_lo: float | None = _timed(
-        "Energy", "lower end of its 95 % interval (resolution and sampling)", "J")
-    energy_j_hi: float | None = _timed(
-        "Energy", "upper end of its 95 % interval (resolution and sampling)", "J")
+    energy_j_lo: float | None = _timed("Energy", "lower end of its 95 % interval (resolution and sampling)", "J")
+    energy_j_hi: float | None = _timed("Energy", "upper end of its 95 % interval (resolution and sampling)", "J")
     energy_rel_sys: float | None = _timed("Energy", "relative systematic uncertainty (gain of the sensor)")
     energy_j_net: float | None = _timed("Energy", "joules of one iteration, idle taken off", "J")
     energy_time_s: float | None = _timed("Energy", "time of one iteration in the energy window", "s")

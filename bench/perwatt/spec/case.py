@@ -52,6 +52,8 @@ class Measure(BaseModel):
     def _ordered(self) -> Measure:
         if self.min_samples > self.max_samples:
             raise ValueError(f"min_samples {self.min_samples} is above max_samples {self.max_samples}")
+        if self.max_time_s >= self.timeout_s:
+            raise ValueError(f"max_time_s {self.max_time_s:g} is not below timeout_s {self.timeout_s:g}")
         return self
 
 

@@ -195,7 +195,7 @@ def _block(subject: Subject, backend: Backend, block: int, switched: bool, repor
         report({"event": "phase", "impl": subject.impl.name, "phase": "sample"})
     if switched:
         subject.body.batch()
-    before = backend.guards()
+    before, had = backend.guards(), len(subject.part.samples)
     for _ in range(BLOCK_SAMPLES):
         started = perf_counter()
         subject.enqueued.append(subject.body.sample(subject.part))
@@ -205,7 +205,7 @@ def _block(subject: Subject, backend: Backend, block: int, switched: bool, repor
             break
     after = backend.guards()
     subject.guards = {name: subject.guards.get(name, 0) + after[name] - before[name] for name in after}
-    subject.stop = subject.rule.decide(subject.body.series(subject.part), subject.sampled_s)
+    subject.stop = subject.rule.decide(subject.body.series(subject.part), subject.sampled_s, before=had)
     _progress(subject, report)
 
 
