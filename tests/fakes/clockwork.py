@@ -99,6 +99,7 @@ class Clockwork(Backend):
     @contextmanager
     def watched(self) -> Iterator[None]:
         self.watching = True
+        self.log.append("watched")
         yield
         self.watching = False
 

@@ -53,7 +53,11 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    """State of the device over the samples of a case; None is not known, which is not the same as fine."""
+    """State of the device over the samples of a case; None is not known, which is not the same as fine.
+
+    Attributes:
+        others: share of the device, 0 to 1, that other processes used meanwhile.
+    """
 
     limiter: str = "unknown"
     power_limit_w: float | None = None
@@ -64,6 +68,7 @@ class Health:
     ecc: int | None = None
     mig: str | None = None
     chip_id: str | None = None
+    others: float | None = None
 
 
 class Backend(ABC):
@@ -139,6 +144,9 @@ class Backend(ABC):
     def uncompilable(self) -> str | None:
         """Why nothing can be compiled here (no C++ compiler, say), or None."""
         return None
+
+    def empty_compiler_cache(self) -> None:  # noqa: B027
+        """Give the compiler an empty cache on disk, so that the next compilation is a cold one."""
 
     @abstractmethod
     def forget_compiled(self) -> None:

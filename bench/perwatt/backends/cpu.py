@@ -9,8 +9,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from time import perf_counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 from perwatt.backends.base import Backend, Device, Health, Timing
@@ -31,6 +32,7 @@ class Cpu(Backend):
     brackets = True
     timing_method = "wall"
     processes = 1
+    _others: float | None = None
 
     def missing(self) -> str | None:
         """None: there is always a CPU, but torch may be absent."""
@@ -64,10 +66,8 @@ class Cpu(Backend):
         return "torch.compile needs a C++ compiler on cpu: install g++ or set CXX"
 
     def start(self) -> None:
-        """Pin threads and float32 products, and give the compiler an empty cache so that cold means cold."""
-        cache = tempfile.mkdtemp(prefix="perwatt-inductor-")
-        atexit.register(shutil.rmtree, cache, ignore_errors=True)
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        """Pin threads and float32 products, and leave the user's compiler cache alone."""
+        self.empty_compiler_cache()
         import torch
 
         torch.set_num_threads(self.threads())
@@ -122,10 +122,17 @@ class Cpu(Backend):
         return None
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Inductor with static shapes."""
+        """Inductor with static shapes. It is loaded here, so that loading it is not taken for compiling."""
         import torch
+        import torch._inductor.compile_fx
 
         return torch.compile(function, dynamic=False)
+
+    def empty_compiler_cache(self) -> None:
+        """A new folder for Inductor, which looks up the variable at every compilation."""
+        folder = tempfile.mkdtemp(prefix="perwatt-inductor-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
 
     def forget_compiled(self) -> None:
         """Drop Dynamo's code; Inductor's files stay."""
@@ -144,9 +151,18 @@ class Cpu(Backend):
             "cpu_fallbacks": 0,
         }
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Count the processor time of all processes and of this one over the samples."""
+        self._others = None
+        busy, own, wall = machine.busy_seconds(), process_time(), perf_counter()
+        yield
+        others = (machine.busy_seconds() - busy) - (process_time() - own)
+        self._others = max(0.0, others) / ((perf_counter() - wall) * machine.logical_cores())
+
     def health(self) -> Health:
-        """A CPU tells nothing that can be trusted inside virtual machines."""
-        return Health()
+        """What other processes used. Clocks and temperatures that virtual machines show cannot be trusted."""
+        return Health(others=self._others)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Python's and the CPU allocator's ways to say so."""

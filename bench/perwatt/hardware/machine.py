@@ -123,6 +123,16 @@ def busy_cores(seconds: float = 0.5) -> float:
     return float(psutil.cpu_percent(interval=seconds)) / 100 * (psutil.cpu_count() or 1)
 
 
+def busy_seconds() -> float:
+    """Processor time that all processes of the host have spent since it started, stolen time of a guest included."""
+    import psutil
+
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "irq", 0) + getattr(times, "softirq", 0)) + float(
+        getattr(times, "steal", 0)
+    )
+
+
 def _cpuinfo(root: Path) -> dict[str, str]:
     """Fields of the first processor."""
     text = read(root / "proc/cpuinfo") or ""

@@ -40,6 +40,8 @@ def show(console: Console, rows: Sequence[Row], csv: str) -> None:
         console.print(_table(workload, list(group)))
     _failures(console, [row for row in rows if row.status != Status.OK])
     console.print(Text(f"{_counts(rows)}; results in {plain(csv)}", overflow="fold"))
+    if shared := sum("shared" in (row.flags or "").split() for row in rows):
+        console.print(Text(f"{shared} rows shared the device with other processes: their times say little about it."))
     if not any(row.energy_j for row in rows):
         console.print(Text("No energy: no power sensor was read.", style="dim"))
 

@@ -18,6 +18,7 @@ SEVERITY = (
     Status.CRASHED,
 )  # fmt: skip
 HOST_BOUND = 0.9  # share of the time above which handing over is what was measured (method 4)
+SHARED = 0.05  # share of the device that others may use before a row is marked
 FEW_EFFECTIVE = 20.0  # n_eff under which an interval had to be widened (method 4)
 FORBIDDEN = {"compilations": "compilations", "graph_breaks": "graph breaks", "cpu_fallbacks": "CPU fallbacks"}
 SLOWED = {"thermal": "heat", "hw_slowdown": "a hardware limit"}
@@ -63,7 +64,7 @@ def row(ledger: Ledger, key: Key) -> Row:
         cells |= merge.timing(parts)
         cells |= _rates(cells, run["asynchronous"])
     status, error = _outcome(cells, parts, ledger.skipped.get(key, ""))
-    flags = _flags(cells) if status in TIMED else []
+    flags = _flags(cells, parts) if status in TIMED else []
     cells |= {"status": status, "error": error or None, "flags": " ".join(flags) or None}
     allowed = columns()
     return Row(**{name: cell for name, cell in cells.items() if status in allowed[header_name(name)].statuses})
@@ -159,15 +160,17 @@ def _trouble(cells: Cells) -> list[str]:
     return found
 
 
-def _flags(cells: Cells) -> list[str]:
+def _flags(cells: Cells, parts: list[Part]) -> list[str]:
     marks = {
         "host_bound": cells.get("bound") == "host",
         "within_run_only": cells["processes"] == 1,
         "few_effective_samples": cells["n_eff"] < FEW_EFFECTIVE,
         "throttled": cells["limiter"] in SLOWED,
         "power_capped": cells["limiter"] == "power_cap",
+        "shared": any((part.health.get("others") or 0.0) > SHARED for part in parts),
     }
-    return [name for name, there in marks.items() if there]
+    own = dict.fromkeys(flag for part in parts for flag in part.flags)
+    return [name for name, there in marks.items() if there] + list(own)
 
 
 def _with_ceilings(ledger: Ledger, made: dict[Key, Row]) -> dict[Key, Row]:

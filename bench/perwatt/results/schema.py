@@ -52,7 +52,8 @@ FLAGS = {
     "few_effective_samples": "`n_eff` is under 20, and the interval was widened for it",
     "throttled": "the device lowered its clocks for heat or a hardware limit",
     "power_capped": "the device ran at its power limit",
-    "shared": "other processes used the device",
+    "shared": "other processes used over a twentieth of the device during the samples",
+    "gate_reduced": "a part of the accuracy gate was left out, because its reference does not fit in memory",
     "modeled": "computed by a model, not measured",
 }
 

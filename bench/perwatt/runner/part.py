@@ -21,6 +21,7 @@ class Part:
         minus: for method ``difference``, the batches of the pass that is taken off, pairwise with ``samples``.
         twin: under ``--aa``, what the same case measured against itself gave for each sample, less its own ``minus``.
         blocks: block number of each sample.
+        flags: marks for the row.
         health: fields of :class:`perwatt.backends.base.Health`.
         guards: changes of the backend's counters inside samples.
         elapsed_s: wall time that the impl took in all.
@@ -49,6 +50,7 @@ class Part:
     rel_err: float | None = None
     rel_err_bound: float | None = None
     peak_bytes: float | None = None
+    flags: list[str] = field(default_factory=list)
     health: dict[str, Any] = field(default_factory=dict)
     guards: dict[str, int] = field(default_factory=dict)
     elapsed_s: float = 0.0

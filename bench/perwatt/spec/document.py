@@ -10,6 +10,8 @@ A policy spells out the number format of every quantity of a training step. The 
 case, so rows meet in a comparison only if all of it is equal; `compare --across-formats` joins by `task_key`, which
 leaves it out. The list is closed: a suite names one of these, and what a device cannot do is `unsupported`.
 
+`bf16_autocast` will hold the hash of the device's autocast op list in its key; no device offers it yet.
+
 This page is made from `bench/perwatt/spec/precision.py` by `python -m perwatt.spec.document`.
 
 """

@@ -21,7 +21,7 @@ from perwatt.spec.case import Case, Measure, Pass, build
 from perwatt.spec.fields import validated
 from perwatt.spec.yamlfile import Document, of_kind
 
-MAX_CASES = 10_000
+MAX_CASES, MAX_CASES_YES = 10_000, 1_000_000
 MAX_WINDOW_S = 86_400
 ENERGY_MODES = ("auto", "off", "headline", "all")
 Kinds = dict[str, type | tuple[type, ...]]
@@ -117,8 +117,7 @@ def _suite(document: Document, yes: bool) -> Suite:
     if not top["cases"]:
         raise InputError("found no case, expected at least one", field="cases")
     entries = [_entry(document, f"cases[{i}]", item, defaults, measure) for i, item in enumerate(top["cases"])]
-    if not yes:
-        _check_count(entries)
+    _check_count(entries, MAX_CASES_YES if yes else MAX_CASES)
     return Suite(
         name=_label(top["suite"], "suite"),
         description=_label(top["description"], "description") if "description" in top else "",
@@ -217,11 +216,12 @@ def _inherit(entry: _Entry, defaults: Mapping[str, Any], measure: Mapping[str, A
     entry.origins |= {f"measure.{name}": f"measure.{name}" for name in measure if name not in own}
 
 
-def _check_count(entries: list[_Entry]) -> None:
+def _check_count(entries: list[_Entry], most: int) -> None:
     """Refuse a large product before it is expanded."""
     for entry, total in zip(entries, itertools.accumulate(entry.count for entry in entries), strict=True):
-        if total > MAX_CASES:
-            message = f"found {total:,} cases, expected at most {MAX_CASES:,} (--yes allows more)"
+        if total > most:
+            more = " (--yes allows more)" if most == MAX_CASES else ""
+            message = f"found {total:,} cases, expected at most {most:,}{more}"
             raise InputError(message, field=entry.whole)
 
 

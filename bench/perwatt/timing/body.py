@@ -32,7 +32,7 @@ class Body:
         self._session, self._twin, self._backend = session, twin, backend
         self._slot = 0
         self._ring: list[Any] = [None] * session.slots
-        self._sides: dict[str, Callable[[], Timing]] = {"samples": self.batch}
+        self._sides: dict[str, Callable[..., Timing]] = {"samples": self.batch}
         for name, other in (("", session), ("twin", twin)):
             if other is not None and other is not session:
                 self._sides[name] = partial(self.batch, session=other)
@@ -43,6 +43,17 @@ class Body:
         """Choose how many iterations fill a sample of ``sample_s`` seconds; never fewer than before."""
         wanted = math.ceil(sample_s / max(iteration_s, 1e-9))
         self.iterations = min(max(self.iterations, wanted), MOST_ITERATIONS)
+
+    def refresh(self) -> None:
+        """One iteration of every side, so that what has still to be compiled or loaded is not in a sample."""
+        for side in self._sides.values():
+            side(iterations=1)
+            side()
+
+    @property
+    def full(self) -> bool:
+        """Whether a batch can hold no more."""
+        return self.iterations == MOST_ITERATIONS
 
     def batch(
         self, iterations: int = 0, session: Session | None = None, run: Callable[[int], object] | None = None

@@ -26,7 +26,10 @@ from perwatt.workloads.base import Accuracy, Impl, Session
 
 BLOCK_SAMPLES = 5  # samples an impl takes before the next one has its turn
 STEADY = 0.02  # warm-up ends when two successive medians of three batches differ by less
-WARMUP_BATCHES, WARMUP_SHARE = 6, 0.5  # at least so many batches, at most this share of the sampling time
+WARMUP_BATCHES, WARMUP_S = 10, 0.3  # at least so many batches and seconds: threads that fight for cores settle late
+WARMUP_SHARE = 0.5  # at most this share of the sampling time
+SHORT = 0.5  # a sample shorter than this share of `sample_time_s` shows that warm-up was not steady after all
+RESTARTS = 3  # how often sampling may begin anew for that
 REPORT_S = 0.2  # between two reports of progress
 
 Report = Callable[[dict[str, Any]], None]
@@ -39,6 +42,7 @@ class Subject:
         self.impl, self.part, self.rule = impl, part, rule
         self.elapsed_s = 0.0
         self.report_at = 0.0
+        self.restarts = 0
         self.sampled_s = 0.0
         self.enqueued: list[float] = []
         self.guards: dict[str, int] = {}
@@ -90,8 +94,10 @@ def measure(
         if subject.failed:
             yield _finished(subject)
     running = [s for s in subjects if not s.failed]
+    for subject in running:  # what was compiled for one impl may have made the process forget that of another
+        _guarded(subject, backend, subject.body.refresh)
     with backend.watched():
-        _sample_all(running, backend, order, report)
+        _sample_all([s for s in running if not s.failed], backend, order, case.measure.sample_time_s, report)
     for subject in running:
         if not subject.failed:
             _guarded(subject, backend, partial(_conclude, subject, case, backend, report))
@@ -132,7 +138,7 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
     _gate(subject, session.check(0))
     if subject.failed:
         return
-    subject.note(path=session.path(), input_digest=session.input_digest)
+    subject.note(path=session.path(), input_digest=session.input_digest, flags=list(session.flags))
     report({"event": "phase", "impl": name, "phase": "warmup"})
     iteration_s = _warm_up(subject, case)
     if subject.impl.impl_class != "eager":
@@ -142,6 +148,8 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
 
 def _compile(subject: Subject, backend: Backend) -> tuple[float, float]:
     """Seconds of the first call with the compiler's caches empty, and with those on disk filled."""
+    if subject.impl.impl_class == "graph":
+        backend.empty_compiler_cache()
     first_s = subject.body.batch(1).total_s
     if subject.impl.impl_class == "eager":
         return first_s, first_s
@@ -156,7 +164,7 @@ def _gate(subject: Subject, accuracy: Accuracy) -> None:
         reason = accuracy.detail or "the error exceeds its bound"
         subject.fail(Status.INACCURATE, f"{reason} (error {error:.2e}, bound {bound:.2e})")
         subject.note(rel_err=error if math.isfinite(error) else None, rel_err_bound=bound)
-    elif subject.part.rel_err is None or error > subject.part.rel_err:
+    elif subject.part.rel_err is None or error / bound > subject.part.rel_err / (subject.part.rel_err_bound or bound):
         subject.note(rel_err=error, rel_err_bound=bound)
 
 
@@ -164,7 +172,8 @@ def _warm_up(subject: Subject, case: Case) -> float:
     """Run until batch times are steady, and set the batch size. Returns seconds of one iteration."""
     started, means = perf_counter(), list[float]()
     limit = WARMUP_SHARE * subject.rule.max_time_s
-    while len(means) < WARMUP_BATCHES or not _steady(means):
+    spent = 0.0
+    while len(means) < WARMUP_BATCHES or spent < WARMUP_S or not _steady(means):
         means.append(subject.body.batch().total_s / subject.body.iterations)
         spent = perf_counter() - started
         subject.body.calibrate(means[-1], case.measure.sample_time_s)
@@ -179,17 +188,21 @@ def _steady(means: Sequence[float]) -> bool:
     return abs(now - before) <= STEADY * before
 
 
-def _sample_all(subjects: list[Subject], backend: Backend, order: random.Random, report: Report) -> None:
+def _sample_all(
+    subjects: list[Subject], backend: Backend, order: random.Random, sample_time_s: float, report: Report
+) -> None:
     """Blocks of samples, the impls in random order within each, until every impl has stopped."""
     block, active = 0, list(subjects)
     while active:
         for subject in order.sample(active, len(active)):
-            _guarded(subject, backend, partial(_block, subject, backend, block, len(active) > 1, report))
+            _guarded(subject, backend, partial(_block, subject, backend, block, len(active) > 1, sample_time_s, report))
         active = [s for s in active if s.stop is None and not s.failed]
         block += 1
 
 
-def _block(subject: Subject, backend: Backend, block: int, switched: bool, report: Report) -> None:
+def _block(
+    subject: Subject, backend: Backend, block: int, switched: bool, sample_time_s: float, report: Report
+) -> None:
     """One block of one impl. After another impl ran, one batch is not counted: it refills the caches."""
     if block == 0 or switched:  # whoever is named last is to blame if the process dies
         report({"event": "phase", "impl": subject.impl.name, "phase": "sample"})
@@ -203,10 +216,25 @@ def _block(subject: Subject, backend: Backend, block: int, switched: bool, repor
         subject.sampled_s += perf_counter() - started
         if subject.sampled_s >= subject.rule.max_time_s:
             break
+    if _too_short(subject, sample_time_s):
+        return
     after = backend.guards()
     subject.guards = {name: subject.guards.get(name, 0) + after[name] - before[name] for name in after}
     subject.stop = subject.rule.decide(subject.body.series(subject.part), subject.sampled_s, before=had)
     _progress(subject, report)
+
+
+def _too_short(subject: Subject, sample_time_s: float) -> bool:
+    """Whether samples became so short that they have to be taken anew, in larger batches."""
+    part, body = subject.part, subject.body
+    iteration_s = min(part.samples[-BLOCK_SAMPLES:])
+    if iteration_s * body.iterations >= SHORT * sample_time_s or subject.restarts == RESTARTS or body.full:
+        return False
+    body.calibrate(iteration_s, sample_time_s)
+    for series in (part.samples, part.minus, part.twin, part.blocks, subject.enqueued):
+        series.clear()
+    subject.restarts += 1
+    return True
 
 
 def _progress(subject: Subject, report: Report) -> None:

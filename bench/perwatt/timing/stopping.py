@@ -119,7 +119,7 @@ class StoppingRule:
         return Stop(reason=limit, estimate=last)
 
     def _met(self, found: Estimate) -> bool:
-        return found.rel_half_width <= self.target_ci
+        return found.n >= FIRST_LOOK and found.rel_half_width <= self.target_ci
 
     def _last_look(self, n: int) -> int:
         """The largest number of samples, up to n, at which the target is looked at."""

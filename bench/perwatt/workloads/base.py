@@ -83,12 +83,14 @@ class Session(ABC):
         bracketed: each iteration is timed on its own, after ``before``.
         part: for method ``difference``, the body whose time is taken off that of ``run``.
         input_digest: of the inputs as made from the seed.
+        flags: marks for the row, such as ``gate_reduced``.
     """
 
     slots: int = 1
     bracketed: bool = False
     part: Callable[[int], object] | None = None
     input_digest: str | None = None
+    flags: tuple[str, ...] = ()
 
     @abstractmethod
     def run(self, slot: int) -> object:

@@ -76,7 +76,8 @@ class OperationSession(Session):
         source = Source(seed)
         first = operands.make(source)
         self._sets = [self._leaves(first)] + [self._leaves(first, copy=True) for _ in range(self.slots - 1)]
-        self._gradients = cotangent.make(source) if case.grad else []
+        incoming = cotangent.make(source) if case.grad else []
+        self._incoming = [incoming] + [[t.clone() for t in incoming] for _ in range(self.slots - 1)]
         self.input_digest = source.digest()
         self._pending: list[Tensor | None] = [None] * self.slots
         self._choose_bodies()
@@ -99,8 +100,11 @@ class OperationSession(Session):
         return self._body(slot)
 
     def before(self, slot: int) -> None:
-        """The forward whose backward is timed."""
-        self._pending[slot] = self._forward(slot)
+        """The forwards whose backwards are timed, a turn ahead: by its backward a slot has left the cache again."""
+        for ahead in range(self.slots):
+            other = (slot + ahead) % self.slots
+            if self._pending[other] is None:
+                self._pending[other] = self._forward(other)
 
     def _forward(self, slot: int) -> Tensor:
         return self._function(*self._sets[slot])
@@ -108,15 +112,15 @@ class OperationSession(Session):
     def _backward(self, slot: int) -> Sequence[Tensor]:
         import torch
 
-        result = self._pending[slot]
+        result, self._pending[slot] = self._pending[slot], None
         assert result is not None, "before() was not called"
-        return torch.autograd.grad(result, self._differentiable(slot), self._gradients)
+        return torch.autograd.grad(result, self._differentiable(slot), self._incoming[slot])
 
     def _both(self, slot: int) -> tuple[Tensor, Sequence[Tensor]]:
         import torch
 
         result = self._forward(slot)
-        return result, torch.autograd.grad(result, self._differentiable(slot), self._gradients)
+        return result, torch.autograd.grad(result, self._differentiable(slot), self._incoming[slot])
 
     def _differentiable(self, slot: int) -> list[Tensor]:
         return [t for t in self._sets[slot] if t.requires_grad]
@@ -130,11 +134,11 @@ class OperationSession(Session):
         with torch.no_grad():
             for old, new in zip(self._sets[0], self._recipes.make(source), strict=True):
                 old.copy_(new)
-            for old, new in zip(self._gradients, self._cotangent.make(source), strict=False):
+            for old, new in zip(self._incoming[0], self._cotangent.make(source), strict=False):
                 old.copy_(new)
         result, gradients = self._once()
         self._backend.synchronize()
-        incoming = self._gradients[0] if self._gradients else None
+        incoming = self._incoming[0][0] if self._incoming[0] else None
         return self._verify([t.detach() for t in self._sets[0]], incoming, result, gradients)
 
     def _once(self) -> tuple[Tensor, Sequence[Tensor] | None]:
@@ -143,6 +147,7 @@ class OperationSession(Session):
         A forward that saves for backward is followed by a backward: what it saved is a part of its result.
         """
         if self.bracketed:
+            self._pending[0] = None  # a forward of earlier operands may be waiting
             self.before(0)
             result = self._pending[0]
             assert result is not None
@@ -158,7 +163,7 @@ class OperationSession(Session):
         import torch
 
         result = self._forward(0)
-        return result, torch.autograd.grad(result, self._differentiable(0), self._gradients, retain_graph=True)
+        return result, torch.autograd.grad(result, self._differentiable(0), self._incoming[0], retain_graph=True)
 
     def _poison(self) -> None:
         """Fill an earlier result with NaN, so that an impl that returns a buffer it did not write is found out."""
@@ -175,7 +180,7 @@ class OperationSession(Session):
 
     def close(self) -> None:
         """Let go of the operands."""
-        self._sets, self._gradients, self._pending = [], [], []
+        self._sets, self._incoming, self._pending = [], [], []
 
 
 def place(format_name: str, device: torch.device) -> Callable[[Recipe, Tensor], Tensor]:

@@ -8,6 +8,7 @@ to a standard deviation of about 0.018, norms as ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perwatt.errors import InputError
@@ -65,10 +66,12 @@ class TrainStep(Workload):
     def label(self, params: TrainStepParams) -> str:
         """``llama-tiny batch 4 seq 128 adamw``."""
         shape = params.shape
-        inline = f"{shape.hidden}x{shape.intermediate}x{shape.layers}"
-        model = params.model.removesuffix(".json").rpartition("/")[2] if isinstance(params.model, str) else inline
+        model = f"{shape.hidden}x{shape.intermediate}x{shape.layers}"
+        if isinstance(params.model, str):
+            path = Path(params.model)
+            model = path.parent.name if path.name == "config.json" else path.name.removesuffix(".json")
         cut = f" {shape.layers} layers" if params.cut else ""
-        return f"{model}{cut} batch {params.batch} seq {params.seq} {params.optimizer}"
+        return f"{model or 'config.json'}{cut} batch {params.batch} seq {params.seq} {params.optimizer}"
 
     def counts(self, params: TrainStepParams, pass_: str, precision: Precision) -> Counts:
         """Three times the forward products, attention over S (S + 1) / 2 pairs (method 7)."""
@@ -110,7 +113,7 @@ class TrainStepSession(Session):
 
     Attributes:
         input_digest: of the weights and tokens as made.
-        notes: what the gate could not do, for people.
+        flags: ``gate_reduced`` once the gate had no memory for the full-size reference.
     """
 
     slots = SLOTS
@@ -123,7 +126,6 @@ class TrainStepSession(Session):
         source = Source(seed)
         self._trainer.fill(source, case.distribution, WEIGHT_EXPONENT)
         self.input_digest = source.digest()
-        self.notes: list[str] = []
 
     def _new(self, params: TrainStepParams) -> Trainer:
         from perwatt.models.trainer import Trainer
@@ -149,13 +151,11 @@ class TrainStepSession(Session):
         return Accuracy.worst(results)
 
     def _reference_fits(self) -> bool:
-        """Whether the float32 reference has room beside this session; if not, a note says so."""
+        """Whether the float32 reference has room beside this session; if not, a flag says so."""
         held = footprint(self._trainer.params, self._case.precision)
         needed = held.weights + held.moments + reference_bytes(self._trainer.params)
         fits = needed <= self._backend.describe().memory_bytes
-        note = f"no full-size gate: its float32 reference would need {needed / 1e9:.1f} GB"
-        if not fits and note not in self.notes:
-            self.notes.append(note)
+        self.flags = () if fits else ("gate_reduced",)
         return fits
 
     def path(self) -> str:

@@ -1,7 +1,9 @@
 """The CPU backend behind the protocol of all backends."""
 
+import os
 import subprocess
 import sys
+from time import sleep
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from perwatt import backends
 from perwatt.backends.base import Backend
 from perwatt.backends.cpu import SUPPORTED, Cpu
 from perwatt.errors import InputError, MissingHardware
+from perwatt.hardware import machine
 from perwatt.spec.precision import POLICIES
 
 
@@ -81,8 +84,6 @@ def test_a_batch_calls_each_slot_in_turn_and_keeps_results(cpu: Cpu) -> None:
 
 
 def test_brackets_leave_the_set_up_out(cpu: Cpu) -> None:
-    from time import sleep
-
     calls: list[str] = []
     timing = cpu.time_bracketed(
         lambda slot: (calls.append("before"), sleep(0.02)), lambda slot: calls.append("run"), 3, 0, [None]
@@ -116,6 +117,29 @@ def test_without_a_compiler_nothing_can_be_compiled(cpu: Cpu, monkeypatch: pytes
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)
     assert "C++ compiler" in (cpu.uncompilable() or "")
+
+
+def test_what_others_use_of_the_processor_is_seen(cpu: Cpu) -> None:
+    spin = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(spin) for _ in range(machine.usable_cores())]
+    try:
+        with cpu.watched():
+            sleep(1.0)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert cpu.health().others is not None
+    assert cpu.health().others > 0.3 * machine.usable_cores() / machine.logical_cores()
+
+
+def test_each_cold_compilation_has_an_empty_cache(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/before")
+    cpu.empty_compiler_cache()
+    first = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    cpu.empty_compiler_cache()
+    assert len({"/before", first, os.environ["TORCHINDUCTOR_CACHE_DIR"]}) == 3
+    assert os.listdir(first) == []
 
 
 def test_the_worker_start_pins_threads_products_and_an_empty_compiler_cache() -> None:

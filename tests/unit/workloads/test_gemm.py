@@ -178,3 +178,23 @@ def test_a_difference_pairs_a_forward_with_the_whole() -> None:
     assert session.part is not None
     assert session.part(0).shape == (48, 32)  # type: ignore[union-attr]
     assert session.check(0).ok
+
+
+def test_a_cold_backward_comes_a_turn_after_its_forward() -> None:
+    made = build(
+        {"workload": "gemm", "params": {"m": 256, "n": 256, "k": 256}, "pass": "bwd", "measure": {"cache": "cold"}}
+    )
+    session = opened(made)
+    assert session.slots > 3
+    order: list[str] = []
+    forward, backward = session._forward, session._body
+    session._forward = lambda slot: (order.append(f"f{slot}"), forward(slot))[1]
+    session._body = lambda slot: (order.append(f"b{slot}"), backward(slot))[1]
+    for slot in range(3):
+        session.before(slot)
+        session.run(slot)
+    first, second = order.index("b0"), order.index("b1")
+    assert order[:first] == [f"f{slot}" for slot in range(session.slots)]
+    assert order[first : second + 1] == ["b0", "f0", "b1"]
+    assert len({t.data_ptr() for incoming in session._incoming for t in incoming}) == session.slots
+    assert session.check(1).ok
