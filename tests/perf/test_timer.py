@@ -15,7 +15,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gemm 1024^3": {"workload": "gemm", "params": {"m": 1024, "n": 1024, "k": 1024}},
     "train_step": {"workload": "train_step", "params": {"model": "llama-tiny", "batch": 4, "seq": 128}},
 }
-SAMPLE_S = 0.15  # long enough that one scheduling hiccup does not decide a sample
+SAMPLE_S, ROUNDS = 0.06, 200  # many short rounds: what disturbs a shared machine then disturbs few of them
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -28,16 +28,18 @@ def test_agrees_with_torch_timer(name: str, benchmark: Any) -> None:
     count = max(1, round(SAMPLE_S / once))
 
     def ours() -> float:
+        body.batch(2)  # after a change of turns nothing is counted at first; Timer runs two calls of its own before
         return body.batch(count).total_s
 
     def theirs() -> float:
         return float(timer.timeit(count).mean) * count
 
-    itself = compare(_Plain(), theirs, theirs)
-    found = compare(benchmark, ours, theirs)
-    inside = found.lo >= 0.98 and found.hi <= 1.02
-    no_wider = found.hi - found.lo <= itself.hi - itself.lo and found.lo <= 1 <= found.hi
-    assert inside or no_wider, f"ratio {found}, Timer against itself {itself}"
+    found = compare(benchmark, ours, theirs, pairs=ROUNDS)
+    if 0.98 <= found.lo and found.hi <= 1.02:
+        return
+    itself = compare(_Plain(), theirs, theirs, pairs=ROUNDS)
+    assert found.lo <= 1 <= found.hi
+    assert found.hi - found.lo <= itself.hi - itself.lo, f"ratio {found}, Timer against itself {itself}"
 
 
 def _timer(run: Any) -> Timer:

@@ -111,10 +111,12 @@ class Source:
 def _cycle(base: NDArray, size: int, start: int = 0) -> NDArray:  # type: ignore[type-arg]
     if start + size <= len(base):
         return base[start : start + size]
-    index = np.arange(start, start + size, dtype=np.int64)
-    index += (index // PERIOD) * TURN
-    index %= len(base)
-    return base[index]
+    cycled = np.empty(size, dtype=base.dtype)
+    for at in range(0, size, CHUNK):  # in pieces: an index of the whole would be larger than the tensor
+        index = np.arange(start + at, start + min(at + CHUNK, size), dtype=np.int64)
+        index += (index // PERIOD) * TURN
+        cycled[at : at + CHUNK] = base[index % len(base)]
+    return cycled
 
 
 def _words(key: int, first_word: int, count: int) -> NDArray[np.uint64]:
