@@ -87,7 +87,7 @@ POLICIES: dict[str, Precision] = {
         _BF16_MASTER,
         replace(
             _BF16_MASTER, name="bf16_autocast", weights="fp32", casts="autocast", logits="bf16",
-            summary="fp32 weights, casts chosen by the framework's autocast op list, whose hash is in the key",
+            summary="fp32 weights, casts chosen by the framework's autocast op list",
         ),
         replace(_BF16, name="bf16_sr", rounding="stochastic", summary="as bf16, down-casts rounded stochastically"),
         _FP8,
