@@ -39,7 +39,7 @@ from perwatt.runner.folder import Folder
 with Folder(Path({str(tmp_path)!r})).locked():
     os.kill(os.getpid(), 9)
 """
-    subprocess.run([sys.executable, "-c", code], check=False)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     with Folder(tmp_path).locked():
         pass
 
@@ -55,6 +55,7 @@ def test_other_files_do_no_harm(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with Folder(tmp_path).locked():
         pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
