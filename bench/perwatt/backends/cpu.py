@@ -93,6 +93,7 @@ class Cpu(Backend):
             ring[slot] = run(slot)
         total = perf_counter() - start
         gc.enable()
+        _leave_warm_buffer(ring)
         return Timing(total_s=total, enqueue_s=total)
 
     def time_bracketed(
@@ -114,6 +115,7 @@ class Cpu(Backend):
             ring[slot] = run(slot)
             total += perf_counter() - start
         gc.enable()
+        _leave_warm_buffer(ring)
         return Timing(total_s=total, enqueue_s=total)
 
     def reset_peak_memory(self) -> None:
@@ -169,6 +171,15 @@ class Cpu(Backend):
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Python's and the CPU allocator's ways to say so."""
         return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _leave_warm_buffer(ring: list[Any]) -> None:
+    """Free a hot case's only result, so that what is timed next in this process writes to the same memory.
+
+    Which pages a result of some MiB lands on moves its product by up to 3 %: sides that take turns share them.
+    """
+    if len(ring) == 1:
+        ring[0] = None
 
 
 BACKEND = Cpu()
