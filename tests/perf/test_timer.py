@@ -15,9 +15,11 @@ CASES: dict[str, dict[str, Any]] = {
     "gemm 1024^3": {"workload": "gemm", "params": {"m": 1024, "n": 1024, "k": 1024}},
     "train_step": {"workload": "train_step", "params": {"model": "llama-tiny", "batch": 4, "seq": 128}},
 }
-SAMPLE_S, ROUNDS = 0.06, 200  # many short rounds: what disturbs a shared machine then disturbs few of them
+SAMPLE_S = 0.06
+ROUNDS = {"gemm 1024^3": 200, "train_step": 120}  # many short ones: what disturbs a shared machine disturbs few of them
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_torch_timer(name: str, benchmark: Any) -> None:
     BACKEND.start()
@@ -34,10 +36,10 @@ def test_agrees_with_torch_timer(name: str, benchmark: Any) -> None:
     def theirs() -> float:
         return float(timer.timeit(count).mean) * count
 
-    found = compare(benchmark, ours, theirs, pairs=ROUNDS)
+    found = compare(benchmark, ours, theirs, pairs=ROUNDS[name])
     if found.lo >= 0.98 and found.hi <= 1.02:
         return
-    itself = compare(_Plain(), theirs, theirs, pairs=ROUNDS)
+    itself = compare(_Plain(), theirs, theirs, pairs=ROUNDS[name])
     assert found.lo <= 1 <= found.hi
     assert found.hi - found.lo <= itself.hi - itself.lo, f"ratio {found}, Timer against itself {itself}"
 
