@@ -102,7 +102,7 @@ def _place(run: Event, case: Event) -> Cells:
         "chip": device["chip"],
         "instance_type": device["instance_type"],
         "placement": case["placement"],
-        "mode": "replicate",
+        "mode": "replicate" if case["placement"] == "device" else "shard",
         "replicas": 1,
         "world_size": 1,
         "devices_used": 1,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,10 @@ class Recipe:
         name: the tensor's name, which selects its stream.
         shape: its shape.
         kind: ``normal`` (sum of four uniforms, bell-shaped, standard deviation 2/sqrt(3), within +-4), ``uniform``
-            (-1 to 1), ``zeros``, ``ones``, or ``ids`` (uniform integers below ``high``).
+            (-1 to 1), ``zeros``, ``ones``, ``ids`` (uniform integers below ``high``), or ``zipf`` (integers below
+            ``high``, r with a probability in proportion to 1 / (r + 1)).
         exponent: values are scaled by two to this power.
-        high: exclusive upper bound of ``ids``.
+        high: exclusive upper bound of ``ids`` and ``zipf``.
     """
 
     name: str
@@ -79,7 +81,7 @@ class Source:
         self._hash = hashlib.sha256()
 
     def array(self, recipe: Recipe) -> NDArray[np.float32] | NDArray[np.int64]:
-        """The whole tensor: float32 (exact), or int64 for ``ids``."""
+        """The whole tensor: float32 (exact), or int64 for ``ids`` and ``zipf``."""
         base = self._base(recipe, 0, min(recipe.size, PERIOD))
         self._hash.update(repr((recipe.name, recipe.shape, recipe.kind, recipe.exponent, recipe.high)).encode())
         self._hash.update(np.ascontiguousarray(base, dtype=base.dtype.newbyteorder("<")).data)
@@ -98,7 +100,7 @@ class Source:
     def _base(self, recipe: Recipe, start: int, count: int) -> NDArray[np.float32] | NDArray[np.int64]:
         if recipe.kind in ("zeros", "ones"):
             return np.full(count, 2.0**recipe.exponent if recipe.kind == "ones" else 0.0, dtype=np.float32)
-        maker = {"normal": _normal, "uniform": _uniform, "ids": _ids}[recipe.kind]
+        maker = {"normal": _normal, "uniform": _uniform, "ids": _ids, "zipf": _zipf}[recipe.kind]
         key = int.from_bytes(hashlib.sha256(f"{self.seed}/{recipe.name}".encode()).digest()[:16], "little")
         first = start - start % 4  # a Philox block is four words, so blocks and values meet at multiples of four
         chunks: list[Any] = [
@@ -138,6 +140,19 @@ def _uniform(key: int, at: int, count: int, recipe: Recipe) -> NDArray[np.float3
 
 def _ids(key: int, at: int, count: int, recipe: Recipe) -> NDArray[np.int64]:
     return (((_words(key, at, count) >> np.uint64(32)) * np.uint64(recipe.high)) >> np.uint64(32)).astype(np.int64)
+
+
+def _zipf(key: int, at: int, count: int, recipe: Recipe) -> NDArray[np.int64]:
+    """By the inverse of the distribution function: divisions and running sums in order, each rounded as IEEE says."""
+    return np.searchsorted(_zipf_ends(recipe.high), _words(key, at, count) >> np.uint64(32), side="right")
+
+
+@lru_cache(maxsize=2)
+def _zipf_ends(high: int) -> NDArray[np.uint64]:
+    """For each integer the exclusive end of its share of 0 to 2^32."""
+    sums = np.cumsum(1.0 / np.arange(1, high + 1))
+    ends: NDArray[np.uint64] = np.floor(sums / sums[-1] * 2.0**32).astype(np.uint64)
+    return ends
 
 
 def _scaled(total: NDArray[np.int64], exponent: int) -> NDArray[np.float32]:

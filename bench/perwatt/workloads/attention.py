@@ -1,8 +1,14 @@
 """Scaled dot-product attention, forward and backward: the part of a step that grows with the square of the sequence.
 
-A forward is two products over the visible query-key pairs (scores, and weights times values): 4 x pairs x head_dim
-operations a head. A backward is four (to values, weights, queries and keys), 8 x pairs x head_dim; what a kernel
-recomputes counts for nothing. Causal attention of S tokens sees S (S + 1) / 2 pairs.
+Stands for: attention between the projections of a layer.
+Formula: softmax(Q K^T x scale + mask) V in every head, several query heads to a key head where they are grouped.
+FLOPs: a forward is two products over the visible query-key pairs (scores, and weights times values), 4 x pairs x
+head_dim operations a head; a backward is four (to values, weights, queries and keys), 8 x pairs x head_dim. What a
+kernel recomputes counts for nothing. Causal attention of S tokens sees S (S + 1) / 2 pairs.
+Bytes: queries, keys, values and result once; the backward moves all of them and their gradients.
+Gate: first and last rows and those at tile edges in every key head, the log-sum-exp, and all gradients, at most twice
+the error of the framework's written-out path.
+Leaves out: the projections, rotation, soft caps and additive biases.
 """
 
 from __future__ import annotations
@@ -35,8 +41,13 @@ class AttentionParams(BaseModel):
     """Parameters of attention.
 
     Attributes:
+        batch: sequences.
+        heads: heads of queries.
         kv_heads: heads of keys and values; as many as ``heads`` unless given.
         seq: sets ``q_len`` and ``kv_len`` where they are not given.
+        q_len: queries of a sequence.
+        kv_len: keys and values of a sequence.
+        head_dim: width of a head.
         causal: query i sees keys 0 to i, aligned at the top left.
         window: only the nearest so many keys are seen, the query's own included; 0 for all.
         varlen: lengths of the documents packed into each sequence, which do not see each other.

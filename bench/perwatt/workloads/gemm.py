@@ -1,8 +1,14 @@
 """Matrix products: the three of a linear layer, in every operand layout, single or batched.
 
-With m tokens, n output and k input features, weight W [n, k]: ``fwd`` is Y [m, n] = X W^T, ``dgrad`` is
-dX [m, k] = dY W, ``wgrad`` is dW [n, k] = dY^T X. Each is 2 m n k operations. With pass ``bwd`` or ``fwd+bwd`` the
-layer is run through autograd: two, or all three, of these products.
+Stands for: the linear layers of a training step, which do most of its operations.
+Formula: with m tokens, n output and k input features and weight W [n, k], `fwd` is Y [m, n] = X W^T, `dgrad` is
+dX [m, k] = dY W, `wgrad` is dW [n, k] = dY^T X.
+FLOPs: 2 m n k for each product. With pass `bwd` or `fwd+bwd` the layer is run through autograd: two, or all three, of
+these products.
+Bytes: operands and result of each product once, a bias once.
+Gate: a fixed choice of rows and columns against float64, and the whole by Freivalds' check, row by row.
+Leaves out: quantization of operands where the policy has them narrow already, and whatever surrounds a linear layer but
+for the epilogue.
 """
 
 from __future__ import annotations

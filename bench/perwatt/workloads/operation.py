@@ -190,12 +190,16 @@ def place(format_name: str, device: torch.device) -> Callable[[Recipe, Tensor], 
 
 COMPUTING = ("mm", "attention", "conv", "rms_norm", "embedding", "cross_entropy")
 WRAPPERS = {"matmul", "scaled_dot_product_attention"}  # they call what is meant
+PLUMBING = {"to", "_to_copy", "empty", "empty_like", "empty_strided", "as_strided", "view", "reshape", "detach"}
+PLUMBING |= {"slice", "select", "chunk", "split", "narrow", "unsqueeze", "expand", "resize_", "alias", "contiguous"}
+"""Operations that only make room or look at it in another way."""
 
 
 def observed_path(call: Callable[[], object]) -> str:
     """Names of the computing operations that one call really runs, by the profiler, in order and each once.
 
     ``inductor`` stands first where compiled code ran; the operations after it are those it left to the framework.
+    Work that has no operation of note is named by all it runs.
     """
     from torch.profiler import ProfilerActivity, profile
 
@@ -203,5 +207,6 @@ def observed_path(call: Callable[[], object]) -> str:
         call()
     names = dict.fromkeys(event.name.removeprefix("aten::") for event in profiled.events())
     compiled = ["inductor"] if any("CompiledFxGraph" in name or "Torch-Compiled" in name for name in names) else []
-    forward = [name for name in names if any(word in name for word in COMPUTING) and name not in WRAPPERS]
-    return " ".join(compiled + [name for name in forward if " " not in name and "Backward" not in name])
+    operations = [name for name in names if " " not in name and "Backward" not in name and ":" not in name]
+    noted = [name for name in operations if any(word in name for word in COMPUTING) and name not in WRAPPERS]
+    return " ".join(compiled + (noted or (compiled and []) or [name for name in operations if name not in PLUMBING]))

@@ -1,0 +1,180 @@
+"""Workloads that are one differentiable function of tensors, judged against the same mathematics written out.
+
+Such a workload says what its operands are, how the framework does it (``plain``) and what it means (``written``);
+implementations, passes, sessions and the gate follow from that.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from perwatt.spec.data import Recipe
+from perwatt.spec.precision import FORMATS, Precision
+from perwatt.workloads.base import Accuracy, Counts, Impl, Workload
+from perwatt.workloads.operation import OperationSession, Tensors
+from perwatt_kernels.dtypes import dtype
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from perwatt.accuracy.composite import Arithmetic
+    from perwatt.backends.base import Backend
+    from perwatt.spec.case import Case
+
+IDS = "int64"
+"""Format of operands that are indices."""
+SECOND_PASS = {"fwd": 1, "bwd": 2, "fwd+bwd": 3}
+"""Products of a pass for each product of the forward: the gradients of both operands cost one each."""
+NORMAL_DEVIATION = 2 / math.sqrt(3)  # of the data recipe `normal`
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operand:
+    """One tensor that goes in, or the result.
+
+    Attributes:
+        format: number format, or :data:`IDS`.
+        kind: recipe of its values; empty for the case's own distribution.
+        exponent: its values are scaled by two to this power.
+        high: exclusive upper bound of indices.
+        rows: whether its first dimension runs over rows that do not see each other, so that a part of the rows can be
+            computed without the rest.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    format: str
+    kind: str = ""
+    exponent: int = 0
+    high: int = 0
+    rows: bool = False
+
+    @property
+    def bytes(self) -> float:
+        """As stored."""
+        return math.prod(self.shape) * (8.0 if self.format == IDS else FORMATS[self.format])
+
+    def recipe(self, distribution: str) -> Recipe:
+        """How it is filled in a case of this data distribution."""
+        kind = self.kind or distribution
+        return Recipe(name=self.name, shape=self.shape, kind=kind, exponent=self.exponent, high=self.high)
+
+
+def indices(name: str, count: int, high: int, kind: str = "ids") -> Operand:
+    """An operand of ``count`` indices below ``high``, one for each row."""
+    return Operand(name=name, shape=(count,), format=IDS, kind=kind, high=high, rows=True)
+
+
+def scalar(name: str) -> Operand:
+    """A loss: one float32 number, into which a gradient of 1 flows."""
+    return Operand(name=name, shape=(), format="fp32", kind="ones")
+
+
+def fan_in(features: int) -> int:
+    """Exponent of weights whose products with operands of size 1 over so many features are of size 1."""
+    return round(math.log2(features**-0.5 / NORMAL_DEVIATION))
+
+
+class FunctionWorkload(Workload):
+    """See the module."""
+
+    passes = ("fwd", "bwd", "fwd+bwd")
+    compiled: ClassVar[bool] = True
+
+    @abstractmethod
+    def operands(self, params: Any, precision: Precision) -> Sequence[Operand]:
+        """What goes in, in the order that the functions take it."""
+
+    @abstractmethod
+    def result(self, params: Any, precision: Precision) -> Operand:
+        """What comes out."""
+
+    @abstractmethod
+    def plain(self, params: Any, precision: Precision, device: torch.device) -> Callable[..., Tensor]:
+        """The function as one would write it in the framework, at its best."""
+
+    @abstractmethod
+    def written(self, params: Any, arithmetic: Arithmetic) -> Callable[..., Tensor]:
+        """The function from its definition, in any arithmetic. Shares nothing with ``plain``."""
+
+    def impls(self) -> Mapping[str, Impl]:
+        """Eager, and through the compiler."""
+        return {
+            "torch": Impl(name="torch", impl_class="eager", build=self._eager, summary="eager"),
+            "torch.compile": Impl(
+                name="torch.compile", impl_class="graph", build=self._graph,
+                unsupported=lambda case, backend: backend.uncompilable(), summary="the same through torch.compile",
+            ),
+        }  # fmt: skip
+
+    def _eager(self, case: Case, backend: Backend) -> Callable[..., Tensor]:
+        return self.plain(case.params, case.precision, backend.device)
+
+    def _graph(self, case: Case, backend: Backend) -> Callable[..., Tensor]:
+        return backend.compile(own_code(self._eager(case, backend)))
+
+    def memory(self, case: Case) -> float:
+        """Operands and result, and with a backward the gradients of all of them."""
+        held = [*self.operands(case.params, case.precision), self.result(case.params, case.precision)]
+        gradients = [one for one in held if one.format != IDS] if case.grad else []
+        return sum(one.bytes for one in [*held, *gradients])
+
+    def verify(
+        self, case: Case, operands: list[Tensor], incoming: Tensor | None, result: Tensor | None,
+        gradients: Sequence[Tensor] | None,
+    ) -> Accuracy:  # fmt: skip
+        """The gate: against the function written out, see :mod:`perwatt.accuracy.composite`."""
+        from perwatt.accuracy import composite
+
+        declared = self.operands(case.params, case.precision)
+        problem = composite.Problem(
+            operands=operands,
+            rows=tuple(one.rows for one in declared),
+            names=tuple(one.name for one in declared),
+            written=lambda arithmetic: self.written(case.params, arithmetic),
+            flops=self.counts(case.params, case.pass_, case.precision).flops or 0.0,
+        )
+        return composite.check(problem, case.precision, incoming, result, gradients)
+
+    def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> OperationSession:
+        """Operands on the device, the impl built."""
+        declared, out = self.operands(case.params, case.precision), self.result(case.params, case.precision)
+        return OperationSession(
+            case=case, backend=backend, seed=seed, function=impl.build(case, backend),
+            operands=_tensors(declared, case, backend), cotangent=_tensors([out], case, backend),
+            verify=lambda *results: self.verify(case, *results),
+            set_bytes=sum(one.bytes for one in (*declared, out)),
+        )  # fmt: skip
+
+
+def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function with a code object of its own: Dynamo counts recompilations by it and gives up after eight."""
+    assert isinstance(function, FunctionType)
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+
+
+def by_pass(forward: float, backward: float) -> dict[str, float]:
+    """Bytes of each pass; a forward and its backward move what each of them moves."""
+    return {"fwd": forward, "bwd": backward, "fwd+bwd": forward + backward}
+
+
+def products(flops: float, pass_: str, tokens: float | None = None) -> Counts:
+    """Counts of a function that is made of products, from the operations of its forward."""
+    return Counts(flops=flops * SECOND_PASS[pass_], tokens=tokens)
+
+
+def _tensors(declared: Sequence[Operand], case: Case, backend: Backend) -> Tensors:
+    formats = {one.name: one.format for one in declared}
+
+    def place(recipe: Recipe, tensor: Tensor) -> Tensor:
+        name = formats[recipe.name]
+        return tensor.to(device=backend.device, dtype=None if name == IDS else dtype(name))
+
+    return Tensors([one.recipe(case.distribution) for one in declared], place)

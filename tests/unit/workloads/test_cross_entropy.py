@@ -1,0 +1,41 @@
+"""cross_entropy: bytes, and faults of its own."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from support.sessions import case, faulty
+
+PARAMS = {"tokens": 64, "vocab": 512}
+
+
+def test_bytes_of_each_pass() -> None:
+    made = case("cross_entropy", PARAMS, precision="bf16")
+    logits, labels = 64 * 512 * 2, 64 * 8
+    counts = {p: made.workload.counts(made.params, p, made.precision) for p in made.workload.passes}
+    assert {p: c.bytes for p, c in counts.items()} == {
+        "fwd": logits + labels, "bwd": 2 * logits + labels, "fwd+bwd": 3 * logits + 2 * labels,
+    }  # fmt: skip
+    assert all(c.flops is None for c in counts.values())
+
+
+FAULTS = {
+    "a sum": lambda z, y: F.cross_entropy(z, y, reduction="sum"),
+    "labels shifted by one": lambda z, y: F.cross_entropy(z, y.roll(1)),
+    "a token left out": lambda z, y: F.cross_entropy(z[1:], y[1:]),
+    "smoothed labels": lambda z, y: F.cross_entropy(z, y, label_smoothing=0.01),
+    "a gradient without the label": lambda z, y: (
+        z.logsumexp(-1).mean() - z.gather(-1, y[:, None]).detach().mean()
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_caught(name: str) -> None:
+    assert not faulty(case("cross_entropy", PARAMS, pass_="fwd+bwd"), lambda function: FAULTS[name]).ok
+
+
+def test_a_loss_near_that_of_chance_proves_nothing() -> None:
+    """Logits forgotten: the loss is ln(vocab), which a weak gate would take for right."""
+    made = case("cross_entropy", PARAMS, data="uniform")
+    assert not faulty(made, lambda function: lambda z, y: torch.tensor(512.0).log()).ok
