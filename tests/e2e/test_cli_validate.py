@@ -15,6 +15,7 @@ from perwatt.spec import work
 
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
 
+SUITES = ("smoke", "gemm", "attention", "layers", "train", "headline", "full")
 SUITE = "suite: a\ncases:\n  - {workload: gemm, params: {m: 1, n: 1, k: 1}, sweep: {precision: [fp32, bf16]}}\n"
 WORK = {"workload": "gemm", "pass": "fwd", "precision": {"name": "fp32"}}
 
@@ -50,10 +51,10 @@ def test_what_is_right_says_what_was_checked(perwatt: Perwatt, folder: Path):
 
 
 def test_shipped_suites_by_name(perwatt: Perwatt):
-    done = perwatt("validate", "smoke", "gemm", "attention", "train")
+    done = perwatt("validate", *SUITES)
     assert done.returncode == 0, done.stdout
     assert [line.split(", ")[0] for line in done.stdout.splitlines()] == [
-        "smoke: ok", "gemm: ok", "attention: ok", "train: ok",
+        f"{name}: ok" for name in SUITES
     ]  # fmt: skip
 
 
@@ -81,6 +82,14 @@ def test_one_wrong_file_does_not_hide_the_others(perwatt: Perwatt, folder: Path)
 def test_a_folder_without_results(perwatt: Perwatt, tmp_path: Path):
     done = perwatt("validate", ".")
     assert (done.returncode, done.stdout) == (2, "results.csv: cannot be read: No such file or directory\n")
+
+
+@pytest.mark.parametrize(("rows", "said"), [([row()], "1 rows: 1 ok"), ([], "0 rows")])
+def test_an_unfinished_run_is_called_one(perwatt: Perwatt, folder: Path, rows: list[Row], said: str):
+    csvfile.write(rows, folder / "results.csv")
+    (folder / "journal.jsonl").write_text(json.dumps({"event": "run", "run_id": "r"}) + "\n")
+    done = perwatt("validate", "run")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"run/results.csv: ok, unfinished run, {said}")
 
 
 def test_samples_beside_the_results_count(perwatt: Perwatt, folder: Path):

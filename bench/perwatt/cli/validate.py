@@ -41,11 +41,27 @@ def _reports(name: str, yes: bool) -> list[dict[str, Any]]:
 
 
 def _folder(path: Path, yes: bool) -> list[dict[str, Any]]:
-    """A run's folder: its results, and the suite it kept."""
-    reports = [_results(str(path / "results.csv"))]
+    """A run's folder: its results, which may be unfinished, and the suite it kept."""
+    reports = [_unfinished(path, _results(str(path / "results.csv")))]
     if (path / "suite.yaml").exists():
         reports.append(_suite(str(path / "suite.yaml"), yes))
     return reports
+
+
+def _unfinished(path: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """The report on results, with how many cases the run began if it has not ended; it may then have no row yet."""
+    from perwatt.results.validate import NO_ROW
+    from perwatt.runner import journal
+    from perwatt.runner.ledger import Ledger
+
+    if not (path / "journal.jsonl").exists():
+        return report
+    ledger = Ledger.of(journal.read(path / "journal.jsonl")[0])
+    if ledger.ended:
+        return report
+    problems = [problem for problem in report["problems"] if problem["what"] != NO_ROW]
+    checked = {"rows": 0, "statuses": {}, **report["checked"], "unfinished": True}
+    return _report(report["file"], report["kind"], {} if problems else checked, problems)
 
 
 def _suite(name: str, yes: bool) -> dict[str, Any]:
@@ -94,4 +110,5 @@ def _summary(report: dict[str, Any]) -> str:
     if report["kind"] == "suite":
         return f"{checked['cases']} cases, {checked['rows']} rows"
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(checked["statuses"].items()))
-    return f"{checked['rows']} rows: {statuses}"
+    unfinished = "unfinished run, " if checked.get("unfinished") else ""
+    return f"{unfinished}{checked['rows']} rows" + (f": {statuses}" if statuses else "")

@@ -28,12 +28,17 @@ def seconds(value: float | None) -> str:
 
 
 def interval(value: float | None, lo: float | None, hi: float | None) -> str:
-    """``±0.8%``: the farther end of an interval, relative to the value; nothing where one of them is unknown."""
+    """``±0.8%``: the farther end of an interval, relative to the value; nothing where one of them is unknown.
+
+    From 100 % on the figure says nothing more than that: ``>100%``.
+    """
     if value is None or lo is None or hi is None or value == 0:
         return ""
     percent = 100 * max(value - lo, hi - value) / abs(value)
     if not math.isfinite(percent):
         return ""
+    if percent >= 100:
+        return ">100%"
     return f"±{percent:.0f}%" if percent >= 10 else f"±{percent:.2g}%"
 
 

@@ -66,7 +66,8 @@ class Lines:
 
     def left(self) -> str:
         """Time left, by how long the sweep took so far; nothing as long as that says nothing."""
-        return "" if self._end is None else span(max(0.0, self._end - time.monotonic()))
+        left = 0.0 if self._end is None else self._end - time.monotonic()
+        return span(left) if left >= 1.0 else ""  # a case that takes longer than others leaves nothing to go by
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style=style), soft_wrap=True)

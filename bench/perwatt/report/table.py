@@ -22,6 +22,7 @@ FIGURES: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
     ("TFLOP/s", attrgetter("tflops")),
     ("GB/s", lambda row: row.gbps if row.flops is None else None),
     ("tokens/s", attrgetter("tokens_per_s")),
+    ("noise %", lambda row: None if row.noise_floor is None else 100 * row.noise_floor),
     ("energy J", attrgetter("energy_j")),
     ("TFLOP/J", attrgetter("tflops_per_w")),
     ("tokens/J", attrgetter("tokens_per_j")),
@@ -40,8 +41,8 @@ def show(console: Console, rows: Sequence[Row], csv: str) -> None:
         console.print(_table(workload, list(group)))
     _failures(console, [row for row in rows if row.status != Status.OK])
     console.print(Text(f"{_counts(rows)}; results in {plain(csv)}", overflow="fold"))
-    if shared := sum("shared" in (row.flags or "").split() for row in rows):
-        console.print(Text(f"{shared} rows shared the device with other processes: their times say little about it."))
+    if any(_shared(row) for row in rows):
+        console.print(Text("shared: other processes used the device too, so these times say little about the device."))
     if not any(row.energy_j for row in rows):
         console.print(Text("No energy: no power sensor was read.", style="dim"))
 
@@ -68,7 +69,12 @@ def _cells(row: Row, figures: Iterable[tuple[str, Callable[[Row], float | None]]
     label = "" if again else plain(row.case.removeprefix(f"{row.workload} "))
     time = (seconds(row.time_s), interval(row.time_s, row.time_s_lo, row.time_s_hi))
     cells = [label, plain(row.impl), *time, *(number(of(row)) for _, of in figures)]
-    return [*map(Text, cells), Text(row.status, style=_style(row.status))]
+    status = Text(row.status, style=_style(row.status))
+    return [*map(Text, cells), status.append(", shared", style="yellow") if _shared(row) else status]
+
+
+def _shared(row: Row) -> bool:
+    return "shared" in (row.flags or "").split()
 
 
 def _failures(console: Console, rows: list[Row]) -> None:

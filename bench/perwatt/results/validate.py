@@ -19,6 +19,7 @@ from perwatt.spec import work
 Values = Mapping[str, Any]  # by column name; None where a cell is empty or could not be read
 Found = Iterator[tuple[str, str]]  # column, what is wrong with it
 
+NO_ROW = "no row below the header"
 UNIQUE = ("run_id", "match_key", "protocol_key", "impl", "placement")
 INTERVALS = ("time_s", "energy_j", "tflops_per_w", "tokens_per_j")
 RATES = (("tflops", "flops", 1e12), ("gbps", "bytes", 1e9), ("tokens_per_s", "tokens", 1.0))
@@ -65,7 +66,7 @@ def check(path: str | Path) -> list[Problem]:
 def _whole(header: list[str], records: list[Record]) -> Iterator[tuple[int, str | None, str]]:
     """What keeps every single row from being judged: line, column, what."""
     if not records:
-        yield 1, None, "no row below the header"
+        yield 1, None, NO_ROW
         return
     if "schema_version" in header:
         at = header.index("schema_version")

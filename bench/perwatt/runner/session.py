@@ -104,6 +104,7 @@ def run(request: Request, screens: Screens) -> Result:
                 files.replace(folder.suite, [suite.text])
                 recorder.add(begin)
             place = f"{backend.name} ({begin['device']['chip']}), in {folder.path}"
+            place += "; nothing to resume there, so it starts" if request.resume and not events else ""
             screen_of = screens(f"{suite.name}: {len(suite.cases)} cases on {place}", suite.cases)
             with _stoppable(folder.path), _projected(recorder), screen_of as screen:
                 Orchestrator(suite.cases, backend, request.options, recorder, screen, folder.log).run()

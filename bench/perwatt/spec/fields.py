@@ -10,6 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from perwatt.errors import InputError, expected, shorten
 
+LIMITS = {
+    "greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than",
+    "less_than": "less than", "multiple_of": "a multiple of",
+}  # fmt: skip
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -20,8 +24,8 @@ def validated(model: type[M], fields: Mapping[str, Any], where: str) -> M:
         InputError: for the first field that does not fit, with its path under ``where`` (``params.betas[1]``).
     """
     for name, field in model.model_fields.items():
-        if isinstance(fields.get(name), bool) and field.annotation in (int, float):  # pydantic takes true for 1
-            raise InputError(f"found {fields[name]}, expected a number", field=f"{where}.{name}")
+        if isinstance(fields.get(name), (bool, str)) and field.annotation in (int, float):  # pydantic takes both
+            raise InputError(f"found {fields[name]!r}, expected a number", field=f"{where}.{name}")
     try:
         return model.model_validate(dict(fields))
     except ValidationError as error:
@@ -38,6 +42,9 @@ def _message(model: type[BaseModel], error: Mapping[str, Any]) -> str:
             return "found nothing, expected a value"
         case "literal_error":
             return expected(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+        case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than" | "multiple_of" as kind:
+            ((_, limit),) = error["ctx"].items()
+            return f"found {shorten(error['input'])}, expected {LIMITS[kind]} {limit if isinstance(limit, int) else format(limit, 'g')}"
         case "value_error":  # of a validator, which says what it found
             return str(error["msg"]).removeprefix("Value error, ")
     return f"found {shorten(error['input'])}, {error['msg'][:1].lower()}{error['msg'][1:]}"

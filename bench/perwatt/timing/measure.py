@@ -164,7 +164,7 @@ def _gate(subject: Subject, accuracy: Accuracy) -> None:
         reason = accuracy.detail or "the error exceeds its bound"
         subject.fail(Status.INACCURATE, f"{reason} (error {error:.2e}, bound {bound:.2e})")
         subject.note(rel_err=error if math.isfinite(error) else None, rel_err_bound=bound)
-    elif subject.part.rel_err is None or error / bound > subject.part.rel_err / (subject.part.rel_err_bound or bound):
+    elif subject.part.rel_err is None or error * (subject.part.rel_err_bound or bound) > subject.part.rel_err * bound:
         subject.note(rel_err=error, rel_err_bound=bound)
 
 

@@ -85,3 +85,17 @@ def test_a_stream_without_the_signs_still_gets_the_table():
 def test_no_folding_where_there_is_no_terminal():
     assert console.console(io.StringIO()).width == console.WIDE
     assert isinstance(console.console(io.StringIO()), Console)
+
+
+def test_rows_that_shared_the_device_are_marked():
+    text = printed([OK, replace(OK, impl="torch.compile", flags="few_effective_samples shared")])
+    assert [line.split("0.1744")[1].strip() for line in text.splitlines() if "0.1744" in line] == ["ok", "ok, shared"]
+    assert "shared: other processes used the device too" in text
+    assert "shared" not in printed([OK])
+
+
+def test_the_noise_floor_is_shown_where_it_was_learned():
+    text = printed([replace(OK, noise_floor=0.0123)])
+    assert "noise %" in text
+    assert "1.23" in text
+    assert "noise" not in printed([OK])

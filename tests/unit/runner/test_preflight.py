@@ -45,9 +45,17 @@ def test_a_twin_needs_as_much_again(backend):
     assert preflight.unsupported(case(params={"size_gb": 6}), "good", backend, 2) is not None
 
 
-@pytest.mark.parametrize("placement", ["chip", "node", "cluster"])
+@pytest.mark.parametrize("placement", ["node", "cluster"])
 def test_other_placements_are_for_later(backend, placement):
     assert placement in preflight.unsupported(replace(case(), placement=placement), "good", backend, 1)
+
+
+def test_a_chip_of_one_device_is_a_device_and_one_of_several_is_not(backend, monkeypatch):
+    on_chip = replace(case(), placement="chip")
+    assert preflight.unsupported(on_chip, "good", backend, 1) is None
+    device = replace(backend.describe(), devices_per_chip=4)
+    monkeypatch.setattr(type(backend), "describe", lambda self: device)
+    assert "placement chip" in preflight.unsupported(on_chip, "good", backend, 1)
 
 
 @pytest.mark.parametrize(("size_gb", "sessions", "together"), [(0, 1, 4), (3, 1, 3), (3, 2, 1), (9, 1, 1)])

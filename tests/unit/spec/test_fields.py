@@ -47,8 +47,8 @@ def test_what_fits():
             "params.sise",
             "found 'sise', expected one of either, inner, kind, loud, pair, ratio, size (did you mean 'size'?)",
         ),
-        ({"size": 0}, "params.size", "found 0, input should be greater than or equal to 1"),
-        ({"size": 10}, "params.size", "found 10, input should be less than or equal to 9"),
+        ({"size": 0}, "params.size", "found 0, expected at least 1"),
+        ({"size": 10}, "params.size", "found 10, expected at most 9"),
         ({"size": True}, "params.size", "found True, expected a number"),
         ({"size": 1, "ratio": False}, "params.ratio", "found False, expected a number"),
         (
@@ -63,7 +63,7 @@ def test_what_fits():
         ),
         ({"size": 1, "pair": [1]}, "params.pair[1]", "found nothing, expected a value"),
         ({"size": 1, "either": 5}, "params.either", "found 5, input should be a valid string"),
-        ({"size": 1, "inner": {"theta": -1}}, "params.inner.theta", "found -1, input should be greater than 0"),
+        ({"size": 1, "inner": {"theta": -1}}, "params.inner.theta", "found -1, expected more than 0"),
         (
             {"size": 1, "inner": {"thetta": 1}},
             "params.inner.thetta",

@@ -76,8 +76,8 @@ def test_fields_without_a_meaning_do_not_tell_shapes_apart() -> None:
     ("change", "message"),
     [
         ({"kv_heads": 3}, "does not divide heads"), ({"heads": 3}, "does not divide hidden"), ({"head_dim": 5}, "odd"),
-        ({"layers": 0}, "greater than or equal to 1"), ({"hiden": 3}, "did you mean 'hidden'"),
-        ({"activation": "relu"}, "one of .*swiglu"), ({"vocab": "many"}, "integer"),
+        ({"layers": 0}, "expected at least 1"), ({"hiden": 3}, "did you mean 'hidden'"),
+        ({"activation": "relu"}, "one of .*swiglu"), ({"vocab": "many"}, "a number"),
     ],
 )  # fmt: skip
 def test_a_shape_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:

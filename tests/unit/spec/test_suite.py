@@ -144,7 +144,7 @@ BAD = [
     at(
         f"suite: a\nmeasure:\n  max_time_s: -1\ncases:\n{CASE}",
         3,
-        "measure.max_time_s: found -1, input should be greater than 0",
+        "measure.max_time_s: found -1, expected more than 0",
     ),
     at(
         f"suite: a\nenergy: of\ncases:\n{CASE}",
@@ -172,11 +172,11 @@ BAD = [
         "epilogue, k, m, n, output, product (did you mean 'k'?)",
     ),
     at(HEAD + GEMM, 4, "cases[0].params.k: found nothing, expected a value"),
-    at(HEAD + GEMM + "      k: -5\n", 7, "cases[0].params.k: found -5, input should be greater than or equal to 1"),
+    at(HEAD + GEMM + "      k: -5\n", 7, "cases[0].params.k: found -5, expected at least 1"),
     at(
         HEAD + GEMM + "      k: 1e30\n",
         7,
-        "cases[0].params.k: found 1000000000000000019884624838656, input should be less",
+        "cases[0].params.k: found 1000000000000000019884624838656, expected at most",
     ),
     at(HEAD + GEMM + "      k: 1.5\n", 7, "cases[0].params.k: found 1.5, input should be a valid integer"),
     at(HEAD + GEMM + "      k: true\n", 7, "cases[0].params.k: found True, expected a number"),
@@ -229,7 +229,7 @@ BAD = [
     at(
         HEAD + GEMM + "    sweep:\n      k:\n        - 1\n        - -4\n",
         10,
-        "cases[0].sweep.k[1]: found -4, input should be greater than or equal to 1",
+        "cases[0].sweep.k[1]: found -4, expected at least 1",
     ),
     at(
         HEAD + GEMM + "    sweep: {k: [1]}\n    precision: fp32\n    pass: bwd\n    name: x\n  - workload: gemm\n"
@@ -283,7 +283,7 @@ BAD_MODELS = [
     at(
         STEP + SHAPE + "        heads: -2\n",
         12,
-        "cases[0].params.model.heads: found -2, input should be greater than or",
+        "cases[0].params.model.heads: found -2, expected at least 1",
     ),
     at(
         STEP + SHAPE + "        heads: 3\n", 7, "cases[0].params.model: heads 3 does not divide hidden 8; give head_dim"
@@ -307,7 +307,7 @@ BAD_MODELS = [
     at(
         STEP + "      model: llama-tiny\n      betas:\n        - 0.9\n        - 1.5\n",
         10,
-        "cases[0].params.betas[1]: found 1.5, input should be less than 1",
+        "cases[0].params.betas[1]: found 1.5, expected less than 1",
     ),
 ]
 
