@@ -111,7 +111,7 @@ class Gemm(Workload):
         rows, columns, depth = params.extents
         products = {"fwd": 1, "bwd": 2, "fwd+bwd": 3}[pass_]
         flops = 2.0 * params.batch * rows * columns * depth * products
-        width, out = FORMATS[precision.compute], FORMATS[output_format(params, precision)]
+        width, out = FORMATS[precision.operands], FORMATS[output_format(params, precision)]
         operands, result = (rows * depth + depth * columns) * width, rows * columns * out
         bias = columns * width if "bias" in params.epilogue else 0.0
         moved = {"fwd": operands + result, "bwd": 2 * operands + result, "fwd+bwd": 3 * operands + 2 * result}[pass_]
@@ -123,7 +123,7 @@ class Gemm(Workload):
         rows, columns, depth = params.extents
         elements = params.batch * (rows * depth + depth * columns + rows * columns)
         copies = 2 if case.grad else 1
-        return elements * FORMATS[case.precision.compute] * copies + 4.0 * params.batch * max(rows, columns) * depth
+        return elements * FORMATS[case.precision.operands] * copies + 4.0 * params.batch * max(rows, columns) * depth
 
     def impls(self) -> Mapping[str, Impl]:
         """Kernels of operation ``matmul``."""
@@ -166,7 +166,7 @@ def _operands(params: GemmParams, case: Case, backend: Backend) -> Tensors:
         recipes.append(Recipe(name="bias", shape=(columns,), kind=case.distribution))
 
     def lay(recipe: Recipe, tensor: Tensor) -> Tensor:
-        tensor = tensor.to(device=backend.device, dtype=dtype(case.precision.compute))
+        tensor = tensor.to(device=backend.device, dtype=dtype(case.precision.operands))
         column = layout.get(recipe.name) == "column"
         return tensor.transpose(-1, -2).contiguous().transpose(-1, -2) if column else tensor.contiguous()
 
@@ -184,6 +184,8 @@ def _verify(
     rows, columns, depth = params.extents
     a, b, *bias = operands
     out, compute = output_format(params, precision), precision.compute
+    if precision.casts == "autocast":
+        a, b = (t.to(dtype(compute)) for t in (a, b))  # what a product under autocast sees
     results = []
     if result is not None:
         after = (lambda x: F.gelu(x, approximate="tanh")) if params.epilogue.endswith("gelu_tanh") else None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SLOTS = 4  # batches in turn
 WEIGHT_EXPONENT = -6  # times a normal recipe's 2 / sqrt(3): standard deviation 0.018, near the usual 0.02
-POLICIES = ("fp32", "bf16", "bf16_master")
+POLICIES = ("fp32", "bf16", "bf16_master", "bf16_autocast")
 SDPA = {
     "_scaled_dot_product_flash_attention_for_cpu": "flash_cpu",
     "_scaled_dot_product_flash_attention": "flash",

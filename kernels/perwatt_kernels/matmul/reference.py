@@ -22,10 +22,10 @@ def epilogue(product: Tensor, bias: Tensor | None, name: str) -> Tensor:
 
 
 def _build(request: Request) -> Callable[..., Tensor]:
-    output, after = dtype(request.output), request.params["epilogue"]
+    output, after, seen = dtype(request.output), request.params["epilogue"], dtype(request.compute)
 
     def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-        product = a.double() @ b.double()
+        product = a.to(seen).double() @ b.to(seen).double()  # under autocast operands arrive in float32
         return epilogue(product, None if bias is None else bias.double(), after).to(output)
 
     return matmul
