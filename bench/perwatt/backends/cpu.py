@@ -59,7 +59,6 @@ class Cpu(Backend):
             "torch has no dtype for the e4m3 that follows IEEE 754": precision.compute == "e4m3",
             "no CPU has MXFP8 products": precision.compute == "mxfp8",
             "fast accumulation is a mode of fp8 units, and no CPU has one": precision.fast_accumulation,
-            "no fp8": precision.compute == "e4m3fn",
         }
         reason = next((reason for reason, found in lacking.items() if found), None)
         return f"precision {precision.name} is not supported on cpu: {reason}" if reason else None

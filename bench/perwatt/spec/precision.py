@@ -57,11 +57,16 @@ class Precision:
     summary: str = ""  # for people; not part of the work
 
     @property
-    def operands(self) -> str:
-        """Format in which operands of products arrive, and are read: casts and quantization may follow in the work."""
+    def source(self) -> str:
+        """Format in which the data of products is made, before casts and quantization."""
         if self.casts == "autocast":
             return self.weights
-        return self.activations if self.quantize == "inside" else self.compute
+        return self.activations if self.quantize else self.compute
+
+    @property
+    def operands(self) -> str:
+        """Format in which operands of products arrive, and are read: casts and quantization may follow in the work."""
+        return self.compute if self.quantize == "outside" else self.source
 
     def bound(self, autocast_ops: str) -> Precision:
         """This policy under a backend's autocast op list, by the list's hash; the same where nothing is autocast."""

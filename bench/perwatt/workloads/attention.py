@@ -152,6 +152,12 @@ class Attention(Workload):
         """Kernels of operation ``attention``."""
         return kernels.impls("attention", lambda case: case.precision.activations)
 
+    def unsupported(self, case: Case, impl: Impl, backend: Backend) -> str | None:
+        """Policies with scales are of linear layers, and leave attention as it is."""
+        if case.precision.scaling != "none":
+            return f"{case.precision.name} is a policy of linear layers; under it attention is that of bf16"
+        return super().unsupported(case, impl, backend)
+
     def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> OperationSession:
         """Queries, keys and values in their layout on the device, the kernel built."""
         params: AttentionParams = case.params  # type: ignore[assignment]

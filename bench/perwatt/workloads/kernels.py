@@ -23,12 +23,19 @@ def impls(operation: str, output: Callable[[Case], str]) -> dict[str, Impl]:
     return {name: _impl(kernel, output) for name, kernel in registry.kernels(operation).items()}
 
 
+def request_of(case: Case, backend: Backend, output: str) -> registry.Request:
+    """What a case asks of a kernel; ``output`` is the format of its result."""
+    precision = case.precision
+    return registry.Request(
+        device=backend.name, compute=precision.compute, output=output, gradients=case.grad,
+        params=case.params.model_dump(), compile=backend.compile, backward=precision.backward,
+        scaling=precision.scaling, quantize=precision.quantize, fast_accumulation=precision.fast_accumulation,
+    )  # fmt: skip
+
+
 def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
     def request(case: Case, backend: Backend) -> registry.Request:
-        return registry.Request(
-            device=backend.name, compute=case.precision.compute, output=output(case), gradients=case.grad,
-            params=case.params.model_dump(), compile=backend.compile,
-        )  # fmt: skip
+        return request_of(case, backend, output(case))
 
     def unsupported(case: Case, backend: Backend) -> str | None:
         uncompilable = backend.uncompilable() if kernel.impl_class == "graph" else None
