@@ -206,38 +206,39 @@ def _verify(
     params: GemmParams, precision: Precision, scheme: Scheme, operands: list[Tensor], incoming: Tensor | None,
     result: Tensor | None, gradients: Sequence[Tensor] | None,
 ) -> Accuracy:  # fmt: skip
-    from torch.nn import functional as F
-
     from perwatt.accuracy import products
 
-    rows, columns, depth = params.extents
+    rows, columns, _ = params.extents
     a, b = scheme.seen(operands)
     bias = operands[4:] if scheme.outside else operands[2:]
-    out, compute = output_format(params, precision), precision.compute
     results = []
     if result is not None:
-        after = (lambda x: F.gelu(x, approximate="tanh")) if params.epilogue.endswith("gelu_tanh") else None
-        limit = products.bound(compute, out, depth, precision.fast_accumulation) * (
-            1 if params.epilogue == "none" else COMPOSITE
-        )
-        results.append(
-            products.check(
-                a,
-                b,
-                result,
-                bound=limit,
-                name="result",
-                bias=bias[0] if bias else None,
-                after=after,
-                slack=products.FLIP * depth**-0.5 if precision.quantize == "inside" else 0.0,
-            )
-        )
+        doubts = scheme.doubts(operands)
+        results.append(_check_result(params, precision, a, b, bias[0] if bias else None, result, doubts))
     if gradients is not None and incoming is not None:
-        da, db = gradients
+        (da, db), compute = gradients, precision.compute
         limit_a, limit_b = products.bound(compute, compute, columns), products.bound(compute, compute, rows)
         results.append(products.check(incoming, b.mT, da, bound=limit_a, name="gradient of a"))
         results.append(products.check(a.mT, incoming, db, bound=limit_b, name="gradient of b"))
     return Accuracy.worst(results)
+
+
+def _check_result(
+    params: GemmParams, precision: Precision, a: Tensor, b: Tensor, bias: Tensor | None, result: Tensor,
+    doubts: tuple[Tensor, Tensor] | None,
+) -> Accuracy:  # fmt: skip
+    """The forward product against ``a`` and ``b`` as the product sees them."""
+    from torch.nn import functional as F
+
+    from perwatt.accuracy import products
+
+    depth = params.extents[2]
+    limit = products.bound(precision.compute, output_format(params, precision), depth, precision.fast_accumulation)
+    return products.check(
+        a, b, result, bias=bias, name="result", bound=limit * (1 if params.epilogue == "none" else COMPOSITE),
+        after=(lambda x: F.gelu(x, approximate="tanh")) if params.epilogue.endswith("gelu_tanh") else None,
+        doubts=doubts,
+    )  # fmt: skip
 
 
 WORKLOAD = Gemm()

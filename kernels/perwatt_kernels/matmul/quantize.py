@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BLOCK = 32
 SMALLEST_SCALE = 2.0**-100  # in place of zero, where all that it divides is zero
 E8M0 = (-127, 127)  # exponents that a block's scale can have
+NEAR = 2.0**-20  # relative: how near to a border two honest quotients of float32 can fall on either side of it
 ELEMENTS = {"mxfp8": "e4m3fn"}  # formats of elements that are called otherwise with their scales
 
 
@@ -84,6 +85,13 @@ class Scheme:
         left, right, left_scale, right_scale = operands[:4] if self.outside else self.quantized(a, b)
         return left.float() * spread(left_scale, left, -1), right.float() * spread(right_scale, right, -2)
 
+    def doubts(self, operands: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+        """How far elements may lie from those of :meth:`seen`; None where nothing is quantized in the body."""
+        if self.scaling == "none" or self.outside:
+            return None
+        a, b = operands[:2]
+        return doubt(a, self.left, self.scaling, -1), doubt(b, self.right, self.scaling, -2)
+
 
 def rounded(x: Tensor, name: str) -> Tensor:
     """Float32 values rounded to the nearest number of a format, saturating."""
@@ -127,6 +135,17 @@ def scales(x: Tensor, name: str, scaling: str, depth: int) -> Tensor:
     largest = torch.stack([block.amax(dim=depth) for block in size.split(BLOCK, dim=depth)], dim=depth)
     exponent = torch.frexp(largest).exponent - 1 - form.exponent
     return power(exponent.clamp(E8M0[0] + 1, E8M0[1]))  # 2^-127 is no normal float32, and nothing here is that small
+
+
+def doubt(x: Tensor, name: str, scaling: str, depth: int) -> Tensor:
+    """What every element moves by, scaled back, if it lies on the border of two values and goes to the other one.
+
+    Values of few bits lie there more often than chance has it. Then dividing by a scale and multiplying by its
+    reciprocal, both honest, differ.
+    """
+    scale = spread(scales(x, name, scaling, depth), x, depth)
+    quotient = x.float() / scale
+    return (rounded(quotient * (1 + NEAR), name) - rounded(quotient * (1 - NEAR), name)).abs() * scale
 
 
 def spread(scale: Tensor, like: Tensor, depth: int) -> Tensor:
