@@ -19,11 +19,15 @@ class Request:
 
     Attributes:
         device: torch device type (``cpu``, ``cuda``, ``neuron``).
-        compute: format of the operands (``fp32``, ``bf16``, ...).
+        compute: format that the operands are multiplied in (``fp32``, ``bf16``, ...).
         output: format of the result.
         gradients: whether a backward pass follows.
         params: the operation's own parameters.
         compile: the backend's ``torch.compile``.
+        backward: format that gradients are multiplied in, where it is another.
+        scaling: granularity of the scales of quantized operands: ``none``, ``tensor``, ``row``, ``block32``.
+        quantize: whether operands are quantized ``inside`` or arrive so from ``outside``; empty without scales.
+        fast_accumulation: whether partial sums may be as short as the device's fast mode has them.
     """
 
     device: str
@@ -32,6 +36,10 @@ class Request:
     gradients: bool
     params: Mapping[str, Any]
     compile: Callable[[Callable[..., Any]], Callable[..., Any]]
+    backward: str = ""
+    scaling: str = "none"
+    quantize: str = ""
+    fast_accumulation: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

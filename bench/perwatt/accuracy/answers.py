@@ -66,7 +66,7 @@ def answers_to(params_json: str, precision_name: str, seed: int, slots: int) -> 
         return differentiated(leaves, tokens, labels, params, arithmetic)
 
     formats = Formats.of(precision, params.logits)
-    own = Arithmetic(compute=formats.compute, inside=torch.float32, logits=formats.logits)
+    own = Arithmetic(compute=formats.products, inside=torch.float32, logits=formats.logits)
     loss, gradients = differentiate(weights, torch.float64, DOUBLE)
     _, rounded = differentiate(weights, formats.storage, own)
     rule = rule_of(params, precision, _rate(params, global_norm(gradients)))
@@ -86,11 +86,11 @@ Gradient = tuple[float, dict[str, Tensor]]  # a loss and its gradients by weight
 def refill(twin: Trainer, seed: int) -> None:
     """Put the twin's initial weights and tokens in.
 
-    Weights are made exact in the compute format: rounding master weights is honest, and would only blur the first step.
+    Weights are made exact in the format of products: rounding master weights is honest, and would blur the first step.
     """
     twin.fill(Source(seed), "normal", exponent_of(twin.params.shape))
     for weight in twin.weights().values():
-        weight.copy_(weight.to(twin.model.formats.compute))
+        weight.copy_(weight.to(twin.model.formats.products))
 
 
 def differentiated(

@@ -145,6 +145,12 @@ class Backend(ABC):
         """Why nothing can be compiled here (no C++ compiler, say), or None."""
         return None
 
+    def autocast_ops(self) -> dict[str, str]:
+        """Operations of a training step and the formats they compute in under autocast to bfloat16, once started."""
+        from perwatt.backends.autocast import probe
+
+        return probe(self.device)
+
     def empty_compiler_cache(self) -> None:  # noqa: B027
         """Give the compiler an empty cache on disk, so that the next compilation is a cold one."""
 

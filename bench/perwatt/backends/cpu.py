@@ -21,8 +21,6 @@ from perwatt.spec.precision import Precision
 if TYPE_CHECKING:
     import torch
 
-SUPPORTED = ("fp32", "bf16", "fp16", "bf16_master")
-
 
 class Cpu(Backend):
     """The host's processor, with as many threads as this process may use."""
@@ -54,10 +52,16 @@ class Cpu(Backend):
         return int(asked) if asked.isdigit() and int(asked) > 0 else machine.usable_cores()
 
     def unsupported(self, precision: Precision) -> str | None:
-        """A CPU has no tf32, fp8 or MXFP8 products."""
-        if precision.name in SUPPORTED:
-            return None
-        return f"precision {precision.name} is not supported on cpu (there are {', '.join(SUPPORTED)})"
+        """What no CPU, or torch on none, can do."""
+        lacking = {
+            "no CPU has tf32 products": precision.compute == "tf32",
+            "torch has no stochastic rounding on cpu": precision.rounding == "stochastic",
+            "torch has no dtype for the e4m3 that follows IEEE 754": precision.compute == "e4m3",
+            "no CPU has MXFP8 products": precision.compute == "mxfp8",
+            "fast accumulation is a mode of fp8 units, and no CPU has one": precision.fast_accumulation,
+        }
+        reason = next((reason for reason, found in lacking.items() if found), None)
+        return f"precision {precision.name} is not supported on cpu: {reason}" if reason else None
 
     def uncompilable(self) -> str | None:
         """Inductor compiles C++ on a CPU."""

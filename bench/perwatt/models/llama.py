@@ -26,11 +26,13 @@ class Formats:
 
     Attributes:
         storage: of the parameters that the optimizer updates, and of their gradients.
-        compute: of the operands of products and of the activations between operations.
+        products: of the operands of products.
+        compute: that the model casts to: that of products, or that of the weights where autocast does the casting.
         logits: of the result; not wider than ``compute``.
     """
 
     storage: torch.dtype
+    products: torch.dtype
     compute: torch.dtype
     logits: torch.dtype
 
@@ -39,7 +41,10 @@ class Formats:
         """The formats of a policy; ``logits`` other than ``policy`` replaces the policy's own."""
         storage = precision.weights if precision.master_weights == "none" else precision.master_weights
         final = precision.logits if logits == "policy" else logits
-        return cls(storage=dtype(storage), compute=dtype(precision.activations), logits=dtype(final))
+        compute = precision.weights if precision.casts == "autocast" else precision.activations
+        return cls(
+            storage=dtype(storage), products=dtype(precision.activations), compute=dtype(compute), logits=dtype(final)
+        )
 
 
 def frequencies(rope: Rope, head_dim: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,6 +44,7 @@ class Trainer:
         self.optimizer = make_optimizer(params, self.parameters)
         self.tokens, self.labels = torch.empty(2, slots, params.batch, params.seq, dtype=torch.int64, device=device)
         self._loss = build(self.loss)
+        self._autocast = precision.casts == "autocast"
 
     def loss(self, tokens: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy in float32 of [batch, seq] tokens against their labels; one number."""
@@ -55,7 +57,8 @@ class Trainer:
     def backward(self, slot: int) -> Tensor:
         """Forward, loss and gradients of one batch; earlier gradients are dropped first. Returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss: Tensor = self._loss(self.tokens[slot], self.labels[slot])
+        with torch.autocast(self.tokens.device.type, torch.bfloat16) if self._autocast else nullcontext():
+            loss: Tensor = self._loss(self.tokens[slot], self.labels[slot])
         loss.backward()
         return loss.detach()
 

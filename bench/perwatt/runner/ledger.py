@@ -7,7 +7,7 @@ case in one process), ``skipped`` (not begun, and why), ``end``. Each has ``t_s`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -85,8 +85,11 @@ class Ledger:
         return 1 + max((p.round for p in self.parts.get((case, impl), []) if p.process == process), default=-1)
 
 
-def run_event(run_id: str, started_at: str, suite: dict[str, str], options: dict[str, Any], backend: Backend) -> Event:
-    """The first event: what was asked for, and on what device."""
+def run_event(
+    run_id: str, started_at: str, suite: dict[str, str], options: dict[str, Any], backend: Backend,
+    autocast: Mapping[str, str] | None = None,
+) -> Event:  # fmt: skip
+    """The first event: what was asked for, and on what device; ``autocast`` is its op list where a case needs it."""
     return {
         "event": "run",
         "schema_version": SCHEMA_VERSION,
@@ -97,6 +100,7 @@ def run_event(run_id: str, started_at: str, suite: dict[str, str], options: dict
         "backend": backend.name,
         "asynchronous": backend.asynchronous,
         "device": asdict(backend.describe()),
+        "autocast": dict(autocast or {}),
     }
 
 

@@ -13,6 +13,8 @@ from types import FrameType
 from typing import cast, get_args
 
 from perwatt import backends
+from perwatt.backends import autocast
+from perwatt.backends.base import Backend
 from perwatt.errors import InputError, expected, shorten
 from perwatt.results.schema import Row, Status
 from perwatt.runner import folder as files
@@ -89,6 +91,7 @@ def run(request: Request, screens: Screens) -> Result:
     if request.resume and request.out is None:
         raise InputError("needs the folder to go on in: give it with --out", field="--resume")
     backend = backends.choose(request.device)
+    suite, casts = _bound(suite, backend)
     run_id = files.new_run_id()
     folder = Folder(request.out or files.RUNS / run_id)
     with folder.locked():
@@ -96,7 +99,7 @@ def run(request: Request, screens: Screens) -> Result:
         ledger = Ledger.of(events)
         if events and not ledger.run:
             raise InputError("found events but no run, expected a run's journal", file=str(folder.journal))
-        begin = run_event(run_id, _now(), _name_of(suite), _identity(request), backend)
+        begin = run_event(run_id, _now(), _name_of(suite), _identity(request), backend, casts)
         _check(folder, ledger.run, begin, request.resume)
         with contextlib.closing(Journal(folder.journal, length)) as book:
             recorder = Recorder(folder, book, ledger)
@@ -122,6 +125,15 @@ def _placed(suite: Suite, placement: str | None) -> Suite:
     if len({case.identity for case in cases}) < len(cases):
         raise InputError(f"found {placed!r}, on which two cases of the suite are the same", field="--placement")
     return replace(suite, cases=cases)
+
+
+def _bound(suite: Suite, backend: Backend) -> tuple[Suite, autocast.Ops]:
+    """The suite under the backend's autocast op list, which is asked for only where a case is autocast at all."""
+    if all(case.precision.casts != "autocast" or backend.unsupported(case.precision) for case in suite.cases):
+        return suite, {}
+    casts = autocast.asked(backend)
+    key = autocast.key_of(casts)
+    return replace(suite, cases=tuple(case.bound(key) for case in suite.cases)), casts
 
 
 def _name_of(suite: Suite) -> dict[str, str]:
@@ -151,6 +163,7 @@ def _check(folder: Folder, before: Event, now: Event, resume: bool) -> None:
     pairs += [(f"--{name}", before["options"].get(name), value) for name, value in now["options"].items()]
     pairs += [("--device", before["backend"], now["backend"])]
     pairs += [("schema_version", before["schema_version"], now["schema_version"])]
+    pairs += [("autocast", before.get("autocast", {}), now["autocast"])]
     for name, old, new in pairs:
         if old != new:
             message = f"cannot resume: found {shorten(new)}, expected {shorten(old)} as in the run that is there"

@@ -21,6 +21,7 @@ from perwatt.runner.channel import Channel
 
 if TYPE_CHECKING:
     from perwatt.backends.base import Backend
+    from perwatt.spec.case import Case
 
 PR_SET_PDEATHSIG = 1
 PROGRESS_S = 0.2  # shortest time between two progress messages
@@ -103,6 +104,7 @@ def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> None:
     options = {name: request[name] for name in ("seed", "process", "round", "aa", "max_time_s")}
     try:
         case = build(request["case"])
+        _check_casts(case, backend)
         for part in measure(case, impls=request["impls"], backend=backend, report=link.report, **options):
             link.tell({"event": "part", "part": finite(part.message())})
     except Exception as error:
@@ -111,6 +113,14 @@ def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> None:
         link.tell({"event": "failed", "error": f"{type(error).__name__}: {error}"})
     else:
         link.tell({"event": "done"})
+
+
+def _check_casts(case: Case, backend: Backend) -> None:
+    """Refuse a case whose key says that autocast does something else than it does here."""
+    from perwatt.backends import autocast
+
+    if case.precision.casts == "autocast" and (own := autocast.own_key(backend)) != case.precision.autocast_ops:
+        raise RuntimeError(f"autocast does {own} in this process, the case's key says {case.precision.autocast_ops}")
 
 
 def finite(value: Any) -> Any:

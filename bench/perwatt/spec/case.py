@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -108,9 +108,14 @@ class Case:
         """What tells this case from every other of a suite."""
         return f"{self.match_key}/{self.cache or '-'}/{self.measure.bwd_method}/{self.placement}"
 
+    def bound(self, autocast_ops: str) -> Case:
+        """This case under a backend's autocast op list, by the list's hash; the same where nothing is autocast."""
+        return replace(self, precision=self.precision.bound(autocast_ops))
+
     def message(self) -> dict[str, Any]:
         """JSON form, from which :func:`build` makes the same case again in another process."""
-        return {
+        ops = self.precision.autocast_ops
+        return ({"autocast_ops": ops} if ops else {}) | {
             "name": self.name,
             "workload": self.workload.name,
             "params": self.params.model_dump(mode="json"),
@@ -129,7 +134,7 @@ def build(fields: Mapping[str, Any]) -> Case:
 
     Args:
         fields: ``workload`` and ``params``, and any of ``name``, ``pass``, ``grad``, ``precision``, ``impl``, ``data``,
-            ``placement``, ``measure``.
+            ``placement``, ``measure``, and of a message ``autocast_ops``.
 
     Raises:
         InputError: with the field, what was found and what was expected.
@@ -143,7 +148,7 @@ def build(fields: Mapping[str, Any]) -> Case:
         raise InputError(expected(pass_, workload.passes, f"a pass of {workload.name}"), field="pass")
     workload.check(params, pass_)
     grad = bool(fields.get("grad", False)) or pass_ != "fwd"
-    precision = policy(fields.get("precision") or "fp32")
+    precision = policy(fields.get("precision") or "fp32").bound(fields.get("autocast_ops") or "")
     impls = tuple(fields.get("impl") or workload.default_impls)
     for index, name in enumerate(impls):
         if name not in workload.impls():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perwatt.spec.precision import POLICIES, Precision
+from perwatt.spec.precision import BASIC, Precision
 
 _HEAD = """# Precision policies
 
@@ -10,7 +10,18 @@ A policy spells out the number format of every quantity of a training step. The 
 case, so rows meet in a comparison only if all of it is equal; `compare --across-formats` joins by `task_key`, which
 leaves it out. The list is closed: a suite names one of these, and what a device cannot do is `unsupported`.
 
-`bf16_autocast` will hold the hash of the device's autocast op list in its key; no device offers it yet.
+**Autocast.** What `bf16_autocast` casts is the framework's choice, and differs by device and version. So before a run a
+fixed list of operations of a training step is run under autocast, and the formats they compute in are hashed into the
+policy. The list is in the run's journal; the keys of a suite that was not run have no hash yet.
+
+**fp8.** A scale is the largest magnitude over the format's largest value, in float32 (`tensor`: one for each operand;
+`row`: one for each row of the left and column of the right), or OCP's power of two for each 32 elements along the depth
+(`block32`). Each policy with scales has three variants by suffix: `_fast` (the device's fast accumulation), `_outside`
+(operands arrive quantized), `_outside_fast` (both). Without one, operands arrive in the activations' format and are
+quantized in the timed body, and sums are as exact as the device makes them. The table leaves the variants out.
+
+`e4m3fn` is OCP's format (largest value 448, no infinities), `e4m3` the one after IEEE 754 (240, with infinities). So
+fp8 on an H100 or Trn3, on a Trn2, and MXFP8 are different policies, and one task.
 
 This page is made from `bench/perwatt/spec/precision.py` by `python -m perwatt.spec.document`.
 
@@ -32,21 +43,21 @@ _QUANTITIES = {
     "rounding": "rounding",
     "casts": "casts",
     "scales": "scaling",
-    "quantization in the timed body": "quantize",
+    "quantization, by the timed body": "quantize",
 }
 
 
 def render() -> str:
     """The page: what each policy is for, then one table of quantities by policy."""
-    summaries = "".join(f"- `{policy.name}`: {policy.summary}\n" for policy in POLICIES.values())
-    head = "| | " + " | ".join(f"`{name}`" for name in POLICIES) + " |\n"
-    rule = "|---" * (len(POLICIES) + 1) + "|\n"
+    summaries = "".join(f"- `{policy.name}`: {policy.summary}\n" for policy in BASIC)
+    head = "| | " + " | ".join(f"`{policy.name}`" for policy in BASIC) + " |\n"
+    rule = "|---" * (len(BASIC) + 1) + "|\n"
     rows = "".join(_line(title, field) for title, field in _QUANTITIES.items())
     return f"{_HEAD}{summaries}\n{head}{rule}{rows}"
 
 
 def _line(title: str, field: str) -> str:
-    return f"| {title} | " + " | ".join(_cell(policy, field) for policy in POLICIES.values()) + " |\n"
+    return f"| {title} | " + " | ".join(_cell(policy, field) for policy in BASIC) + " |\n"
 
 
 def _cell(policy: Precision, field: str) -> str:

@@ -143,11 +143,13 @@ class Attention(Workload):
         """Operations of the visible pairs; queries, keys, values, results and their gradients moved once."""
         products = {"fwd": 2, "bwd": 4, "fwd+bwd": 6}[pass_]
         flops = 2.0 * products * params.batch * params.heads * params.pairs * params.head_dim
+        read, written = FORMATS[precision.operands], FORMATS[precision.activations]
         queries = params.batch * params.heads * params.q_len * params.head_dim
         keys = params.batch * params.kv_heads * params.kv_len * params.head_dim
-        forward, backward = 2 * queries + 2 * keys, 4 * queries + 4 * keys
-        elements = {"fwd": forward, "bwd": backward, "fwd+bwd": forward + backward}[pass_]
-        return Counts(flops=flops, bytes=elements * FORMATS[precision.compute])
+        forward = (queries + 2 * keys) * read + queries * written
+        backward = (2 * queries + 4 * keys) * read + 2 * queries * written  # result and its gradient are read again
+        moved = {"fwd": forward, "bwd": backward, "fwd+bwd": forward + backward}[pass_]
+        return Counts(flops=flops, bytes=moved)
 
     def memory(self, case: Case) -> float:
         """Operands and results; written out, also the scores of every head, in float32 and in the compute format."""
@@ -161,17 +163,26 @@ class Attention(Workload):
         """Kernels of operation ``attention``."""
         return kernels.impls("attention", lambda case: case.precision.activations)
 
+    def unsupported(self, case: Case, impl: Impl, backend: Backend) -> str | None:
+        """Policies with scales are of linear layers, and leave attention as it is."""
+        if case.precision.scaling != "none":
+            return f"{case.precision.name} is a policy of linear layers; under it attention is that of bf16"
+        return super().unsupported(case, impl, backend)
+
     def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> OperationSession:
         """Queries, keys and values in their layout on the device, the kernel built."""
         params: AttentionParams = case.params  # type: ignore[assignment]
-        place = _placer(params, case.precision.compute, backend)
+        place = _placer(params, case.precision.operands, backend)
         query = (params.batch, params.heads, params.q_len, params.head_dim)
         key = (params.batch, params.kv_heads, params.kv_len, params.head_dim)
         recipes = [Recipe(name=n, shape=s, kind=case.distribution) for n, s in (("q", query), ("k", key), ("v", key))]
         return OperationSession(
             case=case, backend=backend, seed=seed, function=impl.build(case, backend),
             operands=Tensors(recipes, place),
-            cotangent=Tensors([Recipe(name="do", shape=query, kind=case.distribution)], place),
+            cotangent=Tensors(
+                [Recipe(name="do", shape=query, kind=case.distribution)],
+                _placer(params, case.precision.activations, backend),
+            ),
             verify=_verifier(params, case.precision),
             set_bytes=self.counts(params, "fwd", case.precision).bytes or 0.0,
         )  # fmt: skip
@@ -189,7 +200,8 @@ def _verifier(params: AttentionParams, precision: Precision) -> Any:
     def verify(operands: Any, incoming: Any, result: Any, gradients: Any) -> Any:
         from perwatt.accuracy import attention
 
-        return attention.check(operands, incoming, result, gradients, params.model_dump(), precision.compute)
+        seen = [t.to(dtype(precision.compute)) for t in operands]  # under autocast they arrive in float32
+        return attention.check(seen, incoming, result, gradients, params.model_dump(), precision.compute)
 
     return verify
 

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from perwatt.errors import InputError
-from perwatt.spec.data import Recipe
+from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads import kernels
 from perwatt.workloads.base import Accuracy, Counts, Impl, Workload
 from perwatt.workloads.operation import OperationSession, Tensors, place
 from perwatt_kernels.dtypes import dtype
+from perwatt_kernels.matmul.quantize import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,9 +118,10 @@ class Gemm(Workload):
         rows, columns, depth = params.extents
         products = {"fwd": 1, "bwd": 2, "fwd+bwd": 3}[pass_]
         flops = 2.0 * params.batch * rows * columns * depth * products
-        width, out = FORMATS[precision.compute], FORMATS[output_format(params, precision)]
+        width, out = FORMATS[precision.operands], FORMATS[output_format(params, precision)]
         operands, result = (rows * depth + depth * columns) * width, rows * columns * out
-        bias = columns * width if "bias" in params.epilogue else 0.0
+        bias = columns * FORMATS[precision.source] if "bias" in params.epilogue else 0.0
+        operands += _scales_bytes(rows, columns, precision)
         moved = {"fwd": operands + result, "bwd": 2 * operands + result, "fwd+bwd": 3 * operands + 2 * result}[pass_]
         return Counts(flops=flops, bytes=params.batch * moved + bias)
 
@@ -129,7 +131,7 @@ class Gemm(Workload):
         rows, columns, depth = params.extents
         elements = params.batch * (rows * depth + depth * columns + rows * columns)
         copies = 2 if case.grad else 1
-        return elements * FORMATS[case.precision.compute] * copies + 4.0 * params.batch * max(rows, columns) * depth
+        return elements * FORMATS[case.precision.operands] * copies + 4.0 * params.batch * max(rows, columns) * depth
 
     def impls(self) -> Mapping[str, Impl]:
         """Kernels of operation ``matmul``."""
@@ -142,19 +144,46 @@ class Gemm(Workload):
         counts = self.counts(params, "fwd", case.precision)
         return OperationSession(
             case=case, backend=backend, seed=seed, function=impl.build(case, backend),
-            operands=_operands(params, case, backend),
+            operands=Prepared(_operands(params, case, backend), _scheme(case, backend)),
             cotangent=Tensors(
                 [Recipe(name="dc", shape=_shape(params.batch, rows, columns), kind=case.distribution)],
                 place(output_format(params, case.precision), backend.device),
             ),
-            verify=lambda *results: _verify(params, case.precision, *results),
+            verify=lambda *results: _verify(params, case.precision, _scheme(case, backend), *results),
             set_bytes=counts.bytes or 0.0,
         )  # fmt: skip
+
+
+class Prepared(Tensors):
+    """Operands that arrive quantized, where the policy says so: 8-bit left and right, their scales, and a bias."""
+
+    def __init__(self, plain: Tensors, scheme: Scheme) -> None:
+        self._plain, self._scheme = plain, scheme
+        self.recipes = plain.recipes
+
+    def make(self, source: Source) -> list[Tensor]:
+        """Fresh operands from a source, quantized by the written-out rule."""
+        operands = self._plain.make(source)
+        if not self._scheme.outside:
+            return operands
+        a, b, *scales = self._scheme.quantized(*operands[:2])
+        return [a.to(dtype(self._scheme.left)), b.to(dtype(self._scheme.right)), *scales, *operands[2:]]
+
+
+def _scheme(case: Case, backend: Backend) -> Scheme:
+    return Scheme.of(kernels.request_of(case, backend, ""))
 
 
 def output_format(params: GemmParams, precision: Precision) -> str:
     """Format of the result."""
     return precision.activations if params.output == "policy" else params.output
+
+
+def _scales_bytes(rows: int, columns: int, precision: Precision) -> float:
+    """Of scales that operands arrive with; those of blocks are in the bytes of the format."""
+    if precision.quantize != "outside":
+        return 0.0
+    return FORMATS["fp32"] * {"tensor": 2, "row": rows + columns, "block32": 0}[precision.scaling]
 
 
 def _shape(batch: int, rows: int, columns: int) -> tuple[int, ...]:
@@ -172,7 +201,7 @@ def _operands(params: GemmParams, case: Case, backend: Backend) -> Tensors:
         recipes.append(Recipe(name="bias", shape=(columns,), kind=case.distribution))
 
     def lay(recipe: Recipe, tensor: Tensor) -> Tensor:
-        tensor = tensor.to(device=backend.device, dtype=dtype(case.precision.compute))
+        tensor = tensor.to(device=backend.device, dtype=dtype(case.precision.source))
         column = layout.get(recipe.name) == "column"
         return tensor.transpose(-1, -2).contiguous().transpose(-1, -2) if column else tensor.contiguous()
 
@@ -180,29 +209,42 @@ def _operands(params: GemmParams, case: Case, backend: Backend) -> Tensors:
 
 
 def _verify(
-    params: GemmParams, precision: Precision, operands: list[Tensor], incoming: Tensor | None, result: Tensor | None,
-    gradients: Sequence[Tensor] | None,
+    params: GemmParams, precision: Precision, scheme: Scheme, operands: list[Tensor], incoming: Tensor | None,
+    result: Tensor | None, gradients: Sequence[Tensor] | None,
 ) -> Accuracy:  # fmt: skip
-    from torch.nn import functional as F
-
     from perwatt.accuracy import products
 
-    rows, columns, depth = params.extents
-    a, b, *bias = operands
-    out, compute = output_format(params, precision), precision.compute
+    rows, columns, _ = params.extents
+    a, b = scheme.seen(operands)
+    bias = operands[4:] if scheme.outside else operands[2:]
     results = []
     if result is not None:
-        after = (lambda x: F.gelu(x, approximate="tanh")) if params.epilogue.endswith("gelu_tanh") else None
-        limit = products.bound(compute, out, depth) * (1 if params.epilogue == "none" else COMPOSITE)
-        results.append(
-            products.check(a, b, result, bound=limit, name="result", bias=bias[0] if bias else None, after=after)
-        )
+        doubts = scheme.doubts(operands)
+        results.append(_check_result(params, precision, a, b, bias[0] if bias else None, result, doubts))
     if gradients is not None and incoming is not None:
-        da, db = gradients
+        (da, db), compute = gradients, precision.compute
         limit_a, limit_b = products.bound(compute, compute, columns), products.bound(compute, compute, rows)
         results.append(products.check(incoming, b.mT, da, bound=limit_a, name="gradient of a"))
         results.append(products.check(a.mT, incoming, db, bound=limit_b, name="gradient of b"))
     return Accuracy.worst(results)
+
+
+def _check_result(
+    params: GemmParams, precision: Precision, a: Tensor, b: Tensor, bias: Tensor | None, result: Tensor,
+    doubts: tuple[Tensor, Tensor] | None,
+) -> Accuracy:  # fmt: skip
+    """The forward product against ``a`` and ``b`` as the product sees them."""
+    from torch.nn import functional as F
+
+    from perwatt.accuracy import products
+
+    depth = params.extents[2]
+    limit = products.bound(precision.compute, output_format(params, precision), depth, precision.fast_accumulation)
+    return products.check(
+        a, b, result, bias=bias, name="result", bound=limit * (1 if params.epilogue == "none" else COMPOSITE),
+        after=(lambda x: F.gelu(x, approximate="tanh")) if params.epilogue.endswith("gelu_tanh") else None,
+        doubts=doubts,
+    )  # fmt: skip
 
 
 WORKLOAD = Gemm()

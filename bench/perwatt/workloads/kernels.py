@@ -23,20 +23,41 @@ def impls(operation: str, output: Callable[[Case], str]) -> dict[str, Impl]:
     return {name: _impl(kernel, output) for name, kernel in registry.kernels(operation).items()}
 
 
+def request_of(case: Case, backend: Backend, output: str) -> registry.Request:
+    """What a case asks of a kernel; ``output`` is the format of its result."""
+    precision = case.precision
+    return registry.Request(
+        device=backend.name, compute=precision.compute, output=output, gradients=case.grad,
+        params=case.params.model_dump(), compile=backend.compile, backward=precision.backward,
+        scaling=precision.scaling, quantize=precision.quantize, fast_accumulation=precision.fast_accumulation,
+    )  # fmt: skip
+
+
 def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
     def request(case: Case, backend: Backend) -> registry.Request:
-        return registry.Request(
-            device=backend.name, compute=case.precision.compute, output=output(case), gradients=case.grad,
-            params=case.params.model_dump(), compile=backend.compile,
-        )  # fmt: skip
+        return request_of(case, backend, output(case))
 
     def unsupported(case: Case, backend: Backend) -> str | None:
         uncompilable = backend.uncompilable() if kernel.impl_class == "graph" else None
         return uncompilable or kernel.unsupported(request(case, backend))
 
     def build(case: Case, backend: Backend) -> Callable[..., Any]:
-        return kernel.build(request(case, backend))
+        function = kernel.build(request(case, backend))
+        return _cast(function, backend) if case.precision.casts == "autocast" else function
 
     return Impl(
         name=kernel.impl, impl_class=kernel.impl_class, build=build, unsupported=unsupported, summary=kernel.summary
     )
+
+
+def _cast(function: Callable[..., Any], backend: Backend) -> Callable[..., Any]:
+    """A function under autocast, entered at every call, as a training step enters it."""
+    import torch
+
+    kind = backend.device.type
+
+    def under_autocast(*operands: Any) -> Any:
+        with torch.autocast(kind, torch.bfloat16):
+            return function(*operands)
+
+    return under_autocast

@@ -51,7 +51,8 @@ def footprint(params: TrainStepParams, precision: Precision, compiled: bool = Fa
     shape = params.shape
     stored = FORMATS[precision.weights if precision.master_weights == "none" else precision.master_weights]
     kept_moments = 2 if params.optimizer == "adamw" else 0
-    cast = FORMATS[precision.weights] if precision.master_weights != "none" else 0.0
+    used = FORMATS[precision.activations]  # a weight in another format than products want is cast, and the copy kept
+    cast = used if used < stored else 0.0
     per_token = _compiled_bytes(shape, precision) if compiled else _eager_bytes(shape, precision)
     return Footprint(
         weights=stored * shape.parameters,

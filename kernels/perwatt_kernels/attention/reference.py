@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 def _build(request: Request) -> Callable[..., Tensor]:
     import torch
 
-    params, output = request.params, dtype(request.output)
+    params, output, seen = request.params, dtype(request.output), dtype(request.compute)
 
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         groups = q.shape[1] // k.shape[1]
+        q, k, v = (t.to(seen) for t in (q, k, v))  # under autocast they arrive in float32
         keys, values = (t.double().repeat_interleave(groups, dim=1) for t in (k, v))
         scores = q.double() @ keys.mT * params["scale"]
         scores = scores.masked_fill(~full(q.shape[2], k.shape[2], params, q.device), float("-inf"))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from perwatt_kernels.dtypes import dtype
+from perwatt_kernels.matmul.quantize import Scheme
 from perwatt_kernels.registry import Kernel, Request
 
 if TYPE_CHECKING:
@@ -22,15 +23,32 @@ def epilogue(product: Tensor, bias: Tensor | None, name: str) -> Tensor:
 
 
 def _build(request: Request) -> Callable[..., Tensor]:
-    output, after = dtype(request.output), request.params["epilogue"]
+    output, after, scheme = dtype(request.output), request.params["epilogue"], Scheme.of(request)
+    count = 4 if scheme.outside else 2
 
-    def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-        product = a.double() @ b.double()
-        return epilogue(product, None if bias is None else bias.double(), after).to(output)
+    def matmul(*operands: Tensor) -> Tensor:
+        a, b = scheme.seen(operands)
+        bias = operands[count].double() if len(operands) > count else None
+        return epilogue(a.double() @ b.double(), bias, after).to(output)
 
     return matmul
 
 
+def _unsupported(request: Request) -> str | None:
+    if request.scaling != "none" and request.gradients:
+        return "the reference of 8-bit products has no backward pass"
+    if request.compute == "e4m3" and request.quantize == "outside":
+        return "torch has no dtype in which operands could arrive in the e4m3 that follows IEEE 754"
+    return None
+
+
 KERNELS = (
-    Kernel(operation="matmul", impl="reference", impl_class="eager", build=_build, summary="float64, rounded once"),
+    Kernel(
+        operation="matmul",
+        impl="reference",
+        impl_class="eager",
+        build=_build,
+        unsupported=_unsupported,
+        summary="float64, rounded once",
+    ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from perwatt_kernels.dtypes import dtype
+from perwatt_kernels.matmul import scaled_impl
 from perwatt_kernels.matmul.reference import epilogue
 from perwatt_kernels.registry import Kernel, Request
 
@@ -16,6 +17,8 @@ _BITS = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16}
 
 
 def _unsupported(request: Request) -> str | None:
+    if request.scaling != "none":
+        return scaled_impl.unsupported_by_scaled(request)
     if _BITS.get(request.output, 32) > _BITS[request.compute]:
         return f"torch has no product of {request.compute} operands with {request.output} output on {request.device}"
     return None
@@ -24,6 +27,8 @@ def _unsupported(request: Request) -> str | None:
 def _eager(request: Request) -> Callable[..., Tensor]:
     import torch
 
+    if request.scaling != "none":
+        return scaled_impl.scaled(request)
     output, after = dtype(request.output), request.params["epilogue"]
     if output == dtype(request.compute) and after == "none":
         return torch.matmul
@@ -40,7 +45,7 @@ def _compiled(request: Request) -> Callable[..., Tensor]:
 
 KERNELS = (
     Kernel(operation="matmul", impl="torch", impl_class="eager", build=_eager, unsupported=_unsupported,
-           summary="torch.matmul, eager"),
+           summary="torch.matmul, eager; with scales torch._scaled_mm"),
     Kernel(operation="matmul", impl="torch.compile", impl_class="graph", build=_compiled, unsupported=_unsupported,
            summary="the same through torch.compile"),
 )  # fmt: skip

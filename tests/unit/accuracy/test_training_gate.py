@@ -54,6 +54,19 @@ def test_honest_impl_passes(precision: str, fields: dict[str, object]) -> None:
     assert examine(precision, **fields).ok
 
 
+@pytest.mark.parametrize("model", [GROUPED, STRETCHED], ids=["grouped", "tied-llama3"])
+def test_honest_impl_under_autocast_passes(model: dict[str, object]) -> None:
+    seen: list[torch.dtype] = []
+
+    class Watched(trainer.Trainer):
+        def loss(self, tokens: Tensor, labels: Tensor) -> Tensor:
+            seen.append(self.model(tokens).dtype if torch.is_autocast_enabled("cpu") else torch.float64)
+            return super().loss(tokens, labels)
+
+    assert examine("bf16_autocast", Watched, model=model).ok
+    assert set(seen) == {torch.bfloat16}
+
+
 def test_bf16_logits_of_fp32_model_pass() -> None:
     assert examine(logits="bf16").ok
 
@@ -282,7 +295,7 @@ def test_faulty_products_of_fp32_are_caught(fault: object, monkeypatch: pytest.M
     assert not examine("fp32").ok
 
 
-@pytest.mark.parametrize("precision", ["bf16", "bf16_master"])
+@pytest.mark.parametrize("precision", ["bf16", "bf16_master", "bf16_autocast"])
 def test_bf16_accumulation_is_caught_in_bf16(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama, "linear", bf16_accumulation)
     assert not examine(precision).ok

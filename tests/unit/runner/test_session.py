@@ -8,10 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from perwatt import backends
+from perwatt.backends import autocast
 from perwatt.errors import InputError
 from perwatt.runner import session
 from perwatt.runner.folder import Folder
 from perwatt.runner.session import Request, Result
+from perwatt.spec import suite as suites
 
 GEMM = "{workload: gemm, params: {m: 8, n: 8, k: 8}, impl: [torch]"
 
@@ -81,3 +84,48 @@ def test_a_torn_first_line_is_begun_anew(run, tmp_path):
 def test_exit_codes(statuses, code):
     rows = [SimpleNamespace(status=status) for status in statuses]
     assert Result(run_id="r", folder=Folder(Path("x")), rows=rows).exit_code == code
+
+
+def suite_of(tmp_path, *precisions):
+    (tmp_path / "s.yaml").write_text(
+        "suite: s\ncases:\n  - workload: gemm\n    params: {m: 8, n: 8, k: 8}\n"
+        f"    sweep: {{precision: [{', '.join(precisions)}]}}\n"
+    )
+    return suites.load(str(tmp_path / "s.yaml"))
+
+
+def test_a_suite_is_bound_to_the_op_list_of_its_backend(tmp_path, monkeypatch):
+    monkeypatch.setattr(autocast, "asked", lambda backend: {"linear fp32": f"seen on {backend.name}"})
+    plain = suite_of(tmp_path, "bf16", "bf16_autocast")
+    bound, ops = session._bound(plain, backends.available()["cpu"])
+    assert ops == {"linear fp32": "seen on cpu"}
+    assert [case.precision.autocast_ops for case in bound.cases] == ["", autocast.key_of(ops)]
+    keys = [[case.match_key for case in suite.cases] for suite in (plain, bound)]
+    assert keys[0][0] == keys[1][0]
+    assert keys[0][1] != keys[1][1]
+
+
+@pytest.mark.parametrize("unable", [False, True])
+def test_no_list_is_asked_for_that_nothing_needs(tmp_path, monkeypatch, unable):
+    def asked(backend):
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(autocast, "asked", asked)
+    cpu = backends.available()["cpu"]
+    if unable:
+        monkeypatch.setattr(type(cpu), "unsupported", lambda self, precision: "no")
+    plain = suite_of(tmp_path, "bf16_autocast" if unable else "fp8_row")
+    assert session._bound(plain, cpu) == (plain, {})
+
+
+def test_a_run_goes_on_only_where_autocast_does_the_same(run, tmp_path, monkeypatch):
+    path = tmp_path / "suite.yaml"
+    path.write_text(path.read_text().replace("impl: [torch]", "precision: bf16_autocast"))
+    ops = {"linear fp32": "bf16 -> bf16"}
+    monkeypatch.setattr(autocast, "asked", lambda backend: dict(ops))
+    run()
+    run(resume=True)
+    ops["linear fp32"] = "fp32 -> fp32"
+    with pytest.raises(InputError, match="cannot resume") as refused:
+        run(resume=True)
+    assert refused.value.field == "autocast"

@@ -26,7 +26,7 @@ def opened(made: Case, impl: str = "sdpa"):
 
 @pytest.mark.parametrize("impl", ["reference", "torch", "sdpa", "sdpa-math", "sdpa-flash"])
 @pytest.mark.parametrize("pass_", ["fwd", "bwd", "fwd+bwd"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_autocast"])
 def test_each_impl_passes_its_gate(impl: str, pass_: str, precision: str) -> None:
     session = opened(case(precision=precision, **{"pass": pass_}), impl)
     before, after = session.check(0), session.check(1)

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from perwatt.backends.cpu import BACKEND
 from perwatt.errors import InputError
 from perwatt.spec.case import Case, build
+from perwatt.spec.precision import policy
 
 HOT = {"cache": "hot"}
 BASE: dict[str, Any] = {"m": 48, "n": 32, "k": 80}
@@ -22,7 +23,7 @@ def opened(made: Case, impl: str = "torch"):
     return made.workload.open(made, made.workload.impls()[impl], BACKEND, 3)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "bf16_autocast"])
 @pytest.mark.parametrize("product", ["fwd", "dgrad", "wgrad"])
 @pytest.mark.parametrize("layouts", [(None, None), ("row", "row"), ("column", "column")])
 @pytest.mark.parametrize("batch", [1, 3])
@@ -44,8 +45,18 @@ def test_products_are_those_of_a_linear_layer() -> None:
     assert strides == (1, 80), "the forward's right operand is the weight [n, k], transposed"
 
 
+@pytest.mark.parametrize("pass_", ["fwd", "bwd", "fwd+bwd"])
+def test_products_under_autocast_cast_in_the_body(pass_: str) -> None:
+    session = opened(case(precision="bf16_autocast", **{"pass": pass_}))
+    assert {t.dtype for t in session._sets[0]} == {torch.float32}
+    assert session._forward(0).dtype == torch.bfloat16
+    assert session.check(0).ok
+    session._function = lambda a, b: (a @ b).to(torch.float16).to(torch.bfloat16) * 1.01
+    assert not session.check(0).ok
+
+
 @pytest.mark.parametrize("epilogue", ["bias", "gelu_tanh", "bias_gelu_tanh"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_autocast"])
 def test_epilogues_pass_and_their_absence_fails(epilogue: str, precision: str) -> None:
     made = case({"epilogue": epilogue, "m": 128, "n": 96}, precision=precision)
     session = opened(made)
@@ -75,6 +86,8 @@ def test_bytes_move_each_operand_and_result_once() -> None:
     made = case(precision="bf16")
     a, b, c = 48 * 80 * 2, 80 * 32 * 2, 48 * 32 * 2
     counts = {p: made.workload.counts(made.params, p, made.precision).bytes for p in made.workload.passes}
+    cast = made.workload.counts(made.params, "fwd", policy("bf16_autocast")).bytes
+    assert cast == 2 * (a + b) + c, "under autocast operands are read in float32"
     assert counts == {"fwd": a + b + c, "bwd": 2 * (a + b) + c, "fwd+bwd": 3 * (a + b) + 2 * c}
 
 
@@ -110,6 +123,12 @@ def test_one_spelling_for_equal_work() -> None:
     assert case({"a_layout": "row", "b_layout": "column"}).match_key == case().match_key
     assert case({"output": "fp32"}).match_key == case().match_key
     assert case({"output": "fp32"}, precision="bf16").match_key != case(precision="bf16").match_key
+
+
+def test_a_case_s_message_holds_its_autocast_list_if_it_has_one() -> None:
+    bound = case(precision="bf16_autocast").bound("00ff00ff00ff00ff")
+    assert build(bound.message()).match_key == bound.match_key != case(precision="bf16_autocast").match_key
+    assert case().bound("00ff00ff00ff00ff").message() == case().message()
 
 
 def test_a_case_survives_its_message() -> None:

@@ -217,7 +217,7 @@ def test_wrong_parameters_are_named(params: dict[str, Any], field: str, words: s
     [
         ({}, "fp16", "loss scaling"),
         ({}, "tf32", "tf32"),
-        ({}, "bf16_autocast", "bf16_autocast"),
+        ({}, "bf16_sr", "stochastic"),
         ({}, "mxfp8", "mxfp8"),
         ({"dropout": 0.1}, "fp32", "dropout"),
         ({"moments": "bf16"}, "bf16_master", "moments"),
@@ -232,7 +232,7 @@ def test_what_cannot_be_done_is_unsupported_with_a_reason(params: dict[str, Any]
         assert words in (WORKLOAD.unsupported(made, impl, BACKEND) or "")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_master"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_master", "bf16_autocast"])
 def test_training_policies_are_supported(precision: str) -> None:
     assert WORKLOAD.unsupported(case(precision=precision), WORKLOAD.impls()["torch"], BACKEND) is None
 

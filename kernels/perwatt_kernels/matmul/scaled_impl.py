@@ -1,0 +1,108 @@
+"""Products of 8-bit operands: the framework's scaled product, and one that only stores operands in 8 bits.
+
+Quantization is by the rule of :mod:`~perwatt_kernels.matmul.quantize`, through the framework's own cast. On CUDA the
+scaled product is cuBLASLt's and wants the left operand in rows and the right one in columns; another layout is copied
+in the timed body. On a CPU without 8-bit units oneDNN widens the operands inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from perwatt_kernels.dtypes import dtype
+from perwatt_kernels.matmul.quantize import FORMATS, SMALLEST_SCALE, Scheme
+from perwatt_kernels.matmul.reference import epilogue
+from perwatt_kernels.registry import Kernel, Request
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Scaled = tuple[Tensor, Tensor]  # elements in 8 bits, scales in float32
+    Product = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+CUDA_MULTIPLE = 16  # cuBLASLt takes extents of 8-bit operands that are multiples of this
+
+
+def scaled(request: Request) -> Callable[..., Tensor]:
+    """``torch._scaled_mm``, operands quantized in the body unless they arrive so."""
+    import torch
+
+    if not hasattr(torch, "_scaled_mm"):
+        raise NotImplementedError(f"torch {torch.__version__} has no _scaled_mm; impl dequantize needs none")
+    output, fast = dtype(request.output), request.fast_accumulation
+    strict = request.device == "cuda"
+
+    def product(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
+        if strict:
+            a, b = a.contiguous(), b.mT.contiguous().mT
+        return torch._scaled_mm(a, b, scale_a, scale_b, out_dtype=output, use_fast_accum=fast)
+
+    return _around(product, request)
+
+
+def _dequantize(request: Request) -> Callable[..., Tensor]:
+    """Elements widened to float32, multiplied, and scaled."""
+
+    def product(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
+        return (a.float() @ b.float()) * scale_a * scale_b
+
+    return _around(product, request)
+
+
+def _around(product: Product, request: Request) -> Callable[..., Tensor]:
+    """A product of quantized operands with what comes before and after it."""
+    scheme, output, after = Scheme.of(request), dtype(request.output), request.params["epilogue"]
+
+    def finish(result: Tensor, bias: Tensor | None) -> Tensor:
+        return epilogue(result, bias, after).to(output)
+
+    def prepared(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor, bias: Tensor | None = None) -> Tensor:
+        return finish(product(a, b, scale_a, scale_b), bias)
+
+    def whole(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+        (a, scale_a), (b, scale_b) = cast(a, scheme.left, scheme.scaling, -1), cast(b, scheme.right, scheme.scaling, -2)
+        return finish(product(a, b, scale_a, scale_b), bias)
+
+    return prepared if scheme.outside else whole
+
+
+def cast(x: Tensor, name: str, scaling: str, depth: int) -> Scaled:
+    """A tensor in 8 bits and its scales, by the framework's cast."""
+    largest = FORMATS[name].largest
+    top = x.abs().amax(dim=(-1, -2) if scaling == "tensor" else depth, keepdim=True).float()
+    scale = (top / largest).clamp_min(SMALLEST_SCALE)
+    return (x.float() / scale).clamp(-largest, largest).to(dtype(name)), scale
+
+
+def unsupported(request: Request) -> str | None:
+    """What the framework's 8-bit products cannot do."""
+    if request.scaling == "block32":
+        return "torch has no products with block scales on this device"
+    if request.compute == "e4m3":
+        return "torch has no dtype for the e4m3 that follows IEEE 754"
+    if request.gradients:
+        return "the backward pass through an 8-bit product is not there yet; its products dgrad and wgrad are"
+    return None
+
+
+def unsupported_by_scaled(request: Request) -> str | None:
+    """What ``torch._scaled_mm`` cannot do besides."""
+    params = request.params
+    if params["batch"] > 1:
+        return "torch._scaled_mm takes no batches"
+    if request.device == "cuda" and any(params[name] % CUDA_MULTIPLE for name in "mnk"):
+        return f"torch._scaled_mm on cuda takes multiples of {CUDA_MULTIPLE} for m, n and k"
+    if request.device == "cuda" and request.scaling == "row" and request.output != "bf16":
+        return "torch._scaled_mm with row scales on cuda gives bf16 only"
+    return unsupported(request)
+
+
+def _unsupported(request: Request) -> str | None:
+    return unsupported(request) if request.scaling != "none" else f"operands in {request.compute} have no scales"
+
+
+KERNELS = (
+    Kernel(operation="matmul", impl="dequantize", impl_class="eager", build=_dequantize, unsupported=_unsupported,
+           summary="stores operands in 8 bits, multiplies them in float32"),
+)  # fmt: skip
