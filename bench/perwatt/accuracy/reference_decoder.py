@@ -113,20 +113,19 @@ def attention(
         q, k = turn(q, cos, sin), turn(k, cos, sin)
     serving = [head * shape.kv_heads // shape.heads for head in range(shape.heads)]  # kv head of each query head
     window = shape.window if index % shape.window_every == 0 else 0
-    added = penalties(shape, window, x.shape[1], x.device).to(arithmetic.inside)
-    again = x.shape[0] * added.numel() * added.itemsize > SCORES_KEPT
+    again = x.shape[0] * shape.heads * x.shape[1] ** 2 * arithmetic.inside.itemsize > SCORES_KEPT
     rows = []
     for i in range(x.shape[0]):
-        row = (q[i], k[i][:, serving], v[i][:, serving], added, shape, arithmetic)
+        row = (q[i], k[i][:, serving], v[i][:, serving], window, shape, arithmetic)
         rows.append(checkpoint(_mixed, *row, use_reentrant=False) if again else _mixed(*row))
     return times(torch.stack(rows).flatten(2), weights, "o")
 
 
-def _mixed(q: Tensor, k: Tensor, v: Tensor, added: Tensor, shape: ModelShape, arithmetic: Arithmetic) -> Tensor:
-    """Attention of one sequence; all but ``added`` [seq, heads, head_dim]."""
+def _mixed(q: Tensor, k: Tensor, v: Tensor, window: int, shape: ModelShape, arithmetic: Arithmetic) -> Tensor:
+    """Attention of one sequence; all [seq, heads, head_dim]."""
     scores = torch.einsum("qhd,khd->hqk", q.to(arithmetic.inside), k.to(arithmetic.inside))
     scale = shape.attention_scale or 1 / shape.head_dim**0.5
-    scores = capped(scores * scale, shape.attention_softcap) + added
+    scores = capped(scores * scale, shape.attention_softcap) + penalties(shape, window, len(q), q.device).to(scores)
     powers = torch.exp(scores - scores.amax(dim=-1, keepdim=True))
     shares = (powers / powers.sum(dim=-1, keepdim=True)).to(arithmetic.compute)
     return torch.einsum("hqk,khd->qhd", shares, v)

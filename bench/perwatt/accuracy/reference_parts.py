@@ -67,13 +67,13 @@ def capped(x: Tensor, limit: float) -> Tensor:
 
 
 def penalties(shape: ModelShape, window: int, seq: int, device: torch.device) -> Tensor:
-    """What is added to scores, float64 [heads, seq, seq]: minus infinity where nothing is seen, ALiBi elsewhere."""
+    """What is added to scores, minus infinity where nothing is seen, else ALiBi's; float32 [heads or 1, ...]."""
     position = torch.arange(seq, device=device)
     query, key = position[:, None], position[None, :]
     seen = key <= query
     if window:
         seen = seen & (key > query - window)
-    steep = [_slope(head, shape.heads) if shape.positions == "alibi" else 0.0 for head in range(shape.heads)]
+    steep = [_slope(head, shape.heads) for head in range(shape.heads)] if shape.positions == "alibi" else [0.0]
     near = (key - query).to(torch.float32)  # whole numbers; some devices have no float64
     return torch.stack([torch.where(seen, near * slope, -math.inf) for slope in steep])
 
