@@ -9,9 +9,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from perwatt.accuracy.reference_llama import Arithmetic, Objective, Optimizer, Rule, clipped_by, global_norm, loss_of
+from perwatt.accuracy.reference_decoder import Objective, loss_of
+from perwatt.accuracy.reference_optimizer import Optimizer, Rule, clipped_by, global_norm
+from perwatt.accuracy.reference_parts import Arithmetic
 from perwatt.accuracy.twin import exponent_of
-from perwatt.models.llama import Formats
+from perwatt.models.formats import Formats
 from perwatt.models.trainer import Trainer
 from perwatt.spec.data import Source
 from perwatt.spec.precision import Precision, policy
@@ -21,6 +23,7 @@ from perwatt_kernels.dtypes import dtype
 OVERFIT_STEPS = 20
 ADAMW_LR = 3e-3  # its steps do not depend on the gradient's size
 SGD_STEP = 0.04  # length of the first step; twice as much oscillates within the twenty steps
+NOTHING = 1e-12  # of the global norm: a gradient below this is rounding of float64
 MOST_DECAY = 0.1  # share of a weight that one step of the examination may take away
 DOUBLE = Arithmetic(compute=torch.float64, inside=torch.float64, logits=torch.float64)
 
@@ -32,6 +35,8 @@ class Answers:
     Attributes:
         loss: of the first step.
         gradients: of the first step, float64.
+        vanishing: names of gradients that are zero but for rounding. The bias of unrotated keys has one: it adds the
+            same to all scores of a query. What an optimizer makes of such rounding is arbitrary, and changes no loss.
         errors: relative errors of the yardstick's gradients, which are computed in the policy's own formats.
         changed: weights after the first step, float64, not rounded.
         curve: losses of the overfitting steps.
@@ -40,6 +45,7 @@ class Answers:
 
     loss: float
     gradients: dict[str, Tensor]
+    vanishing: frozenset[str]
     errors: dict[str, float]
     changed: dict[str, Tensor]
     curve: list[float]
@@ -69,10 +75,12 @@ def answers_to(params_json: str, precision_name: str, seed: int, slots: int) -> 
     own = Arithmetic(compute=formats.products, inside=torch.float32, logits=formats.logits)
     loss, gradients = differentiate(weights, torch.float64, DOUBLE)
     _, rounded = differentiate(weights, formats.storage, own)
-    rule = rule_of(params, precision, _rate(params, global_norm(gradients)))
+    norm = global_norm(gradients)
+    rule = rule_of(params, precision, _rate(params, norm))
     return Answers(
         loss=loss,
         gradients=gradients,
+        vanishing=frozenset(name for name, g in gradients.items() if float(g.norm()) < NOTHING * norm),
         errors={name: distance(rounded[name].double(), truth) for name, truth in gradients.items()},
         changed=Optimizer(rule).step(weights, clipped_by(rule.clip, gradients)),
         curve=_curve(lambda at: differentiate(at, torch.float64, DOUBLE), weights, rule),

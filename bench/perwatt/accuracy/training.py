@@ -38,7 +38,8 @@ from perwatt.accuracy.answers import (
     refill,
     rule_of,
 )
-from perwatt.accuracy.reference_llama import Arithmetic, Optimizer, Rule, clipped_by, global_norm
+from perwatt.accuracy.reference_optimizer import Optimizer, Rule, clipped_by, global_norm
+from perwatt.accuracy.reference_parts import Arithmetic
 from perwatt.models.trainer import Trainer
 from perwatt.spec.data import Source
 from perwatt.spec.precision import Precision
@@ -136,16 +137,20 @@ def _steps(twin: Trainer, answers: Answers, rule: Rule, bounds: Bounds) -> Itera
 
 
 def _gradients(found: Mapping[str, Tensor], answers: Answers, bounds: Bounds) -> Iterator[Accuracy]:
-    yield _close(global_norm(found), global_norm(answers.gradients), bounds.norm, "global gradient norm")
-    for name, truth in answers.gradients.items():
+    size = global_norm(answers.gradients)
+    yield _close(global_norm(found), size, bounds.norm, "global gradient norm")
+    for name in answers.vanishing:
+        yield _result(float(found[name].norm()) / size, bounds.floor, f"size of the gradient of {name}, which is zero")
+    telling = {name: truth for name, truth in answers.gradients.items() if name not in answers.vanishing}
+    for name, truth in telling.items():
         gradient = found[name]
         what = f"gradient of {name}"
         yield _result(_angle(gradient, truth), bounds.angle, f"direction of the {what}")
         yield _close(float(gradient.norm()), float(truth.norm()), bounds.ratio, f"size of the {what}")
         limit = max(FACTOR * answers.errors[name], bounds.floor)
         yield _result(distance(gradient, truth), limit, f"error of the {what}")
-    average = _geometric_mean(distance(found[name], truth) for name, truth in answers.gradients.items())
-    limit = max(AVERAGE * _geometric_mean(answers.errors.values()), bounds.floor)
+    average = _geometric_mean(distance(found[name], truth) for name, truth in telling.items())
+    limit = max(AVERAGE * _geometric_mean(answers.errors[name] for name in telling), bounds.floor)
     yield _result(average, limit, "error of all gradients together")
 
 
@@ -172,6 +177,8 @@ def _first_change(
     before: Mapping[str, Tensor], after: Mapping[str, Tensor], answers: Answers, rule: Rule, bounds: Bounds
 ) -> Iterator[Accuracy]:
     for name, target in answers.changed.items():
+        if name in answers.vanishing:
+            continue
         change, truth = after[name] - before[name], target - before[name]
         noise = _rounding(rule, before[name], float(truth.norm()))
         yield _result(_angle(change, truth), bounds.change_angle + noise, f"direction of the change of {name}")

@@ -11,36 +11,53 @@ BATCH, SEQ, VOCAB, LAYERS, HEAD_DIM = 2, 32, 192, 2, 16
 MOST_QUERIES = 4  # query heads for each key head; larger groups are cut to this
 MOST_WIDTH = 4.0  # intermediate over hidden, and hidden over all heads together
 STRETCH_FROM = 16  # positions: llama3 scaling starts here in the twin, or a short sequence would not show it
+WINDOW = 12  # keys, fewer than SEQ
+SPARE_POSITIONS = 8  # learned positions beyond the sequence, which must stay as they are
+MOST_EXPERTS, MOST_CHOICES = 3, 2  # experts that do not come out even, so that padded rows are there
+CAP = 2.0  # soft caps are at most this, as the twin's scores and logits are about 1
 NORMAL_DEVIATION = 2 / math.sqrt(3)  # of the data recipe `normal`
 
 
 def twin_of(params: TrainStepParams) -> TrainStepParams:
-    """Parameters of the twin: same optimizer, loss, clipping, formats, tying, head grouping and kind of rotation."""
+    """Parameters of the twin: same optimizer, loss, clipping, formats, and a :func:`shrunk` shape."""
     shape = shrunk(params.shape)
     fields = {"model": shape.model_dump(mode="json"), "layers": None, "batch": BATCH, "seq": SEQ}
     return TrainStepParams.model_validate(params.model_dump(mode="json") | fields)
 
 
 def shrunk(shape: ModelShape) -> ModelShape:
-    """A small shape of the same kind."""
+    """A small shape of the same kind, in which everything the shape has shows."""
     queries = min(shape.heads // shape.kv_heads, MOST_QUERIES)
-    kv_heads = min(shape.kv_heads, 2)
+    even = shape.positions != "alibi" or shape.heads.bit_count() == 1  # other numbers of heads have slopes of two kinds
+    kv_heads = min(shape.kv_heads, 2 if even else 3)
     heads = queries * kv_heads
     hidden = _multiple(min(shape.hidden / (shape.heads * shape.head_dim), MOST_WIDTH) * heads * HEAD_DIM, 16)
     width = min(shape.intermediate / shape.hidden, MOST_WIDTH) * hidden
-    small: dict[str, object] = {
+    fields = shape.model_dump() | {
         "hidden": hidden,
         "intermediate": _multiple(width, 8),
-        "layers": min(shape.layers, LAYERS),
+        "layers": min(shape.layers, max(LAYERS, shape.window_every + 1)),  # the second layer with a window, too
         "heads": heads,
         "kv_heads": kv_heads,
         "head_dim": HEAD_DIM,
         "vocab": VOCAB,
+        "max_positions": SEQ + SPARE_POSITIONS if shape.max_positions else 0,
+        "window": min(shape.window, WINDOW),
+        "attention_scale": shape.attention_scale * math.sqrt(shape.head_dim / HEAD_DIM),
+        "attention_softcap": min(shape.attention_softcap, CAP),
+        "logit_softcap": min(shape.logit_softcap, CAP),
+        "embedding_scale": hidden ** math.log(shape.embedding_scale, max(shape.hidden, 2)),  # the same power of it
     }
     if shape.rope.kind == "llama3":
-        start = min(shape.rope.original_positions, STRETCH_FROM)
-        small["rope"] = shape.rope.model_copy(update={"original_positions": start})
-    return shape.model_copy(update=small)
+        fields["rope"]["original_positions"] = min(shape.rope.original_positions, STRETCH_FROM)
+    return ModelShape.model_validate(fields | _few_experts(shape))
+
+
+def _few_experts(shape: ModelShape) -> dict[str, int]:
+    """Fewer to choose from, but still a choice where there was one."""
+    each = min(shape.experts_per_token, MOST_CHOICES)
+    choice = shape.experts > shape.experts_per_token
+    return {"experts": min(shape.experts, MOST_EXPERTS) if choice else each, "experts_per_token": each}
 
 
 def exponent_of(shape: ModelShape) -> int:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perwatt.models.llama import Formats, Llama
+from perwatt.models.decoder import Decoder
+from perwatt.models.formats import Formats
 from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import Precision
 
@@ -39,7 +40,7 @@ class Trainer:
         self, params: TrainStepParams, precision: Precision, device: torch.device, build: Build, slots: int
     ) -> None:
         self.params = params
-        self.model = Llama(params.shape, Formats.of(precision, params.logits), params.seq, device)
+        self.model = Decoder(params.shape, Formats.of(precision, params.logits), params.seq, device)
         self.parameters = list(self.model.parameters())
         self.optimizer = make_optimizer(params, self.parameters)
         self.tokens, self.labels = torch.empty(2, slots, params.batch, params.seq, dtype=torch.int64, device=device)
@@ -79,12 +80,13 @@ class Trainer:
 
         Args:
             source: of the data; one stream for each weight by its name.
-            distribution: of the weight matrices. Norms are ones, tokens are uniform.
+            distribution: of the weight matrices and biases. Norms are ones, tokens are uniform.
             exponent: matrices are scaled by two to this power.
         """
         with torch.no_grad():
             for name, weight in self.weights().items():
-                kind, power = ("ones", 0) if weight.dim() == 1 else (distribution, exponent)
+                norm = weight.dim() == 1 and not name.endswith("bias")
+                kind, power = ("ones", 0) if norm else (distribution, exponent)
                 recipe = Recipe(name=name, shape=tuple(weight.shape), kind=kind, exponent=power)
                 weight.copy_(torch.from_numpy(source.array(recipe)))
         self.fill_tokens(source)

@@ -6,7 +6,7 @@ key however it was written down.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from perwatt import configs
-from perwatt.errors import InputError, expected
+from perwatt.errors import InputError
+from perwatt.spec import published
 from perwatt.spec.fields import validated
 
 Count = Field(ge=1, le=2**31)
@@ -43,12 +44,34 @@ class Rope(BaseModel):
 class ModelShape(BaseModel):
     """A decoder-only transformer.
 
+    Biases and norms are fields where families differ. Gemma's norm by ``1 + w`` is the one by ``w`` started at one
+    instead of at zero: the same function and, as norms do not decay, the same steps. So it has no field.
+
     Attributes:
-        intermediate: width of the feed-forward layer (of one branch, for gated activations).
+        hidden: width of the residual stream.
+        intermediate: width of the feed-forward layer (of one branch, for gated activations; of one expert).
+        kv_heads: heads of keys and values; ``heads`` unless given.
         head_dim: width of one head; ``hidden / heads`` unless given.
         vocab: size of the vocabulary as padded, which is what the products see.
-        positions: ``rope``, or ``learned`` (a table of ``max_positions``).
-        bias: whether linear layers have one (``attention`` in the projections to queries, keys and values).
+        tied: whether the embedding is the output projection too.
+        activation: of the feed-forward layer; ``swiglu`` and ``geglu_tanh`` are gated, the others are not.
+        norm: before attention, before the feed-forward layer, and at the end.
+        positions: ``rope``, ``learned`` (a table of ``max_positions``), or ``alibi`` (a slope for each head).
+        qk_norm: whether every head of queries and keys is normalized before it is rotated.
+        attention_bias: in the projections to queries, keys and values.
+        output_bias: in the projection after attention.
+        mlp_bias: in both products of the feed-forward layer.
+        head_bias: in the output projection.
+        norm_bias: in layer norms.
+        post_norm: whether attention and feed-forward layer are normalized again before they are added.
+        window: keys that a query sees, itself included; 0 for all before it.
+        window_every: layers 0, n, 2n and so on have the window.
+        attention_scale: times the scores; ``head_dim ** -0.5`` unless given.
+        attention_softcap: c of ``c * tanh(score / c)``; 0 for none.
+        logit_softcap: the same for logits.
+        embedding_scale: times the embedding as it enters the stream.
+        experts: feed-forward layers of which a token takes ``experts_per_token``; 0 for one that all tokens take.
+        routing: how tokens come to experts. ``balanced`` is the fixed rule of :mod:`perwatt.spec.routing`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +91,7 @@ class ModelShape(BaseModel):
     rope: Rope = Rope()
     qk_norm: bool = False
     attention_bias: bool = False
+    output_bias: bool = False
     mlp_bias: bool = False
     head_bias: bool = False
     norm_bias: bool = False
@@ -80,6 +104,7 @@ class ModelShape(BaseModel):
     embedding_scale: float = Field(default=1.0, gt=0)
     experts: int = Field(default=0, ge=0)
     experts_per_token: int = Field(default=0, ge=0)
+    routing: Literal["none", "balanced"] = "none"
 
     @model_validator(mode="after")
     def _resolve(self) -> ModelShape:
@@ -90,51 +115,93 @@ class ModelShape(BaseModel):
             if self.hidden % self.heads:
                 raise ValueError(f"heads {self.heads} does not divide hidden {self.hidden}; give head_dim")
             _set(self, "head_dim", self.hidden // self.heads)
-        if self.positions == "rope":
-            if self.head_dim % 2:
-                raise ValueError(f"head_dim {self.head_dim} is odd, which rope cannot rotate")
-            _set(self, "max_positions", 0)  # rope has no table, so its length is not mathematics
-        else:
-            _set(self, "rope", Rope())
+        if self.positions == "rope" and self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd, which rope cannot rotate")
         if self.positions == "learned" and not self.max_positions:
             raise ValueError("learned positions need max_positions")
+        if self.norm_bias and self.norm == "rmsnorm":
+            raise ValueError("norm_bias needs norm layernorm: rmsnorm has no bias")
+        self._resolve_experts()
+        self._drop_without_meaning()
         return self
 
+    def _resolve_experts(self) -> None:
+        if not self.experts and (self.experts_per_token or self.routing != "none"):
+            raise ValueError("experts_per_token and routing need experts")
+        if self.experts and not 1 <= self.experts_per_token <= self.experts:
+            raise ValueError(f"experts_per_token {self.experts_per_token}, expected 1 to {self.experts}")
+        if self.experts and self.mlp_bias:
+            raise ValueError("experts have no mlp_bias yet")
+        _set(self, "routing", "balanced" if self.experts else "none")
+
+    def _drop_without_meaning(self) -> None:
+        """One spelling for equal mathematics."""
+        if self.positions != "learned":
+            _set(self, "max_positions", 0)  # rope and alibi have no table, so their length is not mathematics
+        if self.positions != "rope":
+            _set(self, "rope", Rope())
+        if not self.window:
+            _set(self, "window_every", 1)
+        if math.isclose(self.attention_scale, self.head_dim**-0.5, rel_tol=1e-12):
+            _set(self, "attention_scale", 0.0)
+
     @property
-    def llama_style(self) -> str | None:
-        """None if this is a Llama-style decoder, else the first field that is not."""
-        plain = ModelShape(hidden=2, intermediate=1, layers=1, heads=1, vocab=1)
-        free = {
-            "hidden",
-            "intermediate",
-            "layers",
-            "heads",
-            "kv_heads",
-            "head_dim",
-            "vocab",
-            "tied",
-            "norm_eps",
-            "rope",
-        }
-        for name in type(self).model_fields.keys() - free:
-            if getattr(self, name) != getattr(plain, name):
-                return f"{name}: {getattr(self, name)}"
-        return None
+    def gated(self) -> bool:
+        """Whether the feed-forward layer has two branches that are multiplied."""
+        return self.activation in ("swiglu", "geglu_tanh")
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by."""
+        return self.attention_scale or float(self.head_dim**-0.5)
+
+    def window_of(self, layer: int) -> int:
+        """Keys that a query of a layer sees at most; 0 for all before it."""
+        return 0 if layer % self.window_every else self.window
+
+    def pairs(self, seq: int) -> int:
+        """Visible query-key pairs of one head and one sequence of ``seq`` tokens, over all layers."""
+        near = min(self.window or seq, seq)
+        windowed = -(-self.layers // self.window_every)
+        return windowed * _causal(near, seq) + (self.layers - windowed) * _causal(seq, seq)
 
     @property
     def linear_parameters(self) -> int:
         """Weights that are operands of products for every token, the output projection once, no embedding."""
+        return self._matrices(self.experts_per_token or 1)
+
+    @property
+    def product_parameters(self) -> int:
+        """As :attr:`linear_parameters`, with the experts that a token does not take."""
+        return self._matrices(self.experts or 1)
+
+    def _matrices(self, experts: int) -> int:
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        branches = 3 if self.activation in ("swiglu", "geglu_tanh") else 2
-        active = (self.experts_per_token or 1) * branches * self.hidden * self.intermediate
+        branches = 3 if self.gated else 2
         router = self.hidden * self.experts
-        return self.layers * (attention + active + router) + self.hidden * self.vocab
+        layer = attention + experts * branches * self.hidden * self.intermediate + router
+        return self.layers * layer + self.hidden * self.vocab
 
     @property
     def parameters(self) -> int:
-        """All trainable parameters of a Llama-style model: a tied embedding counts once."""
-        norms = self.hidden * (2 * self.layers + 1)
-        return self.linear_parameters + norms + (0 if self.tied else self.hidden * self.vocab)
+        """All trainable parameters; a tied embedding counts once."""
+        tables = self.hidden * (self.max_positions + (0 if self.tied else self.vocab))
+        return self.product_parameters + tables + self._biases() + self._norms()
+
+    def _biases(self) -> int:
+        attention = self.attention_bias * self.head_dim * (self.heads + 2 * self.kv_heads)
+        mlp = self.mlp_bias * ((2 if self.gated else 1) * self.intermediate + self.hidden)
+        return self.layers * (attention + self.output_bias * self.hidden + mlp) + self.head_bias * self.vocab
+
+    def _norms(self) -> int:
+        each = 2 if self.norm_bias else 1
+        layer = (4 if self.post_norm else 2) * self.hidden + 2 * self.qk_norm * self.head_dim
+        return each * (self.layers * layer + self.hidden)
+
+
+def _causal(window: int, seq: int) -> int:
+    """Pairs of a query with itself and at most ``window - 1`` keys before it."""
+    return window * (window + 1) // 2 + (seq - window) * window
 
 
 def _set(model: BaseModel, name: str, value: object) -> None:
@@ -171,50 +238,9 @@ def _validated(fields: Mapping[str, Any]) -> ModelShape:
     return validated(ModelShape, fields, "model")
 
 
-_ROPE_KINDS = {"default": "default", "llama3": "llama3"}
-
-
 def _from_file(path: Path) -> ModelShape:
+    fields = published.read(path)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the model's config: {error.strerror}", file=str(path), field="model") from None
-    except ValueError as error:
-        raise InputError(f"not JSON: {error}", file=str(path), field="model") from None
-    if not isinstance(config, dict) or config.get("model_type") != "llama":
-        kind = config.get("model_type") if isinstance(config, dict) else config
-        raise InputError(expected(kind, ["llama"]), file=str(path), field="model_type")
-    try:
-        return _validated(_llama_fields(config))
-    except KeyError as error:
-        raise InputError(f"missing key {error}", file=str(path), field="model") from None
+        return _validated(fields)
     except InputError as error:
         raise error.at(file=str(path)) from None
-
-
-def _llama_fields(config: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a Hugging Face Llama config; ``rope_parameters`` is the newer name of ``rope_scaling``."""
-    if config.get("hidden_act", "silu") != "silu":
-        raise InputError(expected(config["hidden_act"], ["silu"]), field="hidden_act")
-    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind not in _ROPE_KINDS:
-        raise InputError(expected(kind, _ROPE_KINDS), field="rope_scaling.rope_type")
-    rope = {"kind": kind, "theta": scaling.get("rope_theta", config.get("rope_theta", 10000.0))}
-    if kind == "llama3":
-        rope |= {name: scaling[name] for name in ("factor", "low_freq_factor", "high_freq_factor")}
-        rope["original_positions"] = scaling["original_max_position_embeddings"]
-    return {
-        "hidden": config["hidden_size"],
-        "intermediate": config["intermediate_size"],
-        "layers": config["num_hidden_layers"],
-        "heads": config["num_attention_heads"],
-        "kv_heads": config.get("num_key_value_heads") or config["num_attention_heads"],
-        "head_dim": config.get("head_dim") or 0,
-        "vocab": config["vocab_size"],
-        "tied": bool(config.get("tie_word_embeddings", False)),
-        "norm_eps": config.get("rms_norm_eps", 1e-6),
-        "attention_bias": bool(config.get("attention_bias", False)),
-        "mlp_bias": bool(config.get("mlp_bias", False)),
-        "rope": rope,
-    }

@@ -1,8 +1,9 @@
-"""One training step of a Llama-style model: forward, loss, backward, clipping, optimizer.
+"""One training step of a decoder: forward, loss, backward, clipping, optimizer.
 
 The batches are fixed and rotate; the learning rate is constant. Nothing is read back from the device inside a step.
 Tokens are uniform over the vocabulary and each label is the next token. Weights start as the case's distribution scaled
-to a standard deviation of about 0.018, norms as ones.
+to a standard deviation of about 0.018, norms as ones. Experts take their tokens by a fixed rule, which is part of the
+work (``routing: balanced``, :mod:`perwatt.spec.routing`).
 """
 
 from __future__ import annotations
@@ -43,21 +44,21 @@ class TrainStep(Workload):
     """See the module."""
 
     name = "train_step"
-    summary = "one training step of a Llama-style model: forward, loss, backward, clipping, optimizer"
+    summary = "one training step of a decoder: forward, loss, backward, clipping, optimizer"
     Params = TrainStepParams
     passes = ("step",)
     cached = False
 
     def check(self, params: TrainStepParams, pass_: str) -> None:
-        """The model must exist and be Llama-style."""
+        """The model must exist and have places for the whole sequence."""
         try:
-            foreign = params.shape.llama_style
+            shape = params.shape
         except InputError as error:
             field = f"params.{error.field}" if error.field else "params.model"
             raise InputError(error.message, file=error.file, line=error.line, field=field) from None
-        if foreign:
-            message = f"found {foreign}, expected a Llama-style model; train_step has no other yet"
-            raise InputError(message, field="params.model")
+        if 0 < shape.max_positions < params.seq:
+            message = f"found {params.seq}, expected at most the model's {shape.max_positions} learned positions"
+            raise InputError(message, field="params.seq")
 
     def describe(self, params: TrainStepParams, precision: Precision) -> dict[str, Any]:
         """The shape in place of the model's name; fields without a meaning spelled alike."""
@@ -74,11 +75,10 @@ class TrainStep(Workload):
         return f"{model or 'config.json'}{cut} batch {params.batch} seq {params.seq} {params.optimizer}"
 
     def counts(self, params: TrainStepParams, pass_: str, precision: Precision) -> Counts:
-        """Three times the forward products, attention over S (S + 1) / 2 pairs (method 7)."""
+        """Three times the forward products, with the weights that a token meets and visible pairs only (method 7)."""
         shape = params.shape
-        pairs = params.batch * params.seq * (params.seq + 1) / 2
         forward = 2.0 * shape.linear_parameters * params.tokens
-        forward += 4.0 * pairs * shape.head_dim * shape.heads * shape.layers
+        forward += 4.0 * params.batch * shape.pairs(params.seq) * shape.head_dim * shape.heads
         return Counts(flops=3 * forward, tokens=params.tokens, per_layer=params.cut)
 
     def memory(self, case: Case) -> float:

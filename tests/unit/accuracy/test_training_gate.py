@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perwatt.accuracy import answers, training, twin
-from perwatt.models import llama, trainer
+from perwatt.models import attention, feed_forward, places, trainer
 from perwatt.spec.data import Source
 from perwatt.spec.model import resolve
 from perwatt.spec.precision import policy
@@ -84,14 +84,14 @@ class Faulty(trainer.Trainer):
 
     @property
     def victim(self) -> Tensor:
-        gradient = self.model.blocks[1].down.grad
+        gradient = self.model.blocks[1].mlp.down.grad
         assert isinstance(gradient, Tensor)
         return gradient
 
 
 class DroppedGradient(Faulty):
     def spoil(self) -> None:
-        self.model.blocks[0].mlp_norm.grad = None
+        self.model.blocks[0].mlp_norm.weight.grad = None
 
 
 class ZeroGradient(Faulty):
@@ -149,10 +149,10 @@ class Stale(trainer.Trainer):
 
 class StaleOne(trainer.Trainer):
     def update(self) -> None:
-        kept = self.model.blocks[0].o.detach().clone()
+        kept = self.model.blocks[0].attention.o.detach().clone()
         super().update()
         with torch.no_grad():
-            self.model.blocks[0].o.copy_(kept)
+            self.model.blocks[0].attention.o.copy_(kept)
 
 
 class LazyRun(trainer.Trainer):
@@ -242,24 +242,24 @@ def test_faulty_optimizer_is_caught(kind: type[trainer.Trainer], precision: str)
     assert not examine(precision, kind).ok
 
 
-def late_edge(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def late_edge(q: Tensor, k: Tensor, v: Tensor, *unused: object) -> Tensor:
     """Every query sees one key too many."""
     mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
 
-def lost_pair(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def lost_pair(q: Tensor, k: Tensor, v: Tensor, *unused: object) -> Tensor:
     """The last query does not see itself: one pair of many."""
     mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril()
     mask[-1, -1] = False
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
 
-def swapped_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def swapped_heads(q: Tensor, k: Tensor, v: Tensor, *unused: object) -> Tensor:
     return F.scaled_dot_product_attention(q, k.flip(1), v.flip(1), is_causal=True, enable_gqa=True)
 
 
-def interleaved_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def interleaved_heads(q: Tensor, k: Tensor, v: Tensor, *unused: object) -> Tensor:
     """Query head i served by key head i modulo their number, as tile() instead of repeat_interleave() gives."""
     times = q.shape[1] // k.shape[1]
     return F.scaled_dot_product_attention(q, k.repeat(1, times, 1, 1), v.repeat(1, times, 1, 1), is_causal=True)
@@ -268,20 +268,20 @@ def interleaved_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("fault", [late_edge, swapped_heads, interleaved_heads])
 def test_faulty_attention_is_caught(fault: object, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama, "attend", fault)
+    monkeypatch.setattr(attention, "attend", fault)
     assert not examine(precision).ok
 
 
 def test_one_lost_pair_is_caught_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama, "attend", lost_pair)
+    monkeypatch.setattr(attention, "attend", lost_pair)
     assert not examine().ok
 
 
-def secretly_bf16(x: Tensor, weight: Tensor) -> Tensor:
+def secretly_bf16(x: Tensor, weight: Tensor, bias: None) -> Tensor:
     return F.linear(x.bfloat16(), weight.bfloat16()).to(x.dtype)
 
 
-def bf16_accumulation(x: Tensor, weight: Tensor) -> Tensor:
+def bf16_accumulation(x: Tensor, weight: Tensor, bias: None) -> Tensor:
     """Partial sums of eight terms, added up in bf16."""
     total = torch.zeros((), dtype=torch.bfloat16)
     for terms, weights in zip(x.split(8, dim=-1), weight.split(8, dim=-1), strict=True):
@@ -291,21 +291,23 @@ def bf16_accumulation(x: Tensor, weight: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("fault", [secretly_bf16, bf16_accumulation])
 def test_faulty_products_of_fp32_are_caught(fault: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama, "linear", fault)
+    for module in (attention, feed_forward):
+        monkeypatch.setattr(module, "linear", fault)
     assert not examine("fp32").ok
 
 
 @pytest.mark.parametrize("precision", ["bf16", "bf16_master", "bf16_autocast"])
 def test_bf16_accumulation_is_caught_in_bf16(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama, "linear", bf16_accumulation)
+    for module in (attention, feed_forward):
+        monkeypatch.setattr(module, "linear", bf16_accumulation)
     assert not examine(precision).ok
 
 
 def test_unscaled_rotation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that ignores llama3 scaling."""
-    plain = llama.rotation
+    plain = places.rotation
     monkeypatch.setattr(
-        llama,
+        places,
         "rotation",
         lambda rope, head_dim, positions: plain(rope.model_copy(update={"kind": "default"}), head_dim, positions),
     )
@@ -315,7 +317,7 @@ def test_unscaled_rotation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_full_size_catches_what_only_shows_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that is wrong from position 64 on."""
 
-    def short(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def short(q: Tensor, k: Tensor, v: Tensor, *unused: object) -> Tensor:
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril()
         mask[64:, :64] = False
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
@@ -326,7 +328,7 @@ def test_full_size_catches_what_only_shows_there(monkeypatch: pytest.MonkeyPatch
     tokens = subject.tokens.clone()
     assert Accuracy.worst(training.full_size(subject, Source(1), policy("fp32"))).ok
     assert torch.equal(subject.tokens, tokens)
-    monkeypatch.setattr(llama, "attend", short)
+    monkeypatch.setattr(attention, "attend", short)
     assert examine("fp32").ok  # the twin is too short to tell
     assert not Accuracy.worst(training.full_size(subject, Source(1), policy("fp32"))).ok
 
@@ -339,7 +341,6 @@ def test_seeds_have_different_data() -> None:
 @pytest.mark.parametrize("name", ["llama-tiny", "llama-3.2-1b", "llama-3-8b"])
 def test_twin_keeps_every_flag(name: str) -> None:
     whole, small = resolve(name), twin.shrunk(resolve(name))
-    assert small.llama_style is None
     assert (small.tied, small.rope.kind, small.norm_eps) == (whole.tied, whole.rope.kind, whole.norm_eps)
     assert small.heads // small.kv_heads == whole.heads // whole.kv_heads
     assert small.parameters < 600_000

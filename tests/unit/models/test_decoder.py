@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from perwatt.accuracy.reference_llama import Arithmetic, Objective, loss_of
-from perwatt.models import llama
-from perwatt.models.llama import Formats, Llama
+from perwatt.accuracy.reference_decoder import Objective, loss_of
+from perwatt.accuracy.reference_parts import Arithmetic
+from perwatt.models import attention, places
+from perwatt.models.decoder import Decoder
+from perwatt.models.formats import Formats
 from perwatt.models.trainer import Trainer
 from perwatt.spec.data import Source
 from perwatt.spec.model import ModelShape, Rope
@@ -104,7 +106,7 @@ def test_logits_can_be_narrower_than_the_activations() -> None:
 
 
 def test_default_frequencies() -> None:
-    found = llama.frequencies(Rope(theta=10000.0), 8)
+    found = places.frequencies(Rope(theta=10000.0), 8)
     assert found.tolist() == pytest.approx([1.0, 0.1, 0.01, 0.001])
 
 
@@ -113,7 +115,7 @@ def test_llama3_frequencies_by_the_published_rule() -> None:
     rope = Rope(
         kind="llama3", theta=5e5, factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_positions=8192
     )
-    found = llama.frequencies(rope, 64)
+    found = places.frequencies(rope, 64)
     for i, frequency in enumerate(found.tolist()):
         plain = 5e5 ** (-2 * i / 64)
         wavelength = 2 * math.pi / plain
@@ -132,16 +134,16 @@ def test_llama3_frequencies_by_hand() -> None:
     rope = Rope(
         kind="llama3", theta=5e5, factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_positions=8192
     )
-    found = llama.frequencies(rope, 64)
+    found = places.frequencies(rope, 64)
     assert float(found[0]) == 1.0
     assert float(found[15]) == pytest.approx(0.00213112 * (0.59285 + 0.40715 / 32), rel=1e-5)
     assert float(found[31]) == pytest.approx(500000 ** (-31 / 32) / 32)
 
 
 def test_rotation_keeps_length_and_depends_on_distance_only() -> None:
-    cos, sin = llama.rotation(Rope(), 16, 40)
+    cos, sin = places.rotation(Rope(), 16, 40)
     x, y = torch.randn(2, 1, 1, 1, 16, generator=torch.Generator().manual_seed(0)).expand(2, 1, 40, 1, 16)
-    a, b = llama.rotate(x, cos, sin), llama.rotate(y, cos, sin)
+    a, b = places.rotate(x, cos, sin), places.rotate(y, cos, sin)
     assert torch.allclose(a.norm(dim=-1), x.norm(dim=-1), rtol=1e-5)
     products = (a[0, 3:, 0] * b[0, :-3, 0]).sum(-1)
     assert torch.allclose(products, products[:1].expand_as(products), atol=1e-4)
@@ -160,14 +162,14 @@ def test_grouped_heads_take_the_fused_kernel() -> None:
 
     q, k = torch.randn(1, 4, 16, 8), torch.randn(1, 2, 16, 8)
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        llama.attend(q, k, k)
+        attention.attend(q, k, k)
     assert any("flash_attention_for_cpu" in event.name for event in seen.events())
 
 
 def test_weights_have_the_shape_s_parameters() -> None:
     for fields in VARIANTS.values():
         shape = ModelShape.model_validate(SMALL | fields)
-        model = Llama(shape, Formats.of(policy("fp32")), 4, torch.device("meta"))
+        model = Decoder(shape, Formats.of(policy("fp32")), 4, torch.device("meta"))
         pieces = model.tensors(lambda p: p)
         assert sum(p.numel() for p in model.parameters()) == shape.parameters
         assert sum(t.numel() for t in pieces.values() if t is not None) == shape.parameters
@@ -177,7 +179,7 @@ def test_weights_are_views_of_what_is_trained() -> None:
     subject = trainer()
     subject.weights()["layers.1.v"].zero_()
     heads = subject.params.shape.head_dim * 2
-    assert not subject.model.blocks[1].qkv[-heads:].any()  # type: ignore[index,operator]
+    assert not subject.model.blocks[1].attention.qkv[-heads:].any()  # type: ignore[union-attr,index,operator]
 
 
 def test_a_step_changes_every_weight_and_stays_finite() -> None:
