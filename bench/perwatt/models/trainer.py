@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perwatt.models.llama import Formats, Llama
+from perwatt.models.optimizers import forget, make_optimizer, moments
 from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import Precision
 
@@ -40,7 +41,7 @@ class Trainer:
         self.params = params
         self.model = Llama(params.shape, Formats.of(precision, params.logits), params.seq, device)
         self.parameters = list(self.model.parameters())
-        self.optimizer = make_optimizer(params, self.parameters)
+        self.optimizer = make_optimizer(params, self.model)
         self.tokens, self.labels = torch.empty(2, slots, params.batch, params.seq, dtype=torch.int64, device=device)
         self._loss = build(self.loss)
 
@@ -86,7 +87,7 @@ class Trainer:
                 weight.copy_(torch.from_numpy(source.array(recipe)))
         self.fill_tokens(source)
         self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer.state.clear()
+        forget(self.optimizer)
 
     def fill_tokens(self, source: Source) -> None:
         """Write fresh token ids; each label is the next token."""
@@ -106,9 +107,7 @@ class Trainer:
 
     def moments(self, which: str) -> dict[str, Tensor]:
         """``first`` or ``second`` moments by weight, as views; none before the first step, and none for SGD."""
-        key = {"first": "exp_avg", "second": "exp_avg_sq"}[which]
-        held = self.model.tensors(lambda p: self.optimizer.state[p].get(key) if p in self.optimizer.state else None)
-        return {name: moment for name, moment in held.items() if moment is not None}
+        return moments(self.optimizer, self.model, which)
 
     @property
     def lr(self) -> float:
@@ -120,32 +119,3 @@ class Trainer:
     def lr(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-
-
-def make_optimizer(params: TrainStepParams, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer in its fused form, or over lists of tensors where there is no fused one that works.
-
-    With ``decay: matrices`` only tensors of two dimensions decay. Fused SGD on CPUs leaves 16-bit parameters as they
-    were (pytorch/pytorch#191763, torch up to 2.13), so SGD is fused for float32 only.
-    """
-    matrices = [p for p in parameters if p.dim() > 1]
-    vectors = [p for p in parameters if p.dim() <= 1]
-    spared = 0.0 if params.decay == "matrices" else params.weight_decay
-    groups = [
-        {"params": matrices, "weight_decay": params.weight_decay},
-        {"params": vectors, "weight_decay": spared},
-    ]
-    if params.optimizer == "sgd" and parameters[0].dtype != torch.float32:
-        return _make(params, groups, foreach=True)
-    try:
-        return _make(params, groups, fused=True)
-    except RuntimeError as error:  # torch names the devices that have fused kernels
-        if "fused" not in str(error):
-            raise
-        return _make(params, groups, foreach=True)
-
-
-def _make(params: TrainStepParams, groups: list[dict[str, Any]], **kind: bool) -> torch.optim.Optimizer:
-    if params.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=params.lr, **kind)
-    return torch.optim.AdamW(groups, lr=params.lr, betas=params.betas, eps=params.eps, **kind)

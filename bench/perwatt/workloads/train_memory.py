@@ -50,17 +50,22 @@ def footprint(params: TrainStepParams, precision: Precision, compiled: bool = Fa
     """Memory of one training step by formula."""
     shape = params.shape
     stored = FORMATS[precision.weights if precision.master_weights == "none" else precision.master_weights]
-    kept_moments = 2 if params.optimizer == "adamw" else 0
     cast = FORMATS[precision.weights] if precision.master_weights != "none" else 0.0
     per_token = _compiled_bytes(shape, precision) if compiled else _eager_bytes(shape, precision)
     return Footprint(
         weights=stored * shape.parameters,
-        moments=kept_moments * FORMATS[precision.moments] * shape.parameters,
+        moments=FORMATS[precision.moments] * moments_of(params.optimizer, shape),
         gradients=stored * shape.parameters,
         activations=params.tokens * per_token + cast * shape.linear_parameters,
         logits=params.tokens * shape.vocab * FP32 * (1 if compiled else 3),
         table=(1 if cast else 2) * stored * shape.hidden * shape.vocab if shape.tied else 0.0,
     )
+
+
+def moments_of(optimizer: str, shape: ModelShape) -> int:
+    """Numbers an optimizer keeps: two for a parameter by AdamW, of which Muon keeps one for the layers' matrices."""
+    hidden = shape.linear_parameters - shape.hidden * shape.vocab
+    return {"sgd": 0, "adamw": 2 * shape.parameters, "muon": 2 * shape.parameters - hidden}[optimizer]
 
 
 def reference_bytes(params: TrainStepParams) -> float:

@@ -8,7 +8,6 @@ to a standard deviation of about 0.018, norms as ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perwatt.errors import InputError
@@ -49,7 +48,8 @@ class TrainStep(Workload):
     cached = False
 
     def check(self, params: TrainStepParams, pass_: str) -> None:
-        """The model must exist and be Llama-style."""
+        """The model must exist and be Llama-style, and the optimizer must have the constants that are given."""
+        params.refuse_foreign()
         try:
             foreign = params.shape.llama_style
         except InputError as error:
@@ -65,13 +65,7 @@ class TrainStep(Workload):
 
     def label(self, params: TrainStepParams) -> str:
         """``llama-tiny batch 4 seq 128 adamw``."""
-        shape = params.shape
-        model = f"{shape.hidden}x{shape.intermediate}x{shape.layers}"
-        if isinstance(params.model, str):
-            path = Path(params.model)
-            model = path.parent.name if path.name == "config.json" else path.name.removesuffix(".json")
-        cut = f" {shape.layers} layers" if params.cut else ""
-        return f"{model or 'config.json'}{cut} batch {params.batch} seq {params.seq} {params.optimizer}"
+        return f"{params.called} batch {params.batch} seq {params.seq} {params.optimizer}"
 
     def counts(self, params: TrainStepParams, pass_: str, precision: Precision) -> Counts:
         """Three times the forward products, attention over S (S + 1) / 2 pairs (method 7)."""
@@ -200,8 +194,10 @@ def _unsupported(case: Case, backend: Backend) -> str | None:
     if params.dropout:
         return "train_step has no dropout: its masks differ between devices, so no gradient could be checked"
     work = params.work(precision)
-    if work["moments"] not in ("policy", "none") or work["accumulate"] != "policy":
-        return "moments and accumulate other than the policy's are not there yet"
+    if reason := params.unsupported(precision):
+        return reason
+    if work["accumulate"] != "policy":
+        return "accumulate other than the policy's is not there yet"
     if work["logits"] != "policy" and (work["logits"] != "bf16" or precision.activations != "fp32"):
         return f"logits in {work['logits']} are not there yet in {precision.name}"
     return None
