@@ -15,9 +15,10 @@ NORMAL_DEVIATION = 2 / math.sqrt(3)  # of the data recipe `normal`
 
 
 def twin_of(params: TrainStepParams) -> TrainStepParams:
-    """Parameters of the twin: same optimizer, loss, clipping, formats, tying, head grouping and kind of rotation."""
+    """Parameters of the twin: optimizer, loss, clipping, formats, tying, head grouping and rotation are the same."""
     shape = shrunk(params.shape)
     fields = {"model": shape.model_dump(mode="json"), "layers": None, "batch": BATCH, "seq": SEQ}
+    fields["grad_accum"] = min(params.grad_accum, BATCH)
     return TrainStepParams.model_validate(params.model_dump(mode="json") | fields)
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from perwatt.models.llama import Formats, Llama
 from perwatt.models.optimizers import forget, make_optimizer, moments
+from perwatt.models.recompute import recompute
 from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import Precision
 
@@ -41,22 +42,41 @@ class Trainer:
         self.params = params
         self.model = Llama(params.shape, Formats.of(precision, params.logits), params.seq, device)
         self.parameters = list(self.model.parameters())
+        if params.recompute == "full":
+            recompute(self.model.blocks)
         self.optimizer = make_optimizer(params, self.model)
         self.tokens, self.labels = torch.empty(2, slots, params.batch, params.seq, dtype=torch.int64, device=device)
         self._loss = build(self.loss)
 
-    def loss(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy in float32 of [batch, seq] tokens against their labels; one number."""
+    def loss(self, tokens: Tensor, labels: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Cross entropy in float32 of [batch, seq] tokens against their labels; one number.
+
+        Args:
+            tokens: of a batch, or of a part of it.
+            labels: of the same.
+            counted: labels of the whole batch that count; then this is the part's share of the batch's mean.
+        """
         logits = self.model(tokens).flatten(0, 1).float()
         params = self.params
-        return F.cross_entropy(
-            logits, labels.flatten(), ignore_index=params.ignore_index, reduction=params.loss_reduction
-        )
+        reduction = params.loss_reduction if counted is None else "sum"
+        loss = F.cross_entropy(logits, labels.flatten(), ignore_index=params.ignore_index, reduction=reduction)
+        return loss if counted is None else loss / counted
 
     def backward(self, slot: int) -> Tensor:
         """Forward, loss and gradients of one batch; earlier gradients are dropped first. Returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss: Tensor = self._loss(self.tokens[slot], self.labels[slot])
+        if self.params.grad_accum == 1:
+            return self._differentiated(self.tokens[slot], self.labels[slot])
+        labels = self.labels[slot]
+        counts: tuple[Tensor, ...] = ()
+        if self.params.loss_reduction == "mean":
+            counts = ((labels != self.params.ignore_index).sum(),)
+        parts = zip(self.tokens[slot].chunk(self.params.grad_accum), labels.chunk(self.params.grad_accum), strict=True)
+        return torch.stack([self._differentiated(*part, *counts) for part in parts]).sum()
+
+    def _differentiated(self, *part: Tensor) -> Tensor:
+        """The loss of a part of a batch, its gradients added to those that are there."""
+        loss: Tensor = self._loss(*part)
         loss.backward()
         return loss.detach()
 

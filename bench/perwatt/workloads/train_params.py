@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from perwatt.errors import InputError
 from perwatt.spec.precision import Precision
 from perwatt.workloads.model_params import ModelParams
 from perwatt.workloads.optimizer_params import Format, OptimizerParams
+
+ARRANGEMENT = ("grad_accum", "recompute")  # how a step is cut up, which is not in the work
 
 
 class TrainStepParams(ModelParams, OptimizerParams):
@@ -18,6 +21,8 @@ class TrainStepParams(ModelParams, OptimizerParams):
     Attributes:
         batch: sequences in a step.
         seq: tokens of a sequence.
+        grad_accum: micro-batches that a step adds up the gradients of, each of ``batch / grad_accum`` sequences.
+        recompute: ``full`` keeps the inputs of layers only and computes the layers again in the backward pass.
         clip: largest global norm of the gradients; 0 does not clip.
         ignore_index: label that adds nothing to the loss.
         dropout: probability; only 0 can be measured so far.
@@ -27,6 +32,8 @@ class TrainStepParams(ModelParams, OptimizerParams):
 
     batch: int = Field(ge=1, le=2**20)
     seq: int = Field(ge=1, le=2**24)
+    grad_accum: int = Field(default=1, ge=1, le=2**20)
+    recompute: Literal["none", "full"] = "none"
     clip: float = Field(default=1.0, ge=0, le=1e12)
     loss_reduction: Literal["mean", "sum"] = "mean"
     ignore_index: int = Field(default=-100, ge=-(2**31), le=2**31)
@@ -39,9 +46,26 @@ class TrainStepParams(ModelParams, OptimizerParams):
         """Tokens of a step."""
         return self.batch * self.seq
 
+    @property
+    def micro_batch(self) -> int:
+        """Sequences that go through the model at once."""
+        return self.batch // self.grad_accum
+
+    def refuse_uneven(self) -> None:
+        """Refuse micro-batches of different sizes.
+
+        Raises:
+            InputError: ``grad_accum`` does not divide ``batch``.
+        """
+        if self.batch % self.grad_accum:
+            message = f"found {self.grad_accum}, expected a divisor of batch {self.batch}"
+            raise InputError(message, field="params.grad_accum")
+
     def work(self, precision: Precision) -> dict[str, Any]:
         """The parameters as they stand in the work: the shape for the model, one spelling for equal mathematics."""
-        fields = self.model_dump(mode="json", exclude={"model", "layers", *OptimizerParams.model_fields})
+        fields = self.model_dump(
+            mode="json", exclude={*ARRANGEMENT, *ModelParams.model_fields, *OptimizerParams.model_fields}
+        )
         fields["model"] = self.shape.model_dump(mode="json")
         own: Mapping[str, str] = {"logits": precision.logits, "accumulate": precision.accumulate}
         fields |= {name: "policy" for name, value in own.items() if fields[name] == value}

@@ -1,5 +1,8 @@
 """One training step of a Llama-style model: forward, loss, backward, clipping, optimizer.
 
+A step may add up the gradients of several micro-batches, and compute layers again in the backward pass instead of
+keeping what is inside them: both leave the mathematics alone, so they are columns and not part of the work.
+
 The batches are fixed and rotate; the learning rate is constant. Nothing is read back from the device inside a step.
 Tokens are uniform over the vocabulary and each label is the next token. Weights start as the case's distribution scaled
 to a standard deviation of about 0.018, norms as ones.
@@ -50,6 +53,7 @@ class TrainStep(Workload):
     def check(self, params: TrainStepParams, pass_: str) -> None:
         """The model must exist and be Llama-style, and the optimizer must have the constants that are given."""
         params.refuse_foreign()
+        params.refuse_uneven()
         try:
             foreign = params.shape.llama_style
         except InputError as error:
@@ -65,7 +69,13 @@ class TrainStep(Workload):
 
     def label(self, params: TrainStepParams) -> str:
         """``llama-tiny batch 4 seq 128 adamw``."""
-        return f"{params.called} batch {params.batch} seq {params.seq} {params.optimizer}"
+        accumulated = f" in {params.grad_accum}" if params.grad_accum > 1 else ""
+        again = "" if params.recompute == "none" else f" recompute {params.recompute}"
+        return f"{params.called} batch {params.batch}{accumulated} seq {params.seq} {params.optimizer}{again}"
+
+    def arrangement(self, params: TrainStepParams) -> dict[str, Any]:
+        """Micro-batches and recomputation."""
+        return {"micro_batch": params.micro_batch, "grad_accum": params.grad_accum, "recompute": params.recompute}
 
     def counts(self, params: TrainStepParams, pass_: str, precision: Precision) -> Counts:
         """Three times the forward products, attention over S (S + 1) / 2 pairs (method 7)."""

@@ -21,7 +21,7 @@ from perwatt.spec.data import Source
 from perwatt.spec.model import ModelShape, resolve
 from perwatt.spec.precision import policy
 from perwatt.workloads.train_memory import footprint
-from perwatt.workloads.train_params import TrainStepParams
+from perwatt.workloads.train_params import ARRANGEMENT, TrainStepParams
 from perwatt.workloads.train_step import WORKLOAD
 
 INLINE: dict[str, Any] = {"hidden": 64, "intermediate": 160, "layers": 2, "heads": 4, "kv_heads": 2, "vocab": 300}
@@ -73,7 +73,7 @@ LLAMA3 = {"kind": "llama3", "theta": 5e5, "factor": 8.0}
 
 
 def test_every_parameter_has_a_test() -> None:
-    assert LEFT.keys() | {"model"} == TrainStepParams.model_fields.keys()
+    assert LEFT.keys() | {"model", *ARRANGEMENT} == TrainStepParams.model_fields.keys()
 
 
 @pytest.mark.parametrize("params", LEFT.values(), ids=LEFT)
