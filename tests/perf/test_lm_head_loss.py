@@ -20,6 +20,8 @@ MOST = 1.15
 def test_chunks_cost_at_most_fifteen_percent(benchmark: Any) -> None:
     BACKEND.start()
     case = build(CASE)
-    bodies = [Body(case.workload.open(case, case.workload.impls()[i], BACKEND, 0), BACKEND) for i in ("chunked", "torch")]
+    bodies = [
+        Body(case.workload.open(case, case.workload.impls()[i], BACKEND, 0), BACKEND) for i in ("chunked", "torch")
+    ]
     found = compare(benchmark, *(lambda body=body: body.batch(1).total_s for body in bodies), pairs=10)  # type: ignore[misc]
     assert found.hi <= MOST

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
@@ -17,11 +17,13 @@ from perwatt.models.formats import Formats
 from perwatt.models.trainer import Trainer
 from perwatt.spec.data import Source
 from perwatt.spec.precision import Precision, policy
+from perwatt.workloads.optimizer_params import OptimizerParams
 from perwatt.workloads.train_params import TrainStepParams
 from perwatt_kernels.dtypes import dtype
 
 OVERFIT_STEPS = 20
 ADAMW_LR = 3e-3  # its steps do not depend on the gradient's size
+MUON_LR = 1e-2  # of its matrices' elements 0.2 in the root of the mean square
 SGD_STEP = 0.04  # length of the first step; twice as much oscillates within the twenty steps
 NOTHING = 1e-12  # of the global norm: a gradient below this is rounding of float64
 MOST_DECAY = 0.1  # share of a weight that one step of the examination may take away
@@ -39,6 +41,7 @@ class Answers:
             same to all scores of a query. What an optimizer makes of such rounding is arbitrary, and changes no loss.
         errors: relative errors of the yardstick's gradients, which are computed in the policy's own formats.
         changed: weights after the first step, float64, not rounded.
+        noise: relative errors that orthogonalizing in bf16 makes of those changes, by weight that is orthogonalized.
         curve: losses of the overfitting steps.
         lr: learning rate of the examination.
     """
@@ -48,6 +51,7 @@ class Answers:
     vanishing: frozenset[str]
     errors: dict[str, float]
     changed: dict[str, Tensor]
+    noise: dict[str, float]
     curve: list[float]
     lr: float
 
@@ -76,13 +80,15 @@ def answers_to(params_json: str, precision_name: str, seed: int, slots: int) -> 
     loss, gradients = differentiate(weights, torch.float64, DOUBLE)
     _, rounded = differentiate(weights, formats.storage, own)
     norm = global_norm(gradients)
-    rule = rule_of(params, precision, _rate(params, norm))
+    rule = rule_of(params, precision, _rate(params, norm), params.clip)
+    optimizer = Optimizer(rule)
     return Answers(
         loss=loss,
         gradients=gradients,
         vanishing=frozenset(name for name, g in gradients.items() if float(g.norm()) < NOTHING * norm),
         errors={name: distance(rounded[name].double(), truth) for name, truth in gradients.items()},
-        changed=Optimizer(rule).step(weights, clipped_by(rule.clip, gradients)),
+        changed=optimizer.step(weights, clipped_by(rule.clip, gradients)),
+        noise=optimizer.noise,
         curve=_curve(lambda at: differentiate(at, torch.float64, DOUBLE), weights, rule),
         lr=rule.lr,
     )
@@ -111,19 +117,11 @@ def differentiated(
     return float(loss.detach()), dict(zip(weights, gradients, strict=True))
 
 
-def rule_of(params: TrainStepParams, precision: Precision, lr: float) -> Rule:
+def rule_of(params: OptimizerParams, precision: Precision, lr: float, clip: float = 0.0) -> Rule:
     """The optimizer of a case at another learning rate."""
-    return Rule(
-        name=params.optimizer,
-        lr=lr,
-        betas=params.betas,
-        eps=params.eps,
-        weight_decay=params.weight_decay,
-        decay=params.decay,
-        clip=params.clip,
-        storage=Formats.of(precision).storage,
-        moments=dtype(precision.moments),
-    )
+    constants = {f.name: getattr(params, f.name) for f in fields(Rule) if hasattr(params, f.name)}
+    formats = {"storage": Formats.of(precision).storage, "moments": dtype(precision.moments)}
+    return Rule(**constants | formats | {"name": params.optimizer, "lr": lr, "clip": clip})
 
 
 def doubles(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -146,7 +144,7 @@ def _curve(
     differentiate: Callable[[Mapping[str, Tensor]], Gradient], weights: Mapping[str, Tensor], rule: Rule
 ) -> list[float]:
     """Losses of whole steps from ``weights`` on, which are kept in the storage format as the real ones are."""
-    optimizer, losses = Optimizer(rule), []
+    optimizer, losses = Optimizer(rule, yardstick=False), []
     for _ in range(OVERFIT_STEPS):
         loss, gradients = differentiate(weights)
         losses.append(loss)
@@ -158,5 +156,5 @@ def _curve(
 def _rate(params: TrainStepParams, norm: float) -> float:
     """Learning rate that overfits one batch in twenty steps; ``norm`` is that of the first gradient."""
     clipped = min(norm, params.clip) if params.clip else norm
-    rate = ADAMW_LR if params.optimizer == "adamw" else SGD_STEP / clipped
+    rate = {"adamw": ADAMW_LR, "muon": MUON_LR}.get(params.optimizer, SGD_STEP / clipped)
     return min(rate, MOST_DECAY / params.weight_decay) if params.weight_decay else rate

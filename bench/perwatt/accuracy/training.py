@@ -27,6 +27,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from perwatt.accuracy import updates
 from perwatt.accuracy.answers import (
     OVERFIT_STEPS,
     Answers,
@@ -88,9 +89,6 @@ BOUNDS = {
     ),
 }  # fmt: skip
 
-OPTIMIZER = {torch.float32: 5e-5, torch.bfloat16: 2e-2}
-"""Relative error, by the format it is kept in, of whatever the optimizer makes of given gradients."""
-
 
 def examine(twin: Trainer, precision: Precision, seed: int) -> Accuracy:
     """The twin's three parts.
@@ -105,7 +103,7 @@ def examine(twin: Trainer, precision: Precision, seed: int) -> Accuracy:
     answers = answers_to(twin.params.model_dump_json(), precision.name, seed, twin.tokens.shape[0])
     results = [_close(twin.lr, twin.params.lr, 1e-12, "learning rate")]
     twin.lr = answers.lr
-    results += _steps(twin, answers, rule_of(twin.params, precision, answers.lr), bounds)
+    results += _steps(twin, answers, rule_of(twin.params, precision, answers.lr, twin.params.clip), bounds)
     results += finite(twin)
     if all(r.ok for r in results):
         refill(twin, seed)
@@ -129,9 +127,12 @@ def _steps(twin: Trainer, answers: Answers, rule: Rule, bounds: Bounds) -> Itera
         twin.update()
         after, clipped = doubles(twin.weights()), doubles(present(twin.gradients()))
         for name, wanted in clipped_by(rule.clip, found).items():
-            yield _result(distance(clipped[name], wanted), OPTIMIZER[rule.storage], f"clipped gradient of {name}")
-        yield from _update(before, after, optimizer.step(before, clipped), rule)
-        yield from _moments(twin, optimizer)
+            yield updates.judged(
+                distance(clipped[name], wanted), updates.EXACT[rule.storage], f"clipped gradient of {name}"
+            )
+        wanted_weights = optimizer.step(before, clipped)
+        yield from updates.changes(before, after, wanted_weights, optimizer)
+        yield from updates.moments({which: doubles(twin.moments(which)) for which in updates.MOMENTS}, optimizer)
         if step == 0:
             yield from _first_change(before, after, answers, rule, bounds)
 
@@ -140,37 +141,20 @@ def _gradients(found: Mapping[str, Tensor], answers: Answers, bounds: Bounds) ->
     size = global_norm(answers.gradients)
     yield _close(global_norm(found), size, bounds.norm, "global gradient norm")
     for name in answers.vanishing:
-        yield _result(float(found[name].norm()) / size, bounds.floor, f"size of the gradient of {name}, which is zero")
+        yield updates.judged(
+            float(found[name].norm()) / size, bounds.floor, f"size of the gradient of {name}, which is zero"
+        )
     telling = {name: truth for name, truth in answers.gradients.items() if name not in answers.vanishing}
     for name, truth in telling.items():
         gradient = found[name]
         what = f"gradient of {name}"
-        yield _result(_angle(gradient, truth), bounds.angle, f"direction of the {what}")
+        yield updates.judged(_angle(gradient, truth), bounds.angle, f"direction of the {what}")
         yield _close(float(gradient.norm()), float(truth.norm()), bounds.ratio, f"size of the {what}")
         limit = max(FACTOR * answers.errors[name], bounds.floor)
-        yield _result(distance(gradient, truth), limit, f"error of the {what}")
+        yield updates.judged(distance(gradient, truth), limit, f"error of the {what}")
     average = _geometric_mean(distance(found[name], truth) for name, truth in telling.items())
     limit = max(AVERAGE * _geometric_mean(answers.errors[name] for name in telling), bounds.floor)
-    yield _result(average, limit, "error of all gradients together")
-
-
-def _update(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor], wanted: Mapping[str, Tensor], rule: Rule
-) -> Iterator[Accuracy]:
-    """Weights after a step from known gradients."""
-    for name, target in wanted.items():
-        moved = float((target - before[name]).norm())
-        error = float((after[name] - target).norm())
-        bound = OPTIMIZER[rule.storage] + _rounding(rule, before[name], moved)
-        yield _result(error / moved if moved else error, bound, f"change of {name} by the optimizer")
-
-
-def _moments(twin: Trainer, optimizer: Optimizer) -> Iterator[Accuracy]:
-    """What the optimizer keeps, against what the reference keeps: tells betas that a changed weight hardly shows."""
-    for which, wanted in (("first", optimizer.first), ("second", optimizer.second)):
-        found = doubles(twin.moments(which))
-        for name, truth in wanted.items():
-            yield _result(distance(found[name], truth), OPTIMIZER[optimizer.rule.moments], f"{which} moment of {name}")
+    yield updates.judged(average, limit, "error of all gradients together")
 
 
 def _first_change(
@@ -180,16 +164,11 @@ def _first_change(
         if name in answers.vanishing:
             continue
         change, truth = after[name] - before[name], target - before[name]
-        noise = _rounding(rule, before[name], float(truth.norm()))
-        yield _result(_angle(change, truth), bounds.change_angle + noise, f"direction of the change of {name}")
-        yield _close(
-            float(change.norm()), float(truth.norm()), bounds.change_ratio + noise, f"size of the change of {name}"
-        )
-
-
-def _rounding(rule: Rule, weight: Tensor, moved: float) -> float:
-    """One unit in the last place of a stored weight, over the length of its change."""
-    return torch.finfo(rule.storage).eps * float(weight.norm()) / moved if moved else 0.0
+        rounding = updates.rounding(rule, before[name], float(truth.norm()))
+        noise = updates.FACTOR * answers.noise.get(name, 0.0)  # two vectors this far apart, and their angle
+        angle, size = bounds.change_angle + rounding + noise**2 / 2, bounds.change_ratio + rounding + noise
+        yield updates.judged(_angle(change, truth), angle, f"direction of the change of {name}")
+        yield _close(float(change.norm()), float(truth.norm()), size, f"size of the change of {name}")
 
 
 def _overfit(twin: Trainer, answers: Answers, bounds: Bounds) -> Iterator[Accuracy]:
@@ -201,7 +180,7 @@ def _overfit(twin: Trainer, answers: Answers, bounds: Bounds) -> Iterator[Accura
             rel_err=losses[-1] / losses[0], bound=fall, detail=f"loss after {OVERFIT_STEPS} steps over the first"
         )
     for step, (loss, truth) in enumerate(zip(losses, answers.curve, strict=True), start=1):
-        yield _result(abs(loss - truth) / answers.curve[0], bounds.curve, f"loss of overfitting step {step}")
+        yield updates.judged(abs(loss - truth) / answers.curve[0], bounds.curve, f"loss of overfitting step {step}")
 
 
 def finite(trainer: Trainer) -> Iterator[Accuracy]:
@@ -265,11 +244,7 @@ def _geometric_mean(values: Iterable[float]) -> float:
 
 def _close(found: float, truth: float, bound: float, what: str) -> Accuracy:
     error = abs(found - truth) / abs(truth) if truth else abs(found)
-    return _result(error, bound, what)
-
-
-def _result(error: float, bound: float, what: str) -> Accuracy:
-    return Accuracy(rel_err=error, bound=bound, detail="" if error <= bound else what)
+    return updates.judged(error, bound, what)
 
 
 def _failed(what: str) -> Accuracy:

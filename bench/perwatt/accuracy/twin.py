@@ -22,6 +22,7 @@ def twin_of(params: TrainStepParams) -> TrainStepParams:
     """Parameters of the twin: same optimizer, loss, clipping, formats, and a :func:`shrunk` shape."""
     shape = shrunk(params.shape)
     fields = {"model": shape.model_dump(mode="json"), "layers": None, "batch": BATCH, "seq": SEQ}
+    fields["grad_accum"] = min(params.grad_accum, BATCH)
     return TrainStepParams.model_validate(params.model_dump(mode="json") | fields)
 
 

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from perwatt.models.decoder import Decoder
 from perwatt.models.formats import Formats
+from perwatt.models.optimizers import forget, make_optimizer, moments
+from perwatt.models.recompute import recompute
 from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import Precision
 
@@ -42,24 +44,43 @@ class Trainer:
         self.params = params
         self.model = Decoder(params.shape, Formats.of(precision, params.logits), params.seq, device)
         self.parameters = list(self.model.parameters())
-        self.optimizer = make_optimizer(params, self.parameters)
+        if params.recompute == "full":
+            recompute(self.model.blocks)
+        self.optimizer = make_optimizer(params, self.model)
         self.tokens, self.labels = torch.empty(2, slots, params.batch, params.seq, dtype=torch.int64, device=device)
         self._loss = build(self.loss)
         self._autocast = precision.casts == "autocast"
 
-    def loss(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy in float32 of [batch, seq] tokens against their labels; one number."""
+    def loss(self, tokens: Tensor, labels: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Cross entropy in float32 of [batch, seq] tokens against their labels; one number.
+
+        Args:
+            tokens: of a batch, or of a part of it.
+            labels: of the same.
+            counted: labels of the whole batch that count; then this is the part's share of the batch's mean.
+        """
         logits = self.model(tokens).flatten(0, 1).float()
         params = self.params
-        return F.cross_entropy(
-            logits, labels.flatten(), ignore_index=params.ignore_index, reduction=params.loss_reduction
-        )
+        reduction = params.loss_reduction if counted is None else "sum"
+        loss = F.cross_entropy(logits, labels.flatten(), ignore_index=params.ignore_index, reduction=reduction)
+        return loss if counted is None else loss / counted
 
     def backward(self, slot: int) -> Tensor:
         """Forward, loss and gradients of one batch; earlier gradients are dropped first. Returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
+        if self.params.grad_accum == 1:
+            return self._differentiated(self.tokens[slot], self.labels[slot])
+        labels = self.labels[slot]
+        counts: tuple[Tensor, ...] = ()
+        if self.params.loss_reduction == "mean":
+            counts = ((labels != self.params.ignore_index).sum(),)
+        parts = zip(self.tokens[slot].chunk(self.params.grad_accum), labels.chunk(self.params.grad_accum), strict=True)
+        return torch.stack([self._differentiated(*part, *counts) for part in parts]).sum()
+
+    def _differentiated(self, *part: Tensor) -> Tensor:
+        """The loss of a part of a batch, its gradients added to those that are there."""
         with torch.autocast(self.tokens.device.type, torch.bfloat16) if self._autocast else nullcontext():
-            loss: Tensor = self._loss(self.tokens[slot], self.labels[slot])
+            loss: Tensor = self._loss(*part)
         loss.backward()
         return loss.detach()
 
@@ -91,7 +112,7 @@ class Trainer:
                 weight.copy_(torch.from_numpy(source.array(recipe)))
         self.fill_tokens(source)
         self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer.state.clear()
+        forget(self.optimizer)
 
     def fill_tokens(self, source: Source) -> None:
         """Write fresh token ids; each label is the next token."""
@@ -111,9 +132,7 @@ class Trainer:
 
     def moments(self, which: str) -> dict[str, Tensor]:
         """``first`` or ``second`` moments by weight, as views; none before the first step, and none for SGD."""
-        key = {"first": "exp_avg", "second": "exp_avg_sq"}[which]
-        held = self.model.tensors(lambda p: self.optimizer.state[p].get(key) if p in self.optimizer.state else None)
-        return {name: moment for name, moment in held.items() if moment is not None}
+        return moments(self.optimizer, self.model, which)
 
     @property
     def lr(self) -> float:
@@ -125,32 +144,3 @@ class Trainer:
     def lr(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-
-
-def make_optimizer(params: TrainStepParams, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer in its fused form, or over lists of tensors where there is no fused one that works.
-
-    With ``decay: matrices`` only tensors of two dimensions decay. Fused SGD on CPUs leaves 16-bit parameters as they
-    were (pytorch/pytorch#191763, torch up to 2.13), so SGD is fused for float32 only.
-    """
-    matrices = [p for p in parameters if p.dim() > 1]
-    vectors = [p for p in parameters if p.dim() <= 1]
-    spared = 0.0 if params.decay == "matrices" else params.weight_decay
-    groups = [
-        {"params": matrices, "weight_decay": params.weight_decay},
-        {"params": vectors, "weight_decay": spared},
-    ]
-    if params.optimizer == "sgd" and parameters[0].dtype != torch.float32:
-        return _make(params, groups, foreach=True)
-    try:
-        return _make(params, groups, fused=True)
-    except RuntimeError as error:  # torch names the devices that have fused kernels
-        if "fused" not in str(error):
-            raise
-        return _make(params, groups, foreach=True)
-
-
-def _make(params: TrainStepParams, groups: list[dict[str, Any]], **kind: bool) -> torch.optim.Optimizer:
-    if params.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=params.lr, **kind)
-    return torch.optim.AdamW(groups, lr=params.lr, betas=params.betas, eps=params.eps, **kind)

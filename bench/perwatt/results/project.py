@@ -96,8 +96,8 @@ def _identity(run: Event, case: Event, impl: str, parts: list[Part]) -> Cells:
 
 def _place(run: Event, case: Event) -> Cells:
     """One process on one device; it is a whole chip only where the chip has no other."""
-    device = run["device"]
-    return {
+    device, arrangement = run["device"], Cells(case.get("arrangement", {}))
+    return arrangement | {
         "backend": run["backend"],
         "chip": device["chip"],
         "instance_type": device["instance_type"],

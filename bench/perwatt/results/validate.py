@@ -20,7 +20,9 @@ Values = Mapping[str, Any]  # by column name; None where a cell is empty or coul
 Found = Iterator[tuple[str, str]]  # column, what is wrong with it
 
 NO_ROW = "no row below the header"
-UNIQUE = ("run_id", "match_key", "protocol_key", "impl", "placement")
+UNIQUE = (
+    "run_id", "match_key", "protocol_key", "impl", "placement", "micro_batch", "grad_accum", "recompute",
+)  # fmt: skip
 INTERVALS = ("time_s", "energy_j", "tflops_per_w", "tokens_per_j")
 RATES = (("tflops", "flops", 1e12), ("gbps", "bytes", 1e9), ("tokens_per_s", "tokens", 1.0))
 ROUNDING = 1e-9  # relative: a product and a quotient of doubles, each rounded once

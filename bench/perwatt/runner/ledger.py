@@ -119,6 +119,7 @@ def case_event(case: Case) -> Event:
         "compute": case.precision.compute,
         "placement": case.placement,
         "cache": case.cache,
+        "arrangement": case.workload.arrangement(case.params),
         "target_ci": case.measure.target_ci,
         "impls": {name: case.workload.impls()[name].impl_class for name in case.impls},
         **asdict(counts),

@@ -106,7 +106,8 @@ class Case:
     @property
     def identity(self) -> str:
         """What tells this case from every other of a suite."""
-        return f"{self.match_key}/{self.cache or '-'}/{self.measure.bwd_method}/{self.placement}"
+        arranged = "".join(f"/{name}={value}" for name, value in self.workload.arrangement(self.params).items())
+        return f"{self.match_key}/{self.cache or '-'}/{self.measure.bwd_method}/{self.placement}{arranged}"
 
     def bound(self, autocast_ops: str) -> Case:
         """This case under a backend's autocast op list, by the list's hash; the same where nothing is autocast."""

@@ -137,6 +137,13 @@ class Workload(ABC):
         """The parameters as they stand in the work: every default filled in, one spelling for equal mathematics."""
         return dict(params.model_dump(mode="json"))
 
+    def arrangement(self, params: Any) -> dict[str, Any]:
+        """Columns of the row that say how the work is cut up, by parameters that :meth:`describe` leaves out.
+
+        They are not mathematics, so they are not in the match key; two cases that differ in them are two cases.
+        """
+        return {}
+
     @abstractmethod
     def label(self, params: Any) -> str:
         """Parameters in a few words, for people."""

@@ -78,7 +78,7 @@ class RopeWorkload(FunctionWorkload):
 
     def plain(self, params: RopeParams, precision: Precision, device: torch.device) -> Callable[..., Tensor]:
         """As the models do it, with tables made beforehand."""
-        from perwatt.models.llama import rotate, rotation
+        from perwatt.models.places import rotate, rotation
         from perwatt.spec.model import Rope
 
         cos, sin = (t.to(device) for t in rotation(Rope(theta=params.theta), params.head_dim, params.tokens))

@@ -1,10 +1,11 @@
 """How much memory a training step takes: what autograd keeps, counted tensor by tensor, and what the optimizer keeps.
 
-The counts are those of the eager model: by torch's allocator the peak of a step is within 0.1 % of them (torch 2.13,
-CPU, all three policies, Llama-style models tied and untied), and what autograd keeps is within 2 % for every family. A
-process's resident memory grows by up to 30 % more, which is glibc's heap keeping freed blocks. Compiled code keeps
-less, by an amount that is the compiler's to choose, so its estimate leaves out what can be computed again; the
-allocator's peak was 7 to 27 % above it.
+The counts are those of the eager model: by torch's allocator the peak of a step is within 0.3 % of them (torch 2.13,
+CPU, all three policies, Llama-style models tied and untied, in micro-batches), and up to 8 % above with recomputation,
+by what one layer's backward pass holds. What autograd keeps is within 2 % for every family. A process's resident memory
+grows by up to 30 % more, which is glibc's heap keeping freed blocks. Compiled code keeps less, by an amount that is the
+compiler's to choose, so its estimate leaves out what can be computed again; the allocator's peak was 7 to 27 % above
+it.
 """
 
 from __future__ import annotations
@@ -29,44 +30,66 @@ class Footprint:
         weights: parameters, master copies included.
         moments: of the optimizer.
         gradients: of all parameters at the end of the backward pass.
-        activations: kept from forward to backward in all layers, weights cast for products included.
+        activations: kept from forward to backward of a micro-batch, weights cast for products included.
+        again: of one layer, what is computed anew while its backward pass runs; 0 without recomputation.
         logits: at the start of the backward pass, with the loss in float32.
         masks: that are added to scores, one for all layers of a kind.
         table: of a tied embedding, its gradient as a table, and without master weights the sum with that as a head.
+        micro_batches: whose gradients are added up.
     """
 
     weights: float
     moments: float
     gradients: float
     activations: float
+    again: float
     logits: float
     masks: float
     table: float
+    micro_batches: int = 1
 
     @property
     def peak(self) -> float:
-        """Largest sum over a step: when the backward pass starts, or when its last gradient is there."""
-        starting = self.activations + self.logits
-        return self.weights + self.moments + self.masks + max(starting, self.gradients + self.table)
+        """Largest sum over a step: when a backward pass starts, in its first layer, or when its last gradient is there.
+
+        From the second micro-batch on, the gradients of those before are there all the time.
+        """
+        earlier = self.gradients if self.micro_batches > 1 else 0.0
+        within = self.activations + max(self.logits, self.again)
+        return self.weights + self.moments + self.masks + max(earlier + within, self.gradients + self.table)
 
 
 def footprint(params: TrainStepParams, precision: Precision, compiled: bool = False) -> Footprint:
     """Memory of one training step by formula."""
-    shape = params.shape
+    shape, tokens = params.shape, params.micro_batch * params.seq
     stored = FORMATS[precision.weights if precision.master_weights == "none" else precision.master_weights]
-    kept_moments = 2 if params.optimizer == "adamw" else 0
     used = FORMATS[precision.activations]  # a weight in another format than products want is cast, and the copy kept
     cast = used if used < stored else 0.0
-    per_token = (compiled_bytes if compiled else eager_bytes)(shape, precision, params.seq)
+    bytes_of = compiled_bytes if compiled else eager_bytes
+    activations = tokens * bytes_of(shape, precision, params.seq) + cast * shape.product_parameters
+    again = 0.0
+    if params.recompute == "full":
+        none = shape.model_copy(update={"layers": 0})
+        outside = tokens * bytes_of(none, precision, params.seq) + cast * none.product_parameters
+        again = (activations - outside) / shape.layers
+        activations = outside + tokens * shape.layers * shape.hidden * FORMATS[precision.activations]
     return Footprint(
         weights=stored * shape.parameters,
-        moments=kept_moments * FORMATS[precision.moments] * shape.parameters,
+        moments=FORMATS[precision.moments] * moments_of(params.optimizer, shape),
         gradients=stored * shape.parameters,
-        activations=params.tokens * per_token + cast * shape.product_parameters,
-        logits=params.tokens * shape.vocab * FP32 * (1 if compiled else 3),
+        activations=activations,
+        again=again,
+        logits=tokens * shape.vocab * FP32 * (1 if compiled else 3),
         masks=FORMATS[precision.activations] * _masks(shape, params.seq),
         table=(1 if cast else 2) * stored * shape.hidden * shape.vocab if shape.tied else 0.0,
+        micro_batches=params.grad_accum,
     )
+
+
+def moments_of(optimizer: str, shape: ModelShape) -> int:
+    """Numbers an optimizer keeps: two for a parameter by AdamW, of which Muon keeps one for the layers' matrices."""
+    hidden = shape.product_parameters - shape.hidden * shape.vocab
+    return {"sgd": 0, "adamw": 2 * shape.parameters, "muon": 2 * shape.parameters - hidden}[optimizer]
 
 
 def reference_bytes(params: TrainStepParams) -> float:

@@ -1,5 +1,8 @@
 """One training step of a decoder: forward, loss, backward, clipping, optimizer.
 
+A step may add up the gradients of several micro-batches, and compute layers again in the backward pass instead of
+keeping what is inside them: both leave the mathematics alone, so they are columns and not part of the work.
+
 The batches are fixed and rotate; the learning rate is constant. Nothing is read back from the device inside a step.
 Tokens are uniform over the vocabulary and each label is the next token. Weights start as the case's distribution scaled
 to a standard deviation of about 0.018, norms as ones. Experts take their tokens by a fixed rule, which is part of the
@@ -9,7 +12,6 @@ work (``routing: balanced``, :mod:`perwatt.spec.routing`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perwatt.errors import InputError
@@ -50,7 +52,9 @@ class TrainStep(Workload):
     cached = False
 
     def check(self, params: TrainStepParams, pass_: str) -> None:
-        """The model must exist and have places for the whole sequence."""
+        """The model must exist and have places for the whole sequence, the optimizer the constants that are given."""
+        params.refuse_foreign()
+        params.refuse_uneven()
         try:
             shape = params.shape
         except InputError as error:
@@ -66,13 +70,13 @@ class TrainStep(Workload):
 
     def label(self, params: TrainStepParams) -> str:
         """``llama-tiny batch 4 seq 128 adamw``."""
-        shape = params.shape
-        model = f"{shape.hidden}x{shape.intermediate}x{shape.layers}"
-        if isinstance(params.model, str):
-            path = Path(params.model)
-            model = path.parent.name if path.name == "config.json" else path.name.removesuffix(".json")
-        cut = f" {shape.layers} layers" if params.cut else ""
-        return f"{model or 'config.json'}{cut} batch {params.batch} seq {params.seq} {params.optimizer}"
+        accumulated = f" in {params.grad_accum}" if params.grad_accum > 1 else ""
+        again = "" if params.recompute == "none" else f" recompute {params.recompute}"
+        return f"{params.called} batch {params.batch}{accumulated} seq {params.seq} {params.optimizer}{again}"
+
+    def arrangement(self, params: TrainStepParams) -> dict[str, Any]:
+        """Micro-batches and recomputation."""
+        return {"micro_batch": params.micro_batch, "grad_accum": params.grad_accum, "recompute": params.recompute}
 
     def counts(self, params: TrainStepParams, pass_: str, precision: Precision) -> Counts:
         """Three times the forward products, with the weights that a token meets and visible pairs only (method 7)."""
@@ -202,8 +206,10 @@ def _unsupported(case: Case, backend: Backend) -> str | None:
     if params.dropout:
         return "train_step has no dropout: its masks differ between devices, so no gradient could be checked"
     work = params.work(precision)
-    if work["moments"] not in ("policy", "none") or work["accumulate"] != "policy":
-        return "moments and accumulate other than the policy's are not there yet"
+    if reason := params.unsupported(precision):
+        return reason
+    if work["accumulate"] != "policy":
+        return "accumulate other than the policy's is not there yet"
     if work["logits"] != "policy" and (work["logits"] != "bf16" or precision.activations != "fp32"):
         return f"logits in {work['logits']} are not there yet in {precision.name}"
     return None

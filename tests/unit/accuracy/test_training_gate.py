@@ -46,9 +46,11 @@ def examine(precision: str = "fp32", kind: type[trainer.Trainer] = trainer.Train
         {"model": STRETCHED},
         {"model": STRETCHED, "optimizer": "sgd"},
         {"optimizer": "sgd", "clip": 0},
+        {"optimizer": "muon"},
+        {"model": STRETCHED, "optimizer": "muon", "lr_adjust": "original", "momentum": 0.8, "decay": "all"},
         {"model": "llama-tiny", "loss_reduction": "sum", "decay": "all", "betas": (0.8, 0.99), "lr": 1e-2},
     ],
-    ids=["grouped", "tied-llama3", "tied-llama3-sgd", "sgd-unclipped", "sum-decay-all"],
+    ids=["grouped", "tied-llama3", "tied-llama3-sgd", "sgd-unclipped", "muon", "muon-original", "sum-decay-all"],
 )
 def test_honest_impl_passes(precision: str, fields: dict[str, object]) -> None:
     assert examine(precision, **fields).ok
@@ -240,6 +242,61 @@ def test_faulty_trainer_is_caught(kind: type[trainer.Trainer], precision: str) -
 @pytest.mark.parametrize("kind", FP32_STATE, ids=lambda kind: kind.__name__)
 def test_faulty_optimizer_is_caught(kind: type[trainer.Trainer], precision: str) -> None:
     assert not examine(precision, kind).ok
+
+
+class WrongMuon(trainer.Trainer):
+    changes: dict[str, object]
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        for group in self.optimizer.param_groups:
+            if "ns_steps" in group:
+                group.update(self.changes)
+
+
+class FewerSteps(WrongMuon):
+    changes = {"ns_steps": 4}  # noqa: RUF012
+
+
+class WrongMomentum(WrongMuon):
+    changes = {"momentum": 0.9}  # noqa: RUF012
+
+
+class NoLookAhead(WrongMuon):
+    changes = {"nesterov": False}  # noqa: RUF012
+
+
+class OtherAdjustment(WrongMuon):
+    changes = {"adjust_lr_fn": "original"}  # noqa: RUF012
+
+
+class NoDecayOfMatrices(WrongMuon):
+    changes = {"weight_decay": 0.0}  # noqa: RUF012
+
+
+class StoredTogether(trainer.Trainer):
+    """Queries, keys and values orthogonalized as one matrix."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        together = torch.nn.Parameter(self.model.blocks[0].qkv.detach())
+        group = self.optimizer.param_groups[0]
+        views = [self.weights()[f"layers.0.{name}"] for name in "qkv"]
+        group["params"] = [p for p in group["params"] if all(p.data_ptr() != v.data_ptr() for v in views)]
+        group["params"].append(together)
+        self.together = together
+
+    def update(self) -> None:
+        self.together.grad = self.model.blocks[0].qkv.grad
+        super().update()
+
+
+MUON = [FewerSteps, WrongMomentum, NoLookAhead, OtherAdjustment, NoDecayOfMatrices, StoredTogether, StaleOne]
+
+
+@pytest.mark.parametrize("kind", MUON, ids=lambda kind: kind.__name__)
+def test_faulty_muon_is_caught(kind: type[trainer.Trainer]) -> None:
+    assert not examine("bf16_master", kind, optimizer="muon").ok
 
 
 def late_edge(q: Tensor, k: Tensor, v: Tensor, *unused: object) -> Tensor:

@@ -14,7 +14,7 @@ import pytest
 
 from perwatt.results import csvfile, samples
 from perwatt.results.schema import Row, Status, columns
-from perwatt.results.validate import Problem, check
+from perwatt.results.validate import UNIQUE, Problem, check
 from perwatt.runner.part import Part
 from perwatt.spec import work
 
@@ -151,7 +151,7 @@ def test_a_published_row_needs_no_time(path: Path, make_row: MakeRow):
 def test_rows_that_are_there_twice(path: Path, make_row: MakeRow):
     csvfile.write([make_row(), make_row(error="two\nlines", impl="b"), make_row(run_id="r2"), make_row()], path)
     problem = only(check(path))
-    assert (problem.line, problem.what) == (6, "same run_id, match_key, protocol_key, impl, placement as in line 2")
+    assert (problem.line, problem.what) == (6, f"same {', '.join(UNIQUE)} as in line 2")
 
 
 def test_missing_extra_and_double_columns(path: Path, make_row: MakeRow):

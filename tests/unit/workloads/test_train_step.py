@@ -21,7 +21,7 @@ from perwatt.spec.data import Source
 from perwatt.spec.model import ModelShape, resolve
 from perwatt.spec.precision import policy
 from perwatt.workloads.train_memory import footprint
-from perwatt.workloads.train_params import TrainStepParams
+from perwatt.workloads.train_params import ARRANGEMENT, TrainStepParams
 from perwatt.workloads.train_step import WORKLOAD
 
 INLINE: dict[str, Any] = {"hidden": 64, "intermediate": 160, "layers": 2, "heads": 4, "kv_heads": 2, "vocab": 300}
@@ -46,6 +46,12 @@ LEFT: dict[str, dict[str, Any]] = {
     "seq": {"seq": 32},
     "layers": {"layers": 1},
     "optimizer": {"optimizer": "sgd"},
+    "momentum": {"optimizer": "muon", "momentum": 0.9},
+    "nesterov": {"optimizer": "muon", "nesterov": False},
+    "ns_steps": {"optimizer": "muon", "ns_steps": 6},
+    "ns_coefficients": {"optimizer": "muon", "ns_coefficients": (3.4445, -4.775, 2.0)},
+    "ns_eps": {"optimizer": "muon", "ns_eps": 1e-8},
+    "lr_adjust": {"optimizer": "muon", "lr_adjust": "original"},
     "lr": {"lr": 2e-4},
     "betas": {"betas": (0.9, 0.999)},
     "eps": {"eps": 1e-6},
@@ -67,12 +73,13 @@ LLAMA3 = {"kind": "llama3", "theta": 5e5, "factor": 8.0}
 
 
 def test_every_parameter_has_a_test() -> None:
-    assert LEFT.keys() | {"model"} == TrainStepParams.model_fields.keys()
+    assert LEFT.keys() | {"model", *ARRANGEMENT} == TrainStepParams.model_fields.keys()
 
 
 @pytest.mark.parametrize("params", LEFT.values(), ids=LEFT)
 def test_parameters_change_the_key(params: dict[str, Any]) -> None:
-    assert case(params).match_key != case().match_key
+    other = {"optimizer": "muon"} if params.get("optimizer") == "muon" else {}
+    assert case(params).match_key != case(other).match_key
 
 
 @pytest.mark.parametrize(("field", "value"), SHAPE.items())
@@ -114,7 +121,8 @@ def test_what_is_not_mathematics_leaves_the_key(fields: dict[str, Any]) -> None:
         ({"logits": "fp32", "moments": "fp32", "accumulate": "fp32"}, {}),
         ({"layers": 2}, {}),
         ({"model": INLINE | {"head_dim": 16, "rope": {"factor": 3.0}, "max_positions": 9}}, {}),
-        ({"optimizer": "sgd", "betas": (0.1, 0.2), "eps": 1e-3, "moments": "bf16"}, {"optimizer": "sgd"}),
+        ({"momentum": 0.95, "nesterov": True, "ns_steps": 5}, {}),
+        ({"optimizer": "sgd", "betas": [0.9, 0.95], "eps": 1e-8, "moments": "policy"}, {"optimizer": "sgd"}),
         ({"weight_decay": 0, "decay": "all"}, {"weight_decay": 0}),
         ({"lr": 1}, {"lr": 1.0}),
     ],
@@ -199,7 +207,16 @@ def test_a_message_does_not_need_the_config_any_more(tmp_path: Path) -> None:
         ({"seq": 2**40}, "params.seq", str(2**40)),
         ({"lr": float("nan")}, "params.lr", "nan"),
         ({"lr": 0}, "params.lr", "0"),
+        ({"lr": -1e-3}, "params.lr", "-0.001"),
         ({"betas": [0.9, 1.0]}, "params.betas[1]", "1.0"),
+        ({"betas": [-0.1, 0.9]}, "params.betas[0]", "-0.1"),
+        ({"optimizer": "sgd", "betas": [0.9, 0.99]}, "params.betas", "sgd has no betas"),
+        ({"optimizer": "sgd", "eps": 1e-6}, "params.eps", "sgd has no eps"),
+        ({"momentum": 0.9}, "params.momentum", "adamw has no momentum (muon has it)"),
+        ({"nesterov": False}, "params.nesterov", "adamw has no nesterov"),
+        ({"optimizer": "muon", "momentum": 1.0}, "params.momentum", "1.0"),
+        ({"optimizer": "muon", "ns_steps": 100}, "params.ns_steps", "100"),
+        ({"optimizer": "muon", "lr_adjust": "orignal"}, "params.lr_adjust", "original"),
         ({"optimizer": "adam"}, "params.optimizer", "adam"),
         ({"sequence": 3}, "params.sequence", "seq"),
     ],
@@ -221,6 +238,7 @@ def test_wrong_parameters_are_named(params: dict[str, Any], field: str, words: s
         ({}, "mxfp8", "mxfp8"),
         ({"dropout": 0.1}, "fp32", "dropout"),
         ({"moments": "bf16"}, "bf16_master", "moments"),
+        ({"optimizer": "muon", "nesterov": False}, "bf16", "nesterov"),
         ({"accumulate": "bf16"}, "bf16", "accumulate"),
         ({"logits": "fp32"}, "bf16", "logits"),
         ({"logits": "fp16"}, "fp32", "logits"),
@@ -329,6 +347,18 @@ def test_memory_by_hand() -> None:
     assert found.weights + found.moments + found.gradients == 16 * params.shape.parameters
     assert found.logits == 3 * 4 * 300
     assert footprint(params.model_copy(update={"optimizer": "sgd"}), policy("fp32")).moments == 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_moments_are_what_the_optimizer_holds(optimizer: str, precision: str, tied: bool) -> None:
+    params = TrainStepParams(model=INLINE | {"tied": tied}, batch=1, seq=8, optimizer=optimizer)
+    trainer = Trainer(params, policy(precision), torch.device("cpu"), lambda function: function, 1)
+    trainer.fill(Source(0), "normal", -4)
+    trainer.run(0)
+    tensors = (t for held in trainer.optimizer.state.values() for t in held.values() if isinstance(t, torch.Tensor))
+    assert sum(t.nbytes for t in tensors if t.dim() > 0) == footprint(params, policy(precision)).moments
 
 
 @pytest.mark.parametrize(

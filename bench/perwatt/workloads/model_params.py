@@ -1,0 +1,62 @@
+"""The model that a workload is about: by name, by the path of a config, or as a shape; whole or cut to some layers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
+
+from perwatt.spec.model import ModelShape, resolve
+
+
+class ModelParams(BaseModel):
+    """A model.
+
+    Attributes:
+        model: shipped name, path of a ``config.json``, or shape (fields of :class:`ModelShape`).
+        layers: cut the model to its first layers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model: str | dict[str, Any]
+    layers: int | None = Field(default=None, ge=1, le=2**16)
+
+    @cached_property
+    def whole(self) -> ModelShape:
+        """The model before it is cut.
+
+        Raises:
+            InputError: there is no such model, or its fields make no sense.
+        """
+        return resolve(self.model)
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        """The model as it is trained.
+
+        Raises:
+            InputError: as :attr:`whole`, or more layers are asked for than there are.
+        """
+        return resolve(self.whole, self.layers)
+
+    @field_serializer("model")
+    def _serialized(self, model: str | dict[str, Any]) -> str | dict[str, Any]:
+        """A path is read once: another process gets the shape that was found in it."""
+        return self.whole.model_dump(mode="json") if isinstance(model, str) and model.endswith(".json") else model
+
+    @property
+    def cut(self) -> bool:
+        """Whether layers of the model are left out."""
+        return self.shape.layers < self.whole.layers
+
+    @property
+    def called(self) -> str:
+        """The model in a few words: ``llama-3-8b 8 layers``."""
+        shape = self.shape
+        model = f"{shape.hidden}x{shape.intermediate}x{shape.layers}"
+        if isinstance(self.model, str):
+            path = Path(self.model)
+            model = path.parent.name if path.name == "config.json" else path.name.removesuffix(".json")
+        return (model or "config.json") + (f" {shape.layers} layers" if self.cut else "")
