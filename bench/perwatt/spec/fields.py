@@ -44,7 +44,8 @@ def _message(model: type[BaseModel], error: Mapping[str, Any]) -> str:
             return expected(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
         case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than" | "multiple_of" as kind:
             ((_, limit),) = error["ctx"].items()
-            return f"found {shorten(error['input'])}, expected {LIMITS[kind]} {limit if isinstance(limit, int) else format(limit, 'g')}"
+            shown = format(limit, "g") if isinstance(limit, float) else limit
+            return f"found {shorten(error['input'])}, expected {LIMITS[kind]} {shown}"
         case "value_error":  # of a validator, which says what it found
             return str(error["msg"]).removeprefix("Value error, ")
     return f"found {shorten(error['input'])}, {error['msg'][:1].lower()}{error['msg'][1:]}"

@@ -6,8 +6,8 @@ grouped queries, SwiGLU.
 FLOPs: 2 x batch x seq for each weight of the products, and 4 x pairs x heads x head_dim for attention over the
 S (S + 1) / 2 visible pairs; twice as much for the backward.
 Bytes: not counted, as for all composites.
-Gate: result and all gradients against the layer written out in float64, whole and row by row, at most twice the error of
-the same in the policy's formats.
+Gate: result and all gradients against the layer written out in float64, whole and row by row, at most twice the error
+of the same in the policy's formats.
 Leaves out: the cast of master weights, dropout, and layers of other families, which `train_step` has.
 """
 

@@ -22,6 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "embedding": {"tokens": 300, "vocab": 128, "hidden": 96},
     "mlp": {"tokens": 300, "hidden": 96, "intermediate": 256},
     "grouped_gemm": {"groups": 3, "tokens": 300, "hidden": 96, "intermediate": 128},
+    "transformer_layer": {"batch": 2, "seq": 48, "hidden": 64, "intermediate": 176, "heads": 4},
 }
 
 
