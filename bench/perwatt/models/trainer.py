@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from perwatt.models.decoder import Decoder
 from perwatt.models.formats import Formats
-from perwatt.models.optimizers import forget, make_optimizer, moments
+from perwatt.models.optimizers import forget, make_optimizer
 from perwatt.models.recompute import recompute
+from perwatt.models.trained import Trained
 from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import Precision
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Build = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Trainer:
+class Trainer(Trained):
     """Model, optimizer and a few fixed batches.
 
     Args:
@@ -121,26 +122,3 @@ class Trainer:
         ids = torch.from_numpy(source.array(recipe))
         self.tokens.copy_(ids[..., :-1])
         self.labels.copy_(ids[..., 1:])
-
-    def weights(self) -> dict[str, Tensor]:
-        """Every weight by name, as views of what is trained."""
-        return {name: t for name, t in self.model.tensors(lambda p: p.detach()).items() if t is not None}
-
-    def gradients(self) -> dict[str, Tensor | None]:
-        """Gradients by weight, as views; None where there is none."""
-        return self.model.tensors(lambda p: p.grad)
-
-    def moments(self, which: str) -> dict[str, Tensor]:
-        """``first`` or ``second`` moments by weight, as views; none before the first step, and none for SGD."""
-        return moments(self.optimizer, self.model, which)
-
-    @property
-    def lr(self) -> float:
-        """The constant learning rate."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
-
-    @lr.setter
-    def lr(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate

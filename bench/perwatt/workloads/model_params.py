@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
+from perwatt.errors import InputError
 from perwatt.spec.model import ModelShape, resolve
 
 
@@ -60,3 +61,15 @@ class ModelParams(BaseModel):
             path = Path(self.model)
             model = path.parent.name if path.name == "config.json" else path.name.removesuffix(".json")
         return (model or "config.json") + (f" {shape.layers} layers" if self.cut else "")
+
+    def refuse_unknown_model(self) -> None:
+        """Refuse a model that there is not.
+
+        Raises:
+            InputError: with the field under ``params``.
+        """
+        try:
+            _ = self.shape
+        except InputError as error:
+            field = f"params.{error.field}" if error.field else "params.model"
+            raise InputError(error.message, file=error.file, line=error.line, field=field) from None

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from perwatt.errors import InputError
 from perwatt.spec.data import Source
 from perwatt.spec.precision import Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
+from perwatt.workloads.compiled import compiled
 from perwatt.workloads.train_memory import footprint, reference_bytes
 from perwatt.workloads.train_params import TrainStepParams
 
@@ -55,13 +55,10 @@ class TrainStep(Workload):
         """The model must exist and have places for the whole sequence, the optimizer the constants that are given."""
         params.refuse_foreign()
         params.refuse_uneven()
-        try:
-            shape = params.shape
-        except InputError as error:
-            field = f"params.{error.field}" if error.field else "params.model"
-            raise InputError(error.message, file=error.file, line=error.line, field=field) from None
-        if 0 < shape.max_positions < params.seq:
-            message = f"found {params.seq}, expected at most the model's {shape.max_positions} learned positions"
+        params.refuse_unknown_model()
+        places = params.shape.max_positions
+        if 0 < places < params.seq:
+            message = f"found {params.seq}, expected at most the model's {places} learned positions"
             raise InputError(message, field="params.seq")
 
     def describe(self, params: TrainStepParams, precision: Precision) -> dict[str, Any]:
@@ -181,17 +178,7 @@ def _params(case: Case) -> TrainStepParams:
 
 
 def _compiled(case: Case, backend: Backend) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile with a code object of its own: Dynamo counts recompilations by code object and gives up after eight."""
-    from types import FunctionType, MethodType
-
-    def build(method: Any) -> Callable[..., Any]:
-        inner = method.__func__
-        own = FunctionType(
-            inner.__code__.replace(), inner.__globals__, inner.__name__, inner.__defaults__, inner.__closure__
-        )
-        return backend.compile(MethodType(own, method.__self__))
-
-    return build
+    return lambda method: compiled(method, backend)
 
 
 def _unsupported(case: Case, backend: Backend) -> str | None:
