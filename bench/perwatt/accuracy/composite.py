@@ -22,7 +22,7 @@ from perwatt.workloads.base import Accuracy
 from perwatt_kernels.dtypes import dtype
 
 FACTOR = 2.0
-FLOOR = {"fp32": 1e-6, "bf16": 2.2e-3, "fp16": 2.75e-4}
+FLOOR = {"fp32": 1e-6, "tf32": 5e-4, "bf16": 2.2e-3, "fp16": 2.75e-4}
 """Errors of one rounding of the result, and of sums in another order: below them nobody is asked to be."""
 AVERAGED = 0.1  # share of that floor for one number, in which the errors of many rows average out
 BLOCK = 2**24  # elements of operands that are widened at once
@@ -122,7 +122,8 @@ def check(
         names, found, truth.tensors(), rounded.tensors(), exact.tensors(), strict=False
     ):
         if actual is not None:
-            floor = max(FLOOR[precision.activations] * (1.0 if true.dim() else AVERAGED), FLOOR["fp32"])
+            narrow = precision.compute if problem.flops else precision.activations  # tf32 is in products only
+            floor = max(FLOOR[narrow] * (1.0 if true.dim() else AVERAGED), FLOOR["fp32"])
             bound = FACTOR * max(relative_error(near, far), floor)
             results.append(_compared(actual, true, bound, name))
     return Accuracy.worst(results)

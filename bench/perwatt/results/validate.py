@@ -147,6 +147,8 @@ def _keys(values: Values) -> Found:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         yield "work", f"found {shorten(values['work'])}, expected the canonical JSON of a work object"
         return
+    if _unbound(values, content["precision"]):
+        yield "work", "precision.autocast_ops is empty, expected the hash of the list that was in force"
     if canonical != values["work"]:
         yield "work", "not canonical JSON (RFC 8785)"
     keys = {"match_key": work.key_of(values["work"]), "task_key": task_key, **repeated}
@@ -156,6 +158,12 @@ def _keys(values: Values) -> Found:
         if values[name] is not None and values[name] != computed:
             source = "`cache` and `method` give" if name == "protocol_key" else "`work` gives"
             yield name, f"found {shorten(values[name])}, {source} {shorten(computed)}: the row was changed"
+
+
+def _unbound(values: Values, precision: Mapping[str, Any]) -> bool:
+    """Whether something was measured under autocast by a key that does not say which: it would match any other."""
+    measured = values["time_s"] is not None and values["time_evidence"] != "published"
+    return measured and precision.get("casts") == "autocast" and not precision.get("autocast_ops")
 
 
 def _intervals(values: Values) -> Found:

@@ -152,5 +152,6 @@ def policy(name: str) -> Precision:
         InputError: unknown name; the message has the nearest one.
     """
     if name not in POLICIES:
-        raise InputError(expected(name, POLICIES), field="precision")
+        choices = POLICIES if "fp8" in name else [basic.name for basic in BASIC]  # variants would crowd the message
+        raise InputError(expected(name, choices), field="precision")
     return POLICIES[name]

@@ -1,4 +1,4 @@
-"""Compiling a method of a session."""
+"""Compiling what a session runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from perwatt.backends.base import Backend
 
 
-def compiled(method: Any, backend: Backend) -> Callable[..., Any]:
-    """The method compiled with a code object of its own.
+def compiled(function: Callable[..., Any], backend: Backend) -> Callable[..., Any]:
+    """A function or method compiled with a code object of its own.
 
     Dynamo counts recompilations by code object and gives up after eight.
     """
-    inner = method.__func__
+    inner = function.__func__ if isinstance(function, MethodType) else function
+    assert isinstance(inner, FunctionType)
     code, name = inner.__code__.replace(), inner.__name__
     own = FunctionType(code, inner.__globals__, name, inner.__defaults__, inner.__closure__)
-    return backend.compile(MethodType(own, method.__self__))
+    return backend.compile(MethodType(own, function.__self__) if isinstance(function, MethodType) else own)

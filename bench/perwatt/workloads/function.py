@@ -10,12 +10,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from perwatt.spec.data import Recipe
 from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Workload
+from perwatt.workloads.compiled import compiled
 from perwatt.workloads.operation import OperationSession, Tensors
 from perwatt_kernels.dtypes import dtype
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from perwatt.backends.base import Backend
     from perwatt.spec.case import Case
 
+POLICIES = ("fp32", "tf32", "bf16", "fp16", "bf16_master")
 IDS = "int64"
 """Format of operands that are indices."""
 SECOND_PASS = {"fwd": 1, "bwd": 2, "fwd+bwd": 3}
@@ -85,7 +86,6 @@ class FunctionWorkload(Workload):
     """See the module."""
 
     passes = ("fwd", "bwd", "fwd+bwd")
-    compiled: ClassVar[bool] = True
 
     @abstractmethod
     def operands(self, params: Any, precision: Precision) -> Sequence[Operand]:
@@ -113,11 +113,17 @@ class FunctionWorkload(Workload):
             ),
         }  # fmt: skip
 
+    def unsupported(self, case: Case, impl: Impl, backend: Backend) -> str | None:
+        """Operands that autocast or quantization would change on the way in are for workloads of their own."""
+        if case.precision.name not in POLICIES:
+            return f"{self.name} has no {case.precision.name} yet (there are {', '.join(POLICIES)})"
+        return super().unsupported(case, impl, backend)
+
     def _eager(self, case: Case, backend: Backend) -> Callable[..., Tensor]:
         return self.plain(case.params, case.precision, backend.device)
 
     def _graph(self, case: Case, backend: Backend) -> Callable[..., Tensor]:
-        return backend.compile(own_code(self._eager(case, backend)))
+        return compiled(self._eager(case, backend), backend)
 
     def memory(self, case: Case) -> float:
         """Operands and result, and with a backward the gradients of all of them."""
@@ -151,13 +157,6 @@ class FunctionWorkload(Workload):
             verify=lambda *results: self.verify(case, *results),
             set_bytes=sum(one.bytes for one in (*declared, out)),
         )  # fmt: skip
-
-
-def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function with a code object of its own: Dynamo counts recompilations by it and gives up after eight."""
-    assert isinstance(function, FunctionType)
-    code = function.__code__.replace()
-    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
 
 
 def by_pass(forward: float, backward: float) -> dict[str, float]:

@@ -141,11 +141,11 @@ class GroupedGemm(FunctionWorkload):
 
         params: GroupedGemmParams = case.params  # type: ignore[assignment]
         x, w = operands
-        compute, sizes = case.precision.activations, list(params.sizes)
+        compute, output, sizes = case.precision.compute, case.precision.activations, list(params.sizes)
         results = []
 
         def check(a: Tensor, b: Tensor, c: Tensor, name: str) -> None:
-            limit = products.bound(compute, compute, a.shape[-1])
+            limit = products.bound(compute, output, a.shape[-1])
             results.append(products.check(a, b, c, bound=limit, name=name))
 
         for group, rows in enumerate(x.split(sizes)):

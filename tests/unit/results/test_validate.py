@@ -275,3 +275,13 @@ def test_a_samples_file_that_is_none(path: Path, with_samples: Path, line: str):
     with_samples.write_text(with_samples.read_text() + line + "\n")
     problem = only(check(path))
     assert (problem.file, problem.line, problem.what) == (str(with_samples), 3, "found no line of raw samples")
+
+
+@pytest.mark.parametrize(("ops", "column"), [("", "work"), ("0123456789abcdef", None)])
+def test_a_time_under_autocast_needs_the_op_list_in_its_key(
+    path: Path, make_row: MakeRow, ops: str, column: str | None
+):
+    precision = {"name": "bf16_autocast", "casts": "autocast", "autocast_ops": ops}
+    content = json.loads(make_row().work) | {"precision": precision}
+    csvfile.write([make_row(content), make_row(content, status="unsupported", error="why", impl="b")], path)
+    assert [(problem.line, problem.column) for problem in check(path)] == ([(2, column)] if column else [])

@@ -78,6 +78,8 @@ def test_the_summary_is_not_work() -> None:
 def test_an_unknown_policy_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"did you mean 'bf16_master'"):
         policy("bf16_mastr")
+    with pytest.raises(InputError, match=r"did you mean 'mxfp8_outside_fast'"):
+        policy("mxfp8_outside_fst")
 
 
 def test_the_documentation_is_made_from_the_table() -> None:

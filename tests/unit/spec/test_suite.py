@@ -128,8 +128,8 @@ BAD = [
         f"suite: a\ndefaults:\n  precision: bf61\ncases:\n{CASE}",
         3,
         "defaults.precision: found 'bf61', expected one of "
-        "bf16, bf16_autocast, bf16_master, bf16_sr, fp16, fp32, fp8_row, fp8_tensor, mxfp8, tf32 (did you "
-        "mean 'bf16'?)",
+        "bf16, bf16_autocast, bf16_master, bf16_sr, fp16, fp32, fp8_row, fp8_row_ieee, fp8_tensor, "
+        "fp8_tensor_ieee, mxfp8, tf32 (did you mean 'bf16'?)",
     ),
     at(
         f"suite: a\nmeasure:\n  cache: hot\n  target_c: 1\ncases:\n{CASE}",

@@ -53,6 +53,16 @@ def test_honest_products_pass(precision: str, impl: str, params: dict[str, Any])
     assert after.ok, after
 
 
+def test_a_torch_without_such_products_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*operands: Any, **options: Any) -> Tensor:
+        raise RuntimeError("Only tensor-wise\nscaling")
+
+    monkeypatch.setattr(torch, "_scaled_mm", refuses)
+    with pytest.raises(NotImplementedError, match="Only tensor-wise scaling; impl dequantize needs no such product"):
+        opened(case("fp8_row"))
+    assert opened(case("fp8_row"), "dequantize").check(0).ok
+
+
 def test_the_path_names_the_product_that_ran() -> None:
     assert "_scaled_mm" in opened(case("fp8_tensor")).path()
     assert "_scaled_mm" not in opened(case("fp8_tensor"), "dequantize").path()

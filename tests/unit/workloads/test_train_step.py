@@ -315,7 +315,7 @@ def test_flops_agree_with_the_flop_counter(model: dict[str, Any], precision: str
 # Memory
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_master"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_master", "bf16_autocast"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_activations_are_what_autograd_saves(precision: str, tied: bool) -> None:
     params = TrainStepParams(model=INLINE | {"tied": tied}, batch=2, seq=32)
@@ -331,7 +331,8 @@ def test_activations_are_what_autograd_saves(precision: str, tied: bool) -> None
             saved[storage.data_ptr()] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16_autocast"):
         loss = trainer.loss(trainer.tokens[0], trainer.labels[0])
     kept = sum(storage.nbytes() for storage in saved.values())
     formula = footprint(params, policy(precision))
