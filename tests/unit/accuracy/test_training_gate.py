@@ -279,7 +279,7 @@ class StoredTogether(trainer.Trainer):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
-        together = torch.nn.Parameter(self.model.blocks[0].qkv.detach())
+        together = torch.nn.Parameter(self.model.blocks[0].attention.qkv.detach())
         group = self.optimizer.param_groups[0]
         views = [self.weights()[f"layers.0.{name}"] for name in "qkv"]
         group["params"] = [p for p in group["params"] if all(p.data_ptr() != v.data_ptr() for v in views)]
@@ -287,7 +287,7 @@ class StoredTogether(trainer.Trainer):
         self.together = together
 
     def update(self) -> None:
-        self.together.grad = self.model.blocks[0].qkv.grad
+        self.together.grad = self.model.blocks[0].attention.qkv.grad
         super().update()
 
 

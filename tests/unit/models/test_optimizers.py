@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def model(shape: ModelShape = SHAPE, storage: torch.dtype = torch.float32) -> Decoder:
-    made = Decoder(shape, Formats(storage=storage, compute=storage, logits=storage), 4, CPU)
+    made = Decoder(shape, Formats(storage=storage, products=storage, compute=storage, logits=storage), 4, CPU)
     random = torch.Generator().manual_seed(0)
     for parameter in made.parameters():
         parameter.data.copy_(torch.randn(parameter.shape, generator=random))
@@ -61,10 +61,10 @@ def test_muon_updates_each_matrix_of_the_layers_by_itself(tied: bool) -> None:
 
 def test_muon_writes_to_the_stored_parameters_and_lets_go_of_gradients() -> None:
     subject = model()
-    before = subject.blocks[0].qkv.detach().clone()  # type: ignore[union-attr,operator]
+    before = subject.blocks[0].attention.qkv.detach().clone()  # type: ignore[union-attr,operator]
     optimizer = make_optimizer(OptimizerParams(optimizer="muon"), subject)
     optimizer.step()
-    assert (subject.blocks[0].qkv != before).all()
+    assert (subject.blocks[0].attention.qkv != before).all()
     optimizer.zero_grad()
     assert all(p.grad is None for p in subject.parameters())
     assert all(w.grad is None for w in optimizer.weights.values())  # type: ignore[union-attr]

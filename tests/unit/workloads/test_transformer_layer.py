@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.sessions import PASSES, assert_passes, case, counted_flops, faulty
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from perwatt.errors import InputError
 from perwatt.models import attention, decoder
+from support.sessions import PASSES, assert_passes, case, counted_flops, faulty
 
 PARAMS = {"batch": 2, "seq": 48, "hidden": 64, "intermediate": 176, "heads": 4, "kv_heads": 2}
 
@@ -40,7 +40,7 @@ def test_heads_as_many_as_keys_is_one_spelling() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"kv_heads": 3}, "does not divide heads"), ({"heads": 3}, "does not divide hidden"), ({"head_dim": 5}, "odd")],
+    [({"kv_heads": 3}, "does not divide heads"), ({"heads": 3, "kv_heads": 3}, "does not divide hidden"), ({"head_dim": 5}, "odd")],
 )
 def test_shapes_that_make_no_sense_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
