@@ -92,7 +92,7 @@ class TrainStepParams(BaseModel):
     def work(self, precision: Precision) -> dict[str, Any]:
         """The parameters as they stand in the work: the shape for the model, one spelling for equal mathematics."""
         fields = self.model_dump(mode="json", exclude={"model", "layers"})
-        fields["model"] = self.shape.model_dump(mode="json")
+        fields["model"] = self.shape.at(self.seq).model_dump(mode="json")
         fields |= _without_meaning(self)
         own: Mapping[str, str] = {
             "logits": precision.logits, "moments": precision.moments, "accumulate": precision.accumulate,

@@ -145,6 +145,8 @@ def test_what_is_not_mathematics_leaves_the_key(fields: dict[str, Any]) -> None:
         ({"model": INLINE | {"head_dim": 16, "rope": {"factor": 3.0}, "max_positions": 9}}, {}),
         ({"optimizer": "sgd", "betas": (0.1, 0.2), "eps": 1e-3, "moments": "bf16"}, {"optimizer": "sgd"}),
         ({"weight_decay": 0, "decay": "all"}, {"weight_decay": 0}),
+        ({"model": INLINE | {"window": 16, "window_every": 2}}, {}),  # as long as the sequence
+        ({"model": INLINE | {"attention_scale": 0.25}}, {}),
         ({"lr": 1}, {"lr": 1.0}),
     ],
 )
