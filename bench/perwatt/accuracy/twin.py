@@ -13,6 +13,7 @@ MOST_WIDTH = 4.0  # intermediate over hidden, and hidden over all heads together
 STRETCH_FROM = 16  # positions: llama3 scaling starts here in the twin, or a short sequence would not show it
 WINDOW = 12  # keys, fewer than SEQ
 SPARE_POSITIONS = 8  # learned positions beyond the sequence, which must stay as they are
+EXPERT_WIDTH = 2.0  # as MOST_WIDTH, of one expert
 MOST_EXPERTS, MOST_CHOICES = 3, 2  # experts that do not come out even, so that padded rows are there
 CAP = 2.0  # soft caps are at most this, as the twin's scores and logits are about 1
 NORMAL_DEVIATION = 2 / math.sqrt(3)  # of the data recipe `normal`
@@ -33,7 +34,7 @@ def shrunk(shape: ModelShape) -> ModelShape:
     kv_heads = min(shape.kv_heads, 2 if even else 3)
     heads = queries * kv_heads
     hidden = _multiple(min(shape.hidden / (shape.heads * shape.head_dim), MOST_WIDTH) * heads * HEAD_DIM, 16)
-    width = min(shape.intermediate / shape.hidden, MOST_WIDTH) * hidden
+    width = min(shape.intermediate / shape.hidden, EXPERT_WIDTH if shape.experts else MOST_WIDTH) * hidden
     fields = shape.model_dump() | {
         "hidden": hidden,
         "intermediate": _multiple(width, 8),

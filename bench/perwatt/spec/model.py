@@ -159,6 +159,10 @@ class ModelShape(BaseModel):
         """Keys that a query of a layer sees at most; 0 for all before it."""
         return 0 if layer % self.window_every else self.window
 
+    def at(self, seq: int) -> ModelShape:
+        """The shape without a window that hides nothing in sequences of ``seq`` tokens."""
+        return self.model_copy(update={"window": 0, "window_every": 1}) if self.window >= seq else self
+
     def pairs(self, seq: int) -> int:
         """Visible query-key pairs of one head and one sequence of ``seq`` tokens, over all layers."""
         near = min(self.window or seq, seq)

@@ -55,7 +55,7 @@ def _head_norms(shape: ModelShape, act: float, inside: float) -> float:
 
 
 def _fused(shape: ModelShape, act: float) -> float:
-    """Queries, keys and values as projected, what of them is changed later, the result, and a sum for each head."""
+    """Queries, keys and values as projected, what of them is changed afterwards, the result, a sum for each head."""
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     changed = q + kv if shape.positions == "rope" or shape.qk_norm else 0
     return act * ((q + 2 * kv) + changed + q) + FP32 * shape.heads

@@ -66,7 +66,7 @@ class TrainStepParams(ModelParams, OptimizerParams):
         fields = self.model_dump(
             mode="json", exclude={*ARRANGEMENT, *ModelParams.model_fields, *OptimizerParams.model_fields}
         )
-        fields["model"] = self.shape.model_dump(mode="json")
+        fields["model"] = self.shape.at(self.seq).model_dump(mode="json")
         own: Mapping[str, str] = {"logits": precision.logits, "accumulate": precision.accumulate}
         fields |= {name: "policy" for name, value in own.items() if fields[name] == value}
         return fields | self.optimizer_work(precision.moments)

@@ -40,7 +40,11 @@ def test_heads_as_many_as_keys_is_one_spelling() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"kv_heads": 3}, "does not divide heads"), ({"heads": 3, "kv_heads": 3}, "does not divide hidden"), ({"head_dim": 5}, "odd")],
+    [
+        ({"kv_heads": 3}, "does not divide heads"),
+        ({"heads": 3, "kv_heads": 3}, "does not divide hidden"),
+        ({"head_dim": 5}, "odd"),
+    ],
 )
 def test_shapes_that_make_no_sense_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
