@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from perwatt.backends.base import Backend
     from perwatt.spec.case import Case
+    from perwatt_kernels.registry import Request
 
 COMPOSITE = 2  # an epilogue's separate steps may each round to the output format
 Extent = Field(ge=1, le=2**24)
@@ -144,12 +145,12 @@ class Gemm(Workload):
         counts = self.counts(params, "fwd", case.precision)
         return OperationSession(
             case=case, backend=backend, seed=seed, function=impl.build(case, backend),
-            operands=Prepared(_operands(params, case, backend), _scheme(case, backend)),
+            operands=Prepared(_operands(params, case, backend), Scheme.of(kernels.request_of(case, backend, ""))),
             cotangent=Tensors(
                 [Recipe(name="dc", shape=_shape(params.batch, rows, columns), kind=case.distribution)],
                 place(output_format(params, case.precision), backend.device),
             ),
-            verify=lambda *results: _verify(params, case.precision, _scheme(case, backend), *results),
+            verify=lambda *results: _verify(params, case.precision, kernels.request_of(case, backend, ""), *results),
             set_bytes=counts.bytes or 0.0,
         )  # fmt: skip
 
@@ -168,10 +169,6 @@ class Prepared(Tensors):
             return operands
         a, b, *scales = self._scheme.quantized(*operands[:2])
         return [a.to(dtype(self._scheme.left)), b.to(dtype(self._scheme.right)), *scales, *operands[2:]]
-
-
-def _scheme(case: Case, backend: Backend) -> Scheme:
-    return Scheme.of(kernels.request_of(case, backend, ""))
 
 
 def output_format(params: GemmParams, precision: Precision) -> str:
@@ -209,23 +206,28 @@ def _operands(params: GemmParams, case: Case, backend: Backend) -> Tensors:
 
 
 def _verify(
-    params: GemmParams, precision: Precision, scheme: Scheme, operands: list[Tensor], incoming: Tensor | None,
+    params: GemmParams, precision: Precision, request: Request, operands: list[Tensor], incoming: Tensor | None,
     result: Tensor | None, gradients: Sequence[Tensor] | None,
 ) -> Accuracy:  # fmt: skip
     from perwatt.accuracy import products
 
+    scheme, rest = Scheme.of(request), 4 if request.quantize == "outside" else 2
     rows, columns, _ = params.extents
-    a, b = scheme.seen(operands)
-    bias = operands[4:] if scheme.outside else operands[2:]
+    (a, b), bias = scheme.seen(operands), operands[rest] if len(operands) > rest else None
     results = []
     if result is not None:
-        doubts = scheme.doubts(operands)
-        results.append(_check_result(params, precision, a, b, bias[0] if bias else None, result, doubts))
-    if gradients is not None and incoming is not None:
-        (da, db), compute = gradients, precision.compute
-        limit_a, limit_b = products.bound(compute, compute, columns), products.bound(compute, compute, rows)
-        results.append(products.check(incoming, b.mT, da, bound=limit_a, name="gradient of a"))
-        results.append(products.check(a.mT, incoming, db, bound=limit_b, name="gradient of b"))
+        results.append(_check_result(params, precision, a, b, bias, result, scheme.doubts(operands)))
+    if gradients is None or incoming is None:
+        return Accuracy.worst(results)
+    pairs = [(incoming, b.mT), (a.mT, incoming)]
+    doubts: list[Any] = [None, None]
+    if precision.scaling != "none":
+        quantized = [(incoming, operands[1].mT), (operands[0].mT, incoming)]
+        for at, (pair, own) in enumerate(zip(quantized, Scheme.of_gradients(request), strict=True)):
+            pairs[at], doubts[at] = own.seen(pair), own.doubts(pair)
+    for pair, doubt, found, name, depth in zip(pairs, doubts, gradients, "ab", (columns, rows), strict=True):
+        limit = products.bound(precision.compute, precision.activations, depth, precision.fast_accumulation)
+        results.append(products.check(*pair, found, bound=limit, name=f"gradient of {name}", doubts=doubt))
     return Accuracy.worst(results)
 
 

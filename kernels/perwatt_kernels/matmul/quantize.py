@@ -12,7 +12,7 @@ nearest number of its format, ties to even, never beyond the largest one:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from perwatt_kernels.dtypes import dtype
@@ -70,6 +70,12 @@ class Scheme:
             left=ELEMENTS.get(left, left), right=ELEMENTS.get(right, right), scaling=request.scaling,
             outside=request.quantize == "outside",
         )  # fmt: skip
+
+    @classmethod
+    def of_gradients(cls, request: Request) -> tuple[Scheme, Scheme]:
+        """Those of the two products of a backward pass: incoming gradient x right^T, and left^T x incoming gradient."""
+        own, incoming = cls.of(request), ELEMENTS.get(request.backward, request.backward) or request.compute
+        return replace(own, left=incoming), replace(own, right=incoming)
 
     @property
     def each(self) -> tuple[tuple[str, str, int], tuple[str, str, int]]:

@@ -8,7 +8,7 @@ in the timed body. On a CPU without 8-bit units oneDNN widens the operands insid
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perwatt_kernels.dtypes import dtype
 from perwatt_kernels.matmul.quantize import FORMATS, SMALLEST_SCALE, Scheme
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Scaled = tuple[Tensor, Tensor]  # elements in 8 bits, scales in float32
     Product = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    How = tuple[str, str, int]  # format, granularity of scales, depth dimension
 
 CUDA_MULTIPLE = 16  # cuBLASLt takes extents of 8-bit operands that are multiples of this
 
@@ -69,6 +70,7 @@ def _dequantize(request: Request) -> Callable[..., Tensor]:
 def _around(product: Product, request: Request) -> Callable[..., Tensor]:
     """A product of quantized operands with what comes before and after it."""
     scheme, output, after = Scheme.of(request), dtype(request.output), request.params["epilogue"]
+    times = _differentiable(product, request) if request.gradients else _quantizing(product, *scheme.each)
 
     def finish(result: Tensor, bias: Tensor | None) -> Tensor:
         return epilogue(result, bias, after).to(output)
@@ -77,10 +79,40 @@ def _around(product: Product, request: Request) -> Callable[..., Tensor]:
         return finish(product(a, b, scale_a, scale_b), bias)
 
     def whole(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-        (a, scale_a), (b, scale_b) = (cast(x, *how) for x, how in zip((a, b), scheme.each, strict=True))
-        return finish(product(a, b, scale_a, scale_b), bias)
+        return finish(times(a, b), bias)
 
     return prepared if scheme.outside else whole
+
+
+def _quantizing(product: Product, left: How, right: How) -> Callable[[Tensor, Tensor], Tensor]:
+    """The product of two operands that it quantizes first."""
+
+    def times(a: Tensor, b: Tensor) -> Tensor:
+        (a, scale_a), (b, scale_b) = cast(a, *left), cast(b, *right)
+        return product(a, b, scale_a, scale_b)
+
+    return times
+
+
+def _differentiable(product: Product, request: Request) -> Callable[[Tensor, Tensor], Tensor]:
+    """The same with a backward pass, whose two products quantize anew: along another depth, rows have other scales."""
+    import torch
+
+    forward = _quantizing(product, *Scheme.of(request).each)
+    to_left, to_right = (_quantizing(product, *scheme.each) for scheme in Scheme.of_gradients(request))
+
+    class Differentiable(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+            ctx.save_for_backward(a, b)
+            return forward(a, b)
+
+        @staticmethod
+        def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, Tensor]:
+            a, b = ctx.saved_tensors
+            return to_left(incoming, b.mT).to(a.dtype), to_right(a.mT, incoming).to(b.dtype)
+
+    return Differentiable.apply
 
 
 def cast(x: Tensor, name: str, scaling: str, depth: int) -> Scaled:
@@ -97,8 +129,8 @@ def unsupported(request: Request) -> str | None:
         return "torch has no products with block scales on this device"
     if request.compute == "e4m3":
         return "torch has no dtype for the e4m3 that follows IEEE 754"
-    if request.gradients:
-        return "the backward pass through an 8-bit product is not there yet; its products dgrad and wgrad are"
+    if request.gradients and request.quantize == "outside":
+        return "operands that arrive in 8 bits get no gradients; products dgrad and wgrad can be measured by themselves"
     return None
 
 

@@ -68,6 +68,19 @@ def test_the_path_names_the_product_that_ran() -> None:
     assert "_scaled_mm" not in opened(case("fp8_tensor"), "dequantize").path()
 
 
+EVERYWHERE = [name for name, p in POLICIES.items() if p.quantize == "inside" or (p.quantize and p.compute != "e4m3")]
+
+
+@pytest.mark.parametrize("precision", EVERYWHERE)
+@pytest.mark.parametrize("product", ["fwd", "wgrad"])
+def test_the_reference_does_what_no_device_here_can(precision: str, product: str) -> None:
+    session = opened(case(precision, {"product": product}), "reference")
+    result = session.check(0)
+    assert result.ok, result
+    session._function = lambda a, b, *rest: (a.float() @ b.float()).bfloat16()
+    assert not session.check(0).ok
+
+
 @pytest.mark.parametrize(
     ("precision", "product", "formats"),
     [("fp8_row", "fwd", ["bf16", "bf16"]), ("fp8_row_outside", "fwd", ["e4m3fn", "e4m3fn", "fp32", "fp32"]),
@@ -101,7 +114,8 @@ def test_what_a_cpu_lacks_is_unsupported_with_a_reason(name: str) -> None:
 
 
 def test_what_cannot_be_done_in_fp8_says_why() -> None:
-    assert "dgrad" in (why_not(case("fp8_tensor", **{"pass": "fwd+bwd"})) or "")
+    assert "dgrad" in (why_not(case("fp8_tensor_outside", **{"pass": "fwd+bwd"})) or "")
+    assert "reference" in (why_not(case("fp8_tensor", grad=True), "reference") or "")
     assert "batches" in (why_not(case("fp8_tensor", {"batch": 2})) or "")
     assert why_not(case("fp8_tensor", {"batch": 2}), "dequantize") is None
     assert "no scales" in (why_not(case("bf16"), "dequantize") or "")
@@ -231,6 +245,50 @@ def test_a_scale_kept_from_earlier_inputs_is_caught() -> None:
 
     session._function = stale
     assert not session.check(1).ok
+
+
+@pytest.mark.parametrize("precision", ["fp8_tensor", "fp8_row"])
+@pytest.mark.parametrize("impl", ["torch", "dequantize"])
+@pytest.mark.parametrize("fields", [{"pass": "bwd"}, {"pass": "fwd+bwd"}, {"grad": True}], ids=str)
+def test_backward_passes_pass(precision: str, impl: str, fields: dict[str, Any]) -> None:
+    session = opened(case(precision, **fields), impl)
+    before, after = session.check(0), session.check(1)
+    assert before.ok, before
+    assert after.ok, after
+
+
+class Backward(torch.autograd.Function):
+    """A product with formats of the incoming gradient and of the operands, and a factor, that a test sets wrong."""
+
+    formats, factor = ("e5m2", "e4m3fn"), 1.0
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return honest(a, b, "tensor").bfloat16()
+
+    @staticmethod
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, other = Backward.formats
+        g, sg = cast(incoming, gradient, "tensor", -1)
+        (a, sa), (b, sb) = (cast(t, other, "tensor", -1) for t in ctx.saved_tensors)
+        to_a, to_b = g.float() @ b.float().mT * sg * sb, a.float().mT @ g.float() * sa * sg
+        return to_a.bfloat16(), (to_b * Backward.factor).bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("formats", "factor", "passes"),
+    [(("e5m2", "e4m3fn"), 1.0, True), (("e4m3fn", "e4m3fn"), 1.0, False), (("e5m2", "e5m2"), 1.0, False),
+     (("e5m2", "e4m3fn"), 1.05, False)],
+)  # fmt: skip
+def test_wrong_formats_and_scales_of_gradients_are_caught(
+    formats: tuple[str, str], factor: float, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backward, "formats", formats)
+    monkeypatch.setattr(Backward, "factor", factor)
+    session = opened(case("fp8_tensor", **{"pass": "fwd+bwd"}))
+    session._function = Backward.apply
+    assert session.check(0).ok == passes
 
 
 @pytest.mark.parametrize(
