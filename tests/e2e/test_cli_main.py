@@ -133,7 +133,7 @@ class Sorting(Workload):
     passes = ("fwd",)
     def label(self, params): return str(params.size)
     def counts(self, params, pass_, precision): return Counts()
-    def memory(self, case): return 8.0 * case.params.size
+    def memory(self, case, devices=1): return 8.0 * case.params.size
     def impls(self): return {{"torch": Impl(name="torch", impl_class="eager", build=print, summary="torch.sort")}}
     def open(self, case, impl, backend, seed): raise NotImplementedError
 

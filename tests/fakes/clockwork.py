@@ -151,7 +151,7 @@ class Scripted(Workload):
     def counts(self, params: Any, pass_: str, precision: Precision) -> Counts:
         return Counts(flops=1e9)
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         return 0.0
 
     def impls(self) -> dict[str, Impl]:

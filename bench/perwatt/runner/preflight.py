@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from perwatt.backends.base import Backend
+from perwatt.backends.base import Backend, Device
 from perwatt.spec.case import Case
 
 
 def unsupported(case: Case, impl: str, backend: Backend, sessions: int) -> str | None:
     """Why an impl of a case cannot run on a backend, or None; ``sessions`` copies of its data are in memory at once."""
-    if reason := _unplaceable(case, backend):
-        return reason
     if reason := case.workload.unsupported(case, case.workload.impls()[impl], backend):
         return reason
-    needed, there = sessions * case.workload.memory(case), backend.describe().memory_bytes
-    if needed > there:
-        return f"needs at least {needed / 1e9:.3g} GB of memory, the device has {there / 1e9:.3g} GB"
+    device = backend.describe()
+    devices = _devices(case, device)
+    needed, there = sessions * case.workload.memory(case, devices or 1), device.memory_bytes
+    if devices and needed > there:
+        each = " on each" if devices > 1 else ""
+        return f"needs at least {needed / 1e9:.3g} GB of memory{each}, the device has {there / 1e9:.3g} GB"
+    if devices != 1:
+        able = "device and chip" if device.devices_per_chip == 1 else "device"
+        return f"placement {case.placement} cannot be measured yet, only {able}"
     return None
 
 
-def _unplaceable(case: Case, backend: Backend) -> str | None:
-    """A chip of one device is measured by one process; more devices need several."""
-    devices = backend.describe().devices_per_chip
-    if case.placement == "device" or (case.placement == "chip" and devices == 1):
-        return None
-    there = "device and chip" if devices == 1 else "device"
-    return f"placement {case.placement} cannot be measured yet, only {there}"
+def _devices(case: Case, device: Device) -> int | None:
+    """Devices of the case's placement; None where that depends on how many hosts and chips there are."""
+    return {"device": 1, "chip": device.devices_per_chip}.get(case.placement)
 
 
 def fitting(case: Case, backend: Backend, sessions: int) -> int:

@@ -151,7 +151,7 @@ class Attention(Workload):
         moved = {"fwd": forward, "bwd": backward, "fwd+bwd": forward + backward}[pass_]
         return Counts(flops=flops, bytes=moved)
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         """Operands and results; written out, also the scores of every head, in float32 and in the compute format."""
         params: AttentionParams = case.params  # type: ignore[assignment]
         moved = self.counts(params, case.pass_, case.precision).bytes or 0.0

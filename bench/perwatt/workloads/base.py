@@ -153,8 +153,13 @@ class Workload(ABC):
         """Work of one iteration by formula."""
 
     @abstractmethod
-    def memory(self, case: Case) -> float:
-        """Bytes of device memory that one session needs at its peak, gate included; an estimate from below."""
+    def memory(self, case: Case, devices: int = 1) -> float:
+        """Bytes of device memory that one session needs at its peak, gate included; an estimate from below.
+
+        Args:
+            case: what is measured.
+            devices: that the case is sharded over. Workloads of which every device does its own copy ignore it.
+        """
 
     @abstractmethod
     def impls(self) -> Mapping[str, Impl]:

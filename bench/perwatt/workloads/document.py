@@ -46,8 +46,8 @@ def _section(workload: Workload) -> str:
     last = list(own)[-1]
     own[last], _, remarks = own[last].partition("\n\n")  # what follows the last topic
     lines = [f"\n## {workload.name}\n", own.pop(""), ""]
-    lines += [f"**{topic}:** {text}\n" for topic, text in own.items()]
-    lines += [remarks, ""] if remarks else []
+    lines += [f"**{topic}:** {_marked(text)}\n" for topic, text in own.items()]
+    lines += [_marked(remarks), ""] if remarks else []
     lines += [f"Passes: {_listed(workload.passes)}. Implementations: {_listed(tuple(workload.impls()))}.", ""]
     lines += ["| parameter | default | |", "|---|---|---|", *_parameters(workload.Params)]
     return "\n".join(lines) + "\n"
@@ -59,7 +59,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 def _parameters(params: type[BaseModel]) -> Iterator[str]:
     """A line of the table for each field."""
-    told = _attributes(inspect.getdoc(params) or "")
+    told = {name: text for kind in reversed(params.__mro__) for name, text in _attributes(kind.__doc__).items()}
     for name, field in params.model_fields.items():
         default = "required" if field.default is PydanticUndefined else f"`{_plain(field.default)}`"
         yield f"| `{name}` | {default} | {told.get(name, '')} |"
@@ -69,12 +69,16 @@ def _plain(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _attributes(text: str) -> dict[str, str]:
+def _attributes(text: str | None) -> dict[str, str]:
     """Texts of the ``Attributes`` of a docstring by name, each on one line."""
-    _, _, listed = text.partition("Attributes:\n")
+    _, _, listed = inspect.cleandoc(text or "").partition("Attributes:\n")
     parts = _ATTRIBUTE.split(listed)
-    told = {name: " ".join(text.split()) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
-    return {name: text.replace("``", "`").replace("|", "\\|") for name, text in told.items()}
+    return {name: _marked(" ".join(text.split())) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _marked(text: str) -> str:
+    """Docstring marks as Markdown has them."""
+    return re.sub(r":\w+:`[~.]*([^`]+)`", r"`\1`", text).replace("``", "`").replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ class FunctionWorkload(Workload):
     def _graph(self, case: Case, backend: Backend) -> Callable[..., Tensor]:
         return compiled(self._eager(case, backend), backend)
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         """Operands and result, and with a backward the gradients of all of them."""
         held = [*self.operands(case.params, case.precision), self.result(case.params, case.precision)]
         gradients = [one for one in held if one.format != IDS] if case.grad else []

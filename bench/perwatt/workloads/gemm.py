@@ -126,7 +126,7 @@ class Gemm(Workload):
         moved = {"fwd": operands + result, "bwd": 2 * operands + result, "fwd+bwd": 3 * operands + 2 * result}[pass_]
         return Counts(flops=flops, bytes=params.batch * moved + bias)
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         """One set of operands and results, as float32 once more while they are made."""
         params: GemmParams = case.params  # type: ignore[assignment]
         rows, columns, depth = params.extents

@@ -80,7 +80,7 @@ class LmHeadLoss(FunctionWorkload):
         """The loss."""
         return scalar("dloss")
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         """Operands and gradients; unless every impl works in chunks, also the logits, in float32 too."""
         params: LmHeadLossParams = case.params  # type: ignore[assignment]
         logits = params.tokens * params.vocab * (FORMATS[case.precision.logits] + 4.0 * (2 if case.grad else 1))

@@ -66,7 +66,7 @@ class Memcpy(Workload):
         """See the module."""
         return Counts(bytes=float(ARRAYS[params.op] * params.bytes))
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         """All arrays, at most three."""
         params: MemcpyParams = case.params  # type: ignore[assignment]
         return float(max(2, ARRAYS[params.op]) * params.bytes)

@@ -83,7 +83,7 @@ class Mlp(FunctionWorkload):
         """Rows."""
         return Operand(name="dy", shape=(params.tokens, params.hidden), format=precision.activations, rows=True)
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         """As declared, and what lies between the products."""
         params: MlpParams = case.params  # type: ignore[assignment]
         between = params.tokens * params.intermediate * FORMATS[case.precision.activations]

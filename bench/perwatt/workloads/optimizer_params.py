@@ -41,9 +41,16 @@ class OptimizerParams(BaseModel):
     ``lr_adjust: match_rms_adamw`` is meant for.
 
     Attributes:
+        optimizer: AdamW, SGD, or Muon with AdamW for what is no matrix of a layer.
+        lr: learning rate, constant.
+        betas: shares of the running means of gradients and their squares that a step of AdamW keeps.
+        eps: added to the root of the mean square by AdamW.
+        weight_decay: times the learning rate, the share of a weight taken off; SGD adds it to the gradient.
         decay: what decays: weight ``matrices`` (the embedding too), or ``all`` parameters.
         moments: number format of the optimizer's moments.
         momentum: share of the running mean of gradients that a step of Muon keeps.
+        ns_steps: Newton-Schulz steps.
+        ns_coefficients: of the quintic of a Newton-Schulz step.
         nesterov: whether Muon orthogonalizes the next mean, as it would be with this gradient once more.
         ns_eps: smallest Frobenius norm that a matrix is divided by before the Newton-Schulz steps.
         lr_adjust: times ``lr`` for a matrix [rows, columns] by Muon: 0.2 sqrt(max(rows, columns)) with

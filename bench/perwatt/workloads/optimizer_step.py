@@ -1,12 +1,17 @@
 """The optimizer's step alone, over the weights of a model and fixed gradients.
 
-Weights and gradients are stored as the model stores them: in the master format where the policy has one, with queries,
-keys and values in one tensor, gate and up in another. No forward pass is built, and gradients are not clipped.
+Stands for: the end of a training step, which is bound by memory but for Muon.
+Formula: AdamW, SGD or Muon over all weights, see the parameters; gradients are not clipped.
+FLOPs: not counted; Muon's depend on its Newton-Schulz steps and are no part of a model's work.
+Bytes: for P parameters of w bytes with gradients as wide, and moments of m bytes, AdamW reads weight, gradient and both
+moments and writes weight and moments: P (3 w + 4 m), 28 P in fp32 and 14 P in bf16. SGD reads weight and gradient and
+writes the weight: 3 P w. Muon's products read and write intermediate matrices, so for it there is no formula.
+Gate: three steps by the timed body from other weights and gradients and no moments, every element of small models and
+a fixed choice of large ones, against the optimizer written out in float64.
+Leaves out: clipping, the cast of master weights for the next forward, and sharding.
 
-Bytes by formula, for P parameters of w bytes with gradients as wide, and moments of m bytes. AdamW reads weight,
-gradient and both moments and writes weight and moments: P (3 w + 4 m), 28 P in fp32 and 14 P in bf16. SGD reads weight
-and gradient and writes the weight: 3 P w. Muon's products read and write intermediate matrices, so for it there is no
-formula of compulsory traffic.
+Weights and gradients are stored as the model stores them: in the master format where the policy has one, with queries,
+keys and values in one tensor, gate and up in another. No forward pass is built.
 """
 
 from __future__ import annotations
@@ -66,11 +71,11 @@ class OptimizerStep(Workload):
         traffic = None if a_weight is None else params.shape.parameters * a_weight
         return Counts(bytes=traffic, per_layer=params.cut)
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         """Weights, gradients and moments; the gate looks at a choice of elements and needs little beside."""
         params, precision = _params(case), case.precision
         kept = FORMATS[precision.moments] * moments_of(params.optimizer, params.shape)
-        return 2 * _stored(precision) * params.shape.parameters + kept
+        return (2 * _stored(precision) * params.shape.parameters + kept) / devices
 
     def impls(self) -> Mapping[str, Impl]:
         """The framework's forms of an optimizer, and the best of them."""

@@ -24,6 +24,7 @@ class TrainStepParams(ModelParams, OptimizerParams):
         grad_accum: micro-batches that a step adds up the gradients of, each of ``batch / grad_accum`` sequences.
         recompute: ``full`` keeps the inputs of layers only and computes the layers again in the backward pass.
         clip: largest global norm of the gradients; 0 does not clip.
+        loss_reduction: over the tokens that count.
         ignore_index: label that adds nothing to the loss.
         dropout: probability; only 0 can be measured so far.
         logits: number format of the logits; ``policy`` takes it from the precision policy.

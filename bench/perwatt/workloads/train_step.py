@@ -1,12 +1,26 @@
 """One training step of a decoder: forward, loss, backward, clipping, optimizer.
 
+Stands for: itself; every other workload is a part of it.
+Formula: tokens through the model, mean (or summed) cross entropy in float32 of each next token, gradients of all weights,
+scaled to a global norm of at most `clip`, one step of the optimizer at a constant learning rate.
+FLOPs: three times the forward, which is 2 x tokens for each weight of a product (the output projection included, the
+embedding not; of experts those that a token takes) and 4 x head_dim x heads for each visible query-key pair.
+Bytes: not counted, as for all composites.
+Gate: a reduced twin of the same code against float64: first loss, every gradient, three steps of the optimizer, twenty
+steps that overfit one batch. Then the real model's loss and gradient norm against float32, where memory allows.
+Leaves out: reading batches, schedules of the learning rate, dropout, auxiliary losses, and the routing of experts by the
+router: each expert has equally many tokens, by a fixed rule that is part of the work (:mod:`perwatt.spec.routing`).
+
+The batches are fixed and rotate. Nothing is read back from the device inside a step. Tokens are uniform over the
+vocabulary. Weights start as the case's distribution scaled to a standard deviation of about 0.018, norms as ones.
+
 A step may add up the gradients of several micro-batches, and compute layers again in the backward pass instead of
 keeping what is inside them: both leave the mathematics alone, so they are columns and not part of the work.
 
-The batches are fixed and rotate; the learning rate is constant. Nothing is read back from the device inside a step.
-Tokens are uniform over the vocabulary and each label is the next token. Weights start as the case's distribution scaled
-to a standard deviation of about 0.018, norms as ones. Experts take their tokens by a fixed rule, which is part of the
-work (``routing: balanced``, :mod:`perwatt.spec.routing`).
+`model` is a name from `perwatt list models`, the path of a Hugging Face `config.json`, or a shape (`hidden intermediate
+layers heads kv_heads vocab`, and fields for activation, norms, biases, positions, windows, soft caps and experts). A
+parameter that the optimizer does not have is refused. Muon orthogonalizes each matrix of the layers by itself, queries,
+keys, values, gate and up apart; AdamW updates embedding, head and vectors, at the same learning rate.
 """
 
 from __future__ import annotations
@@ -83,13 +97,14 @@ class TrainStep(Workload):
         forward += 4.0 * params.batch * shape.pairs(params.seq) * shape.head_dim * shape.heads
         return Counts(flops=3 * forward, tokens=params.tokens, per_layer=params.cut)
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         """Weights, moments, gradients, activations and logits at the step's peak, see :mod:`~.train_memory`.
 
         The gate needs no more: its twin is small, and its full-size part is left out where there is no room for it.
         """
         compiled = all(case.workload.impls()[name].impl_class == "graph" for name in case.impls)
-        return footprint(_params(case), case.precision, compiled).peak
+        whole = footprint(_params(case), case.precision, compiled)
+        return (whole.peak - whole.masks) / devices + whole.masks
 
     def impls(self) -> Mapping[str, Impl]:
         """Eager, and forward with loss compiled as a whole; the optimizer is the framework's fused one in both."""

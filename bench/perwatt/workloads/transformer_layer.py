@@ -103,7 +103,7 @@ class TransformerLayer(FunctionWorkload):
         """The stream."""
         return _stream("dy", params, precision)
 
-    def memory(self, case: Case) -> float:
+    def memory(self, case: Case, devices: int = 1) -> float:
         """As declared, and with a backward what it needs of the forward: norms, projections, both branches."""
         params: TransformerLayerParams = case.params  # type: ignore[assignment]
         heads = (2 * params.heads + 2 * params.kv_heads) * params.head_dim

@@ -58,6 +58,19 @@ def test_a_chip_of_one_device_is_a_device_and_one_of_several_is_not(backend, mon
     assert "placement chip" in preflight.unsupported(on_chip, "good", backend, 1)
 
 
+def test_memory_is_that_of_one_device_of_the_placement(backend, monkeypatch):
+    params = {"model": "llama-3-8b", "batch": 4, "seq": 512, "recompute": "full"}
+    step = build({"workload": "train_step", "params": params, "precision": "bf16_master", "placement": "chip"})
+    device = replace(backend.describe(), devices_per_chip=4, memory_bytes=40e9)
+    monkeypatch.setattr(type(backend), "describe", lambda self: device)
+    assert "cannot be measured yet" in preflight.unsupported(step, "torch", backend, 1)
+    assert "GB of memory, the device has 40 GB" in preflight.unsupported(
+        replace(step, placement="device"), "torch", backend, 1
+    )
+    monkeypatch.setattr(type(backend), "describe", lambda self: replace(device, memory_bytes=20e9))
+    assert "GB of memory on each, the device has 20 GB" in preflight.unsupported(step, "torch", backend, 1)
+
+
 @pytest.mark.parametrize(("size_gb", "sessions", "together"), [(0, 1, 4), (3, 1, 3), (3, 2, 1), (9, 1, 1)])
 def test_impls_that_fit_at_once(backend, size_gb, sessions, together):
     assert preflight.fitting(case(params={"size_gb": size_gb}), backend, sessions) == together

@@ -109,7 +109,7 @@ class Faulty(Workload):
     def counts(self, params: Any, pass_: str, precision: Any) -> Counts:
         return Counts(flops=1e6, tokens=10)
 
-    def memory(self, case: Any) -> float:
+    def memory(self, case: Any, devices: int = 1) -> float:
         return float(case.params.size_gb * 1e9)
 
     def impls(self) -> Mapping[str, Impl]:
