@@ -1,15 +1,15 @@
 """One training step of a decoder: forward, loss, backward, clipping, optimizer.
 
 Stands for: itself; every other workload is a part of it.
-Formula: tokens through the model, mean (or summed) cross entropy in float32 of each next token, gradients of all weights,
+Formula: tokens through the model, mean (or summed) cross entropy in float32 of each next token, all gradients,
 scaled to a global norm of at most `clip`, one step of the optimizer at a constant learning rate.
 FLOPs: three times the forward, which is 2 x tokens for each weight of a product (the output projection included, the
 embedding not; of experts those that a token takes) and 4 x head_dim x heads for each visible query-key pair.
 Bytes: not counted, as for all composites.
 Gate: a reduced twin of the same code against float64: first loss, every gradient, three steps of the optimizer, twenty
 steps that overfit one batch. Then the real model's loss and gradient norm against float32, where memory allows.
-Leaves out: reading batches, schedules of the learning rate, dropout, auxiliary losses, and the routing of experts by the
-router: each expert has equally many tokens, by a fixed rule that is part of the work (:mod:`perwatt.spec.routing`).
+Leaves out: reading batches, schedules of the learning rate, dropout, auxiliary losses, and the choice of experts by
+the router: each expert has equally many tokens, by a fixed rule that is part of the work (:mod:`perwatt.spec.routing`).
 
 The batches are fixed and rotate. Nothing is read back from the device inside a step. Tokens are uniform over the
 vocabulary. Weights start as the case's distribution scaled to a standard deviation of about 0.018, norms as ones.
