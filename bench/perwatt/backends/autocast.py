@@ -120,6 +120,11 @@ def _seen(operation: Callable[[], Tensor], device: torch.device) -> str:
     class Watch(TorchDispatchMode):
         """Below autocast: sees operations as the device gets them. Casts and views compute nothing."""
 
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            """No: nothing is compiled here, and torch would load its compiler to skip it, which takes two seconds."""
+            return False
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             computes = func is not torch.ops.aten._to_copy.default
             computes &= all(argument.alias_info is None for argument in func._schema.arguments)

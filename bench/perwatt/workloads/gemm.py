@@ -13,7 +13,7 @@ for the epilogue.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
     from perwatt.backends.base import Backend
     from perwatt.spec.case import Case
-    from perwatt_kernels.registry import Request
 
-COMPOSITE = 2  # an epilogue's separate steps may each round to the output format
 Extent = Field(ge=1, le=2**24)
 Layout = Literal["row", "column"]
 
@@ -150,7 +148,7 @@ class Gemm(Workload):
                 [Recipe(name="dc", shape=_shape(params.batch, rows, columns), kind=case.distribution)],
                 place(output_format(params, case.precision), backend.device),
             ),
-            verify=lambda *results: _verify(params, case.precision, kernels.request_of(case, backend, ""), *results),
+            verify=_verifier(params, case, backend),
             set_bytes=counts.bytes or 0.0,
         )  # fmt: skip
 
@@ -205,48 +203,13 @@ def _operands(params: GemmParams, case: Case, backend: Backend) -> Tensors:
     return Tensors(recipes, lay)
 
 
-def _verify(
-    params: GemmParams, precision: Precision, request: Request, operands: list[Tensor], incoming: Tensor | None,
-    result: Tensor | None, gradients: Sequence[Tensor] | None,
-) -> Accuracy:  # fmt: skip
-    from perwatt.accuracy import products
+def _verifier(params: GemmParams, case: Case, backend: Backend) -> Callable[..., Accuracy]:
+    def verify(*results: Any) -> Accuracy:
+        from perwatt.accuracy import gemm
 
-    scheme, rest = Scheme.of(request), 4 if request.quantize == "outside" else 2
-    rows, columns, _ = params.extents
-    (a, b), bias = scheme.seen(operands), operands[rest] if len(operands) > rest else None
-    results = []
-    if result is not None:
-        results.append(_check_result(params, precision, a, b, bias, result, scheme.doubts(operands)))
-    if gradients is None or incoming is None:
-        return Accuracy.worst(results)
-    pairs = [(incoming, b.mT), (a.mT, incoming)]
-    doubts: list[Any] = [None, None]
-    if precision.scaling != "none":
-        quantized = [(incoming, operands[1].mT), (operands[0].mT, incoming)]
-        for at, (pair, own) in enumerate(zip(quantized, Scheme.of_gradients(request), strict=True)):
-            pairs[at], doubts[at] = own.seen(pair), own.doubts(pair)
-    for pair, doubt, found, name, depth in zip(pairs, doubts, gradients, "ab", (columns, rows), strict=True):
-        limit = products.bound(precision.compute, precision.activations, depth, precision.fast_accumulation)
-        results.append(products.check(*pair, found, bound=limit, name=f"gradient of {name}", doubts=doubt))
-    return Accuracy.worst(results)
+        return gemm.check(params, case.precision, kernels.request_of(case, backend, ""), *results)
 
-
-def _check_result(
-    params: GemmParams, precision: Precision, a: Tensor, b: Tensor, bias: Tensor | None, result: Tensor,
-    doubts: tuple[Tensor, Tensor] | None,
-) -> Accuracy:  # fmt: skip
-    """The forward product against ``a`` and ``b`` as the product sees them."""
-    from torch.nn import functional as F
-
-    from perwatt.accuracy import products
-
-    depth = params.extents[2]
-    limit = products.bound(precision.compute, output_format(params, precision), depth, precision.fast_accumulation)
-    return products.check(
-        a, b, result, bias=bias, name="result", bound=limit * (1 if params.epilogue == "none" else COMPOSITE),
-        after=(lambda x: F.gelu(x, approximate="tanh")) if params.epilogue.endswith("gelu_tanh") else None,
-        doubts=doubts,
-    )  # fmt: skip
+    return verify
 
 
 WORKLOAD = Gemm()

@@ -78,6 +78,11 @@ class Scheme:
         return replace(own, left=incoming), replace(own, right=incoming)
 
     @property
+    def count(self) -> int:
+        """Tensors that both operands are made of."""
+        return 4 if self.outside else 2
+
+    @property
     def each(self) -> tuple[tuple[str, str, int], tuple[str, str, int]]:
         """Format, granularity and depth dimension of the left and of the right operand."""
         return (self.left, self.scaling, -1), (self.right, self.scaling, -2)

@@ -24,11 +24,10 @@ def epilogue(product: Tensor, bias: Tensor | None, name: str) -> Tensor:
 
 def _build(request: Request) -> Callable[..., Tensor]:
     output, after, scheme = dtype(request.output), request.params["epilogue"], Scheme.of(request)
-    count = 4 if scheme.outside else 2
 
     def matmul(*operands: Tensor) -> Tensor:
         a, b = scheme.seen(operands)
-        bias = operands[count].double() if len(operands) > count else None
+        bias = operands[scheme.count].double() if len(operands) > scheme.count else None
         return epilogue(a.double() @ b.double(), bias, after).to(output)
 
     return matmul

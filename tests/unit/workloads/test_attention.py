@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from perwatt.backends.cpu import BACKEND
 from perwatt.errors import InputError
 from perwatt.spec.case import Case, build
+from perwatt.spec.precision import policy
 from perwatt_kernels.attention.mask import full, pairs
 
 HOT = {"cache": "hot"}
@@ -92,6 +93,16 @@ def test_backward_is_four_products_to_the_forwards_two() -> None:
         session.run(0)
     square = made.workload.counts(case({"kv_heads": 4, "causal": False}).params, "fwd+bwd", made.precision).flops
     assert counter.get_total_flops() == square
+
+
+def test_bytes_are_those_of_operands_as_they_arrive() -> None:
+    q, kv = 2 * 4 * 96 * 16, 2 * 2 * 96 * 16
+    moved = {
+        name: case(precision=name).workload.counts(case().params, "fwd+bwd", policy(name)).bytes
+        for name in ("fp32", "bf16", "bf16_autocast")
+    }
+    assert moved["fp32"] == 2 * moved["bf16"] == 4 * (6 * q + 6 * kv)
+    assert moved["bf16_autocast"] == 4 * (3 * q + 6 * kv) + 2 * (3 * q), "float32 but for the result and its gradient"
 
 
 @pytest.mark.parametrize(
