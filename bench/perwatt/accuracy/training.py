@@ -4,8 +4,9 @@ A loss near ln(vocab) proves nothing: a model that drops a gradient has it too. 
 and policy as what is timed, is examined in three parts.
 
 1. First step: loss, global gradient norm, and of every weight the gradient's direction, size and error. The error may
-   be ``FACTOR`` times that of the reference in the policy's own formats, which is what honest rounding gives, and
-   taken over all weights ``AVERAGE`` times, which shows products accumulated in 16 bits.
+   be ``FACTOR`` times that of the reference in the policy's own formats, which is what honest rounding gives (direction
+   and size may be as wrong as follows from that), and taken over all weights ``AVERAGE`` times, which shows products
+   accumulated in 16 bits.
 2. Three steps on different batches: every weight must come to where the reference optimizer brings it from the twin's
    own gradients, which shows wrong betas, decay or clipping; and the first change must agree with the float64
    reference's.
@@ -145,9 +146,9 @@ def _gradients(found: Mapping[str, Tensor], answers: Answers, bounds: Bounds) ->
     for name, truth in telling.items():
         gradient = found[name]
         what = f"gradient of {name}"
-        yield _result(_angle(gradient, truth), bounds.angle, f"direction of the {what}")
-        yield _close(float(gradient.norm()), float(truth.norm()), bounds.ratio, f"size of the {what}")
         limit = max(FACTOR * answers.errors[name], bounds.floor)
+        yield _result(_angle(gradient, truth), max(bounds.angle, limit**2 / 2), f"direction of the {what}")
+        yield _close(float(gradient.norm()), float(truth.norm()), max(bounds.ratio, limit), f"size of the {what}")
         yield _result(distance(gradient, truth), limit, f"error of the {what}")
     average = _geometric_mean(distance(found[name], truth) for name, truth in telling.items())
     limit = max(AVERAGE * _geometric_mean(answers.errors[name] for name in telling), bounds.floor)
@@ -181,10 +182,18 @@ def _first_change(
             continue
         change, truth = after[name] - before[name], target - before[name]
         noise = _rounding(rule, before[name], float(truth.norm()))
-        yield _result(_angle(change, truth), bounds.change_angle + noise, f"direction of the change of {name}")
+        turn = bounds.change_angle + noise + (2 * _undecided(name, answers) if rule.name == "adamw" else 0.0)
+        yield _result(_angle(change, truth), turn, f"direction of the change of {name}")
         yield _close(
             float(change.norm()), float(truth.norm()), bounds.change_ratio + noise, f"size of the change of {name}"
         )
+
+
+def _undecided(name: str, answers: Answers) -> float:
+    """Share of a gradient's elements that rounding may turn over: AdamW's first step is little but their signs."""
+    truth = answers.gradients[name]
+    noise = FACTOR * answers.errors[name] * float(truth.square().mean().sqrt())
+    return float((truth.abs() < noise).double().mean())
 
 
 def _rounding(rule: Rule, weight: Tensor, moved: float) -> float:
