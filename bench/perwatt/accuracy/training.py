@@ -4,8 +4,9 @@ A loss near ln(vocab) proves nothing: a model that drops a gradient has it too. 
 and policy as what is timed, is examined in three parts.
 
 1. First step: loss, global gradient norm, and of every weight the gradient's direction, size and error. The error may
-   be ``FACTOR`` times that of the reference in the policy's own formats, which is what honest rounding gives, and
-   taken over all weights ``AVERAGE`` times, which shows products accumulated in 16 bits.
+   be ``FACTOR`` times that of the reference in the policy's own formats, which is what honest rounding gives (direction
+   and size may be as wrong as follows from that), and taken over all weights ``AVERAGE`` times, which shows products
+   accumulated in 16 bits.
 2. Three steps on different batches: every weight must come to where the reference optimizer brings it from the twin's
    own gradients, which shows wrong betas, decay or clipping; and the first change must agree with the float64
    reference's.
@@ -148,9 +149,9 @@ def _gradients(found: Mapping[str, Tensor], answers: Answers, bounds: Bounds) ->
     for name, truth in telling.items():
         gradient = found[name]
         what = f"gradient of {name}"
-        yield updates.judged(_angle(gradient, truth), bounds.angle, f"direction of the {what}")
-        yield _close(float(gradient.norm()), float(truth.norm()), bounds.ratio, f"size of the {what}")
         limit = max(FACTOR * answers.errors[name], bounds.floor)
+        yield updates.judged(_angle(gradient, truth), max(bounds.angle, limit**2 / 2), f"direction of the {what}")
+        yield _close(float(gradient.norm()), float(truth.norm()), max(bounds.ratio, limit), f"size of the {what}")
         yield updates.judged(distance(gradient, truth), limit, f"error of the {what}")
     average = _geometric_mean(distance(found[name], truth) for name, truth in telling.items())
     limit = max(AVERAGE * _geometric_mean(answers.errors[name] for name in telling), bounds.floor)
@@ -166,9 +167,17 @@ def _first_change(
         change, truth = after[name] - before[name], target - before[name]
         rounding = updates.rounding(rule, before[name], float(truth.norm()))
         noise = updates.FACTOR * answers.noise.get(name, 0.0)  # two vectors this far apart, and their angle
+        turned = 0.0 if rule.name == "sgd" or name in answers.noise else 2 * _undecided(name, answers)
         angle, size = bounds.change_angle + rounding + noise**2 / 2, bounds.change_ratio + rounding + noise
-        yield updates.judged(_angle(change, truth), angle, f"direction of the change of {name}")
+        yield updates.judged(_angle(change, truth), angle + turned, f"direction of the change of {name}")
         yield _close(float(change.norm()), float(truth.norm()), size, f"size of the change of {name}")
+
+
+def _undecided(name: str, answers: Answers) -> float:
+    """Share of a gradient's elements that rounding may turn over: AdamW's first step is little but their signs."""
+    truth = answers.gradients[name]
+    noise = FACTOR * answers.errors[name] * float(truth.square().mean().sqrt())
+    return float((truth.abs() < noise).double().mean())
 
 
 def _overfit(twin: Trainer, answers: Answers, bounds: Bounds) -> Iterator[Accuracy]:

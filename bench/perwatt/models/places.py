@@ -93,8 +93,8 @@ def mask(shape: ModelShape, seq: int, window: int) -> Tensor:
     unseen = (back < 0) | (back >= (window or seq))
     bias = torch.zeros(1, 1, 1)
     if shape.positions == "alibi":
-        bias = -slopes(shape.heads)[:, None, None] * back
-    return torch.where(unseen, -math.inf, bias).float()[None]
+        bias = -slopes(shape.heads).float()[:, None, None] * back
+    return torch.where(unseen, -math.inf, bias)[None]
 
 
 def slopes(heads: int) -> Tensor:

@@ -7,7 +7,7 @@ expert twice, and all experts have equally many tokens of a sequence, up to roun
 The rule knows a token's position in its sequence and the layer, nothing else: shapes are static, as Neuron's compiler
 needs, no near tie between two experts makes number formats disagree, and a batch may be cut anywhere. The router is
 computed all the same and has a gradient: a token's results are weighted by the softmax of the router's logits over its
-experts.
+experts. (With one expert for each token that share is one, and the gradient zero.)
 
 What this leaves out: the choice itself (a top-k over the logits), imbalance between experts and the dropped or padded
 tokens that follow from it, and the auxiliary loss against it. A real router costs at least as much.

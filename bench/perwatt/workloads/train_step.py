@@ -176,11 +176,15 @@ class TrainStepSession(Session):
         return fits
 
     def path(self) -> str:
-        """The attention operation that one untimed step really ran, after ``inductor`` where the step is compiled."""
+        """The attention operation that one untimed step really ran, after ``inductor`` where the step is compiled.
+
+        ``written_out`` where scores are capped, which no operation of the framework does.
+        """
         from perwatt.workloads.operation import observed_path
 
         seen = observed_path(lambda: self._trainer.run(0)).split()
-        return " ".join(name for name in (SDPA.get(op, op) for op in seen) if name in {"inductor", *SDPA.values()})
+        names = [name for name in (SDPA.get(op, op) for op in seen) if name in {"inductor", *SDPA.values()}]
+        return " ".join([*names, "written_out"] if self._trainer.params.shape.attention_softcap else names)
 
     def close(self) -> None:
         """Let go of model, state and twin."""

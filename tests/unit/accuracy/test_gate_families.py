@@ -54,6 +54,36 @@ def test_honest_impl_passes(family: str, precision: str) -> None:
     assert examine(family, precision).ok
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mlp_bias": True, "attention_bias": True, "head_bias": True},
+        {"norm": "layernorm", "norm_bias": True, "qk_norm": True, "post_norm": True},
+        {"experts": 4, "experts_per_token": 1},
+    ],
+    ids=["biases of rotated keys", "layer norms of heads", "one expert each"],
+)
+def test_gradients_that_are_mostly_rounding_pass(fields: dict[str, object]) -> None:
+    """Small or zero beside what they are summed from, so that AdamW's first step is noise."""
+    shape = {"hidden": 64, "intermediate": 160, "layers": 2, "heads": 4, "kv_heads": 2, "vocab": 300}
+    params = TrainStepParams(model=shape | fields, batch=4, seq=128)
+    made = Trainer(twin.twin_of(params), policy("bf16_master"), torch.device("cpu"), lambda function: function, 4)
+    result = training.examine(made, policy("bf16_master"), 5)
+    assert result.ok, result
+
+
+def test_a_gradient_that_should_be_zero_is_caught() -> None:
+    class LoudKeyBias(Trainer):
+        def backward(self, slot: int) -> Tensor:
+            loss = super().backward(slot)
+            gradient = self.gradients()["layers.0.k_bias"]
+            assert gradient is not None
+            gradient += 0.1
+            return loss
+
+    assert not examine("gpt2", "bf16_master", LoudKeyBias).ok
+
+
 class Changed(Trainer):
     """A trainer whose model is changed once it is made."""
 

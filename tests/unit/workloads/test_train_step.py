@@ -457,6 +457,18 @@ def test_session_from_end_to_end() -> None:
     opened.close()
 
 
+@pytest.mark.parametrize(
+    ("family", "path"), [("mixtral", "flash_cpu"), ("mpt", "flash_cpu"), ("gemma2", "written_out")]
+)
+def test_sessions_of_families(family: str, path: str) -> None:
+    opened = session({"model": FAMILIES[family], "seq": 20}, precision="bf16_master")
+    assert float(opened.run(0)) > float(opened.run(0))  # type: ignore[arg-type]
+    result = opened.check(0)
+    assert result.ok, result
+    assert opened.flags == ()
+    assert opened.path() == path
+
+
 def test_weights_and_tokens_are_recorded() -> None:
     assert session({"model": "llama-tiny"}).input_digest == "5fdf36d0a2be3afe"
     assert session(seed=1).input_digest != session(seed=0).input_digest
