@@ -83,6 +83,10 @@ BOUNDS = {
         loss=1e-5, norm=1e-4, angle=1e-6, ratio=1e-4, floor=1e-5, change_angle=1e-3, change_ratio=2e-3,
         curve=5e-3,
     ),
+    "fp16": Bounds(
+        loss=1e-3, norm=2e-3, angle=1e-4, ratio=5e-3, floor=1e-3, change_angle=1e-1, change_ratio=2e-2,
+        curve=6e-2,
+    ),
     "bf16": Bounds(
         loss=5e-3, norm=1e-2, angle=1e-3, ratio=2e-2, floor=5e-3, change_angle=1e-1, change_ratio=2e-2,
         curve=6e-2,
@@ -219,7 +223,8 @@ def _lost(trainer: Trainer) -> list[str]:
 
 def _bounds(params: TrainStepParams, precision: Precision) -> Bounds:
     """Those of the narrowest format that every gradient passes through."""
-    return BOUNDS["bf16" if "bf16" in (precision.compute, params.logits) else "fp32"]
+    formats = precision.compute, params.logits
+    return BOUNDS[next((name for name in ("bf16", "fp16") if name in formats), "fp32")]
 
 
 def _angle(a: Tensor, b: Tensor) -> float:
