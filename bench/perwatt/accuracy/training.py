@@ -131,9 +131,8 @@ def _steps(twin: Trainer, answers: Answers, rule: Rule, bounds: Bounds) -> Itera
         twin.update()
         after, clipped = doubles(twin.weights()), doubles(present(twin.gradients()))
         for name, wanted in clipped_by(rule.clip, found).items():
-            yield updates.judged(
-                distance(clipped[name], wanted), updates.EXACT[rule.storage], f"clipped gradient of {name}"
-            )
+            bound = updates.EXACT[rule.storage] + updates.underflow(rule.storage, wanted)
+            yield updates.judged(distance(clipped[name], wanted), bound, f"clipped gradient of {name}")
         wanted_weights = optimizer.step(before, clipped)
         yield from updates.changes(before, after, wanted_weights, optimizer)
         yield from updates.moments({which: doubles(twin.moments(which)) for which in updates.MOMENTS}, optimizer)
