@@ -3,6 +3,9 @@
 A step may add up the gradients of several micro-batches, and compute layers again in the backward pass instead of
 keeping what is inside them: both leave the mathematics alone, so they are columns and not part of the work.
 
+In fp16 a mean loss is multiplied by 4096 before the backward pass and its gradients divided by it before clipping;
+nothing looks for infinities, which would ask the device for a value.
+
 The batches are fixed and rotate; the learning rate is constant. Nothing is read back from the device inside a step.
 Tokens are uniform over the vocabulary and each label is the next token. Weights start as the case's distribution scaled
 to a standard deviation of about 0.018, norms as ones.
