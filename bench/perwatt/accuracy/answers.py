@@ -71,14 +71,17 @@ def answers_to(params_json: str, precision_name: str, seed: int, slots: int) -> 
     refill(plain, seed)
     weights, tokens, labels = doubles(plain.weights()), plain.tokens[0], plain.labels[0]
 
-    def differentiate(at: Mapping[str, Tensor], kept: torch.dtype, arithmetic: Arithmetic) -> Gradient:
+    def differentiate(
+        at: Mapping[str, Tensor], kept: torch.dtype, arithmetic: Arithmetic, scale: float = 1.0
+    ) -> Gradient:
         leaves = {name: w.detach().to(kept).requires_grad_() for name, w in at.items()}
-        return differentiated(leaves, tokens, labels, params, arithmetic)
+        return differentiated(leaves, tokens, labels, params, arithmetic, scale)
 
     formats = Formats.of(precision, params.logits)
     own = Arithmetic(compute=formats.products, inside=torch.float32, logits=formats.logits)
     loss, gradients = differentiate(weights, torch.float64, DOUBLE)
-    _, rounded = differentiate(weights, formats.storage, own)
+    scale = params.loss_scale(precision)
+    _, rounded = differentiate(weights, formats.storage, own, scale)
     norm = global_norm(gradients)
     rule = rule_of(params, precision, _rate(params, norm), params.clip)
     optimizer = Optimizer(rule)
@@ -86,7 +89,7 @@ def answers_to(params_json: str, precision_name: str, seed: int, slots: int) -> 
         loss=loss,
         gradients=gradients,
         vanishing=frozenset(name for name, g in gradients.items() if float(g.norm()) < NOTHING * norm),
-        errors={name: distance(rounded[name].double(), truth) for name, truth in gradients.items()},
+        errors={name: distance(rounded[name].double() / scale, truth) for name, truth in gradients.items()},
         changed=optimizer.step(weights, clipped_by(rule.clip, gradients)),
         noise=optimizer.noise,
         curve=_curve(lambda at: differentiate(at, torch.float64, DOUBLE), weights, rule),
@@ -108,12 +111,13 @@ def refill(twin: Trainer, seed: int) -> None:
 
 
 def differentiated(
-    weights: dict[str, Tensor], tokens: Tensor, labels: Tensor, params: TrainStepParams, arithmetic: Arithmetic
-) -> Gradient:
-    """Loss and gradients of the reference at leaves ``weights``."""
+    weights: dict[str, Tensor], tokens: Tensor, labels: Tensor, params: TrainStepParams, arithmetic: Arithmetic,
+    scale: float = 1.0,
+) -> Gradient:  # fmt: skip
+    """Loss and gradients of the reference at leaves ``weights``; the gradients are ``scale`` times its own."""
     objective = Objective(reduction=params.loss_reduction, ignore_index=params.ignore_index)
     loss = loss_of(weights, tokens, labels, params.shape, arithmetic, objective)
-    gradients = torch.autograd.grad(loss, list(weights.values()))
+    gradients = torch.autograd.grad(loss * scale, list(weights.values()))
     return float(loss.detach()), dict(zip(weights, gradients, strict=True))
 
 

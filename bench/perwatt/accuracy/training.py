@@ -84,6 +84,10 @@ BOUNDS = {
         loss=1e-5, norm=1e-4, angle=1e-6, ratio=1e-4, floor=1e-5, change_angle=1e-3, change_ratio=2e-3,
         curve=5e-3,
     ),
+    "fp16": Bounds(
+        loss=1e-3, norm=2e-3, angle=1e-4, ratio=5e-3, floor=1e-3, change_angle=1e-1, change_ratio=2e-2,
+        curve=6e-2,
+    ),
     "bf16": Bounds(
         loss=5e-3, norm=1e-2, angle=1e-3, ratio=2e-2, floor=5e-3, change_angle=1e-1, change_ratio=2e-2,
         curve=6e-2,
@@ -128,9 +132,8 @@ def _steps(twin: Trainer, answers: Answers, rule: Rule, bounds: Bounds) -> Itera
         twin.update()
         after, clipped = doubles(twin.weights()), doubles(present(twin.gradients()))
         for name, wanted in clipped_by(rule.clip, found).items():
-            yield updates.judged(
-                distance(clipped[name], wanted), updates.EXACT[rule.storage], f"clipped gradient of {name}"
-            )
+            bound = updates.EXACT[rule.storage] + updates.underflow(rule.storage, wanted)
+            yield updates.judged(distance(clipped[name], wanted), bound, f"clipped gradient of {name}")
         wanted_weights = optimizer.step(before, clipped)
         yield from updates.changes(before, after, wanted_weights, optimizer)
         yield from updates.moments({which: doubles(twin.moments(which)) for which in updates.MOMENTS}, optimizer)
@@ -236,7 +239,8 @@ def _lost(trainer: Trainer) -> list[str]:
 
 def _bounds(params: TrainStepParams, precision: Precision) -> Bounds:
     """Those of the narrowest format that every gradient passes through."""
-    return BOUNDS["bf16" if "bf16" in (precision.compute, params.logits) else "fp32"]
+    formats = precision.compute, params.logits
+    return BOUNDS[next((name for name in ("bf16", "fp16") if name in formats), "fp32")]
 
 
 def _angle(a: Tensor, b: Tensor) -> float:

@@ -57,6 +57,12 @@ def rounding(rule: Rule, weight: Tensor, moved: float) -> float:
     return torch.finfo(rule.storage).eps * float(weight.norm()) / moved if moved else 0.0
 
 
+def underflow(kept: torch.dtype, tensor: Tensor) -> float:
+    """The distance of neighbours near zero, for every element, over the length of a tensor: much in fp16 only."""
+    step, length = torch.finfo(kept).smallest_normal * torch.finfo(kept).eps, float(tensor.norm())
+    return step * tensor.numel() ** 0.5 / length if length else 0.0
+
+
 def judged(error: float, bound: float, what: str) -> Accuracy:
     """The outcome of one check, which ``what`` names where it fails."""
     return Accuracy(rel_err=error, bound=bound, detail="" if error <= bound else what)

@@ -35,9 +35,17 @@ def make_optimizer(params: OptimizerParams, model: Decoder, form: str = "") -> A
     everything = list(model.parameters())
     if params.optimizer != "muon":
         return _over(everything, params, params.optimizer, form)
-    hidden = {id(p) for p in model.blocks.parameters() if p.dim() > 1}  # experts are stored together
+    hidden = _hidden(model)
     rest = _over([p for p in everything if id(p) not in hidden], params, "adamw", form)
     return Muon(params, model, hidden, rest)
+
+
+def _hidden(model: Llama) -> set[int]:
+    """Ids of the stored parameters that hold matrices of layers; not of those that hold embedding, head or vectors."""
+    weights = model.tensors(lambda parameter: parameter.detach())
+    matrices = (w for name, w in weights.items() if w is not None and w.dim() == 2 and name.startswith("layers."))
+    held = {weight.untyped_storage().data_ptr() for weight in matrices}
+    return {id(p) for p in model.parameters() if p.untyped_storage().data_ptr() in held}
 
 
 def forget(optimizer: AnyOptimizer) -> None:

@@ -42,7 +42,7 @@ class Trainer(Trained):
     def __init__(
         self, params: TrainStepParams, precision: Precision, device: torch.device, build: Build, slots: int
     ) -> None:
-        self.params = params
+        self.params, self._scale = params, params.loss_scale(precision)
         self.model = Decoder(params.shape, Formats.of(precision, params.logits), params.seq, device)
         self.parameters = list(self.model.parameters())
         if params.recompute == "full":
@@ -69,8 +69,16 @@ class Trainer(Trained):
     def backward(self, slot: int) -> Tensor:
         """Forward, loss and gradients of one batch; earlier gradients are dropped first. Returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        if self.params.grad_accum == 1:
-            return self._differentiated(self.tokens[slot], self.labels[slot])
+        loss = self._accumulated(slot) if self.params.grad_accum > 1 else self._differentiated(*self._batch(slot))
+        if self._scale != 1.0:
+            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self._scale)
+        return loss
+
+    def _batch(self, slot: int) -> tuple[Tensor, Tensor]:
+        return self.tokens[slot], self.labels[slot]
+
+    def _accumulated(self, slot: int) -> Tensor:
+        """The loss of a batch, its gradients those of all micro-batches added up."""
         labels = self.labels[slot]
         counts: tuple[Tensor, ...] = ()
         if self.params.loss_reduction == "mean":
@@ -82,7 +90,7 @@ class Trainer(Trained):
         """The loss of a part of a batch, its gradients added to those that are there."""
         with torch.autocast(self.tokens.device.type, torch.bfloat16) if self._autocast else nullcontext():
             loss: Tensor = self._loss(*part)
-        loss.backward()
+        (loss * self._scale if self._scale != 1.0 else loss).backward()
         return loss.detach()
 
     def update(self) -> None:

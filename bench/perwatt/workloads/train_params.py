@@ -12,6 +12,7 @@ from perwatt.spec.precision import Precision
 from perwatt.workloads.model_params import ModelParams
 from perwatt.workloads.optimizer_params import Format, OptimizerParams
 
+FP16_SCALE = 2.0**12  # gradients of a mean loss, of norms about 1 to 10, come to within fp16's 65504 and 6e-8
 ARRANGEMENT = ("grad_accum", "recompute")  # how a step is cut up, which is not in the work
 
 
@@ -52,6 +53,13 @@ class TrainStepParams(ModelParams, OptimizerParams):
         """Sequences that go through the model at once."""
         return self.batch // self.grad_accum
 
+    def loss_scale(self, precision: Precision) -> float:
+        """What the loss is multiplied by before the backward pass, and its gradients divided by after it.
+
+        In fp16 the gradient of a mean over many tokens would be below the smallest number; that of a sum is not.
+        """
+        return FP16_SCALE if precision.activations == "fp16" and self.loss_reduction == "mean" else 1.0
+
     def refuse_uneven(self) -> None:
         """Refuse micro-batches of different sizes.
 
@@ -70,4 +78,6 @@ class TrainStepParams(ModelParams, OptimizerParams):
         fields["model"] = self.shape.at(self.seq).model_dump(mode="json")
         own: Mapping[str, str] = {"logits": precision.logits, "accumulate": precision.accumulate}
         fields |= {name: "policy" for name, value in own.items() if fields[name] == value}
+        if precision.activations == "fp16":
+            fields["loss_scale"] = self.loss_scale(precision)
         return fields | self.optimizer_work(precision.moments)

@@ -69,6 +69,15 @@ def test_honest_impl_under_autocast_passes(model: dict[str, object]) -> None:
     assert set(seen) == {torch.bfloat16}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"clip": 0, "loss_reduction": "sum"}, {"model": STRETCHED, "grad_accum": 2}],
+    ids=["mean", "sum", "tied"],
+)
+def test_fp16_passes_with_sgd(fields: dict[str, object]) -> None:
+    assert examine("fp16", optimizer="sgd", **fields).ok
+
+
 def test_bf16_logits_of_fp32_model_pass() -> None:
     assert examine(logits="bf16").ok
 
@@ -223,6 +232,30 @@ class NanWeight(trainer.Trainer):
         super().update()
         with torch.no_grad():
             self.model.embedding[-1, -1] = math.nan
+
+
+class Unscaled(trainer.Trainer):
+    """Leaves the loss's scale in the gradients, which clipping would hide."""
+
+    def _differentiated(self, *part: Tensor) -> Tensor:
+        loss = super()._differentiated(*part)
+        for parameter in self.parameters:
+            assert parameter.grad is not None
+            parameter.grad.mul_(2)
+        return loss
+
+
+class Underflowing(trainer.Trainer):
+    """A scale so small that gradients lose their last bits."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._scale = 2.0**-6
+
+
+@pytest.mark.parametrize("kind", [Unscaled, Underflowing])
+def test_faults_of_fp16_are_caught(kind: type[trainer.Trainer]) -> None:
+    assert not examine("fp16", kind, optimizer="sgd").ok
 
 
 ANY_POLICY = [

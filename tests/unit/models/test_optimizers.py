@@ -61,10 +61,10 @@ def test_muon_updates_each_matrix_of_the_layers_by_itself(tied: bool) -> None:
 
 def test_muon_writes_to_the_stored_parameters_and_lets_go_of_gradients() -> None:
     subject = model()
-    before = subject.blocks[0].attention.qkv.detach().clone()  # type: ignore[union-attr,operator]
+    before = [p.detach().clone() for p in subject.parameters()]
     optimizer = make_optimizer(OptimizerParams(optimizer="muon"), subject)
     optimizer.step()
-    assert (subject.blocks[0].attention.qkv != before).all()
+    assert all((p != old).float().mean() > 0.9 for p, old in zip(subject.parameters(), before, strict=True))
     optimizer.zero_grad()
     assert all(p.grad is None for p in subject.parameters())
     assert all(w.grad is None for w in optimizer.weights.values())  # type: ignore[union-attr]

@@ -273,9 +273,9 @@ def uncorrected(updater: Updater) -> None:
 
 def stale_moment(updater: Updater) -> None:
     """One moment that is never written."""
-    held = updater.optimizer.state[updater.model.blocks[1].o]  # type: ignore[index,union-attr]
-    if "exp_avg_sq" in held:
-        held["exp_avg_sq"].fill_(1e-3)
+    second = updater.moments("second")
+    if second:
+        second["layers.1.o"].fill_(1e-3)
 
 
 def skipped(which: Callable[[Updater], torch.Tensor]) -> Fault:
@@ -311,8 +311,8 @@ ADAMW: dict[str, Fault] = {
     "stale moment": around(stale_moment),
     "NaN in a weight": around(nan_weight),
     "NaN in a moment": around(nan_moment),
-    "one tensor skipped": skipped(lambda updater: updater.model.blocks[1].down),  # type: ignore[union-attr,return-value]
-    "one vector skipped": skipped(lambda updater: updater.model.norm),
+    "one tensor skipped": skipped(lambda updater: updater.weights()["layers.1.down"]),
+    "one vector skipped": skipped(lambda updater: updater.weights()["norm"]),
     "one stored part skipped": skipped(lambda updater: updater.weights()["layers.0.k"]),
     "nothing done": lambda updater: setattr(updater.optimizer, "step", lambda: None),
 }

@@ -263,7 +263,8 @@ def test_wrong_parameters_are_named(params: dict[str, Any], field: str, words: s
 @pytest.mark.parametrize(
     ("params", "precision", "words"),
     [
-        ({}, "fp16", "loss scaling"),
+        ({}, "fp16", "second moments"),
+        ({"optimizer": "muon"}, "fp16", "second moments"),
         ({}, "tf32", "tf32"),
         ({}, "bf16_sr", "stochastic"),
         ({}, "mxfp8", "mxfp8"),
@@ -281,9 +282,32 @@ def test_what_cannot_be_done_is_unsupported_with_a_reason(params: dict[str, Any]
         assert words in (WORKLOAD.unsupported(made, impl, BACKEND) or "")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_master", "bf16_autocast"])
-def test_training_policies_are_supported(precision: str) -> None:
-    assert WORKLOAD.unsupported(case(precision=precision), WORKLOAD.impls()["torch"], BACKEND) is None
+@pytest.mark.parametrize(
+    ("precision", "optimizer"),
+    [("fp32", "adamw"), ("bf16", "adamw"), ("bf16_master", "muon"), ("fp16", "sgd"), ("bf16_autocast", "adamw")],
+)
+def test_training_policies_are_supported(precision: str, optimizer: str) -> None:
+    made = case({"optimizer": optimizer}, precision=precision)
+    assert WORKLOAD.unsupported(made, WORKLOAD.impls()["torch"], BACKEND) is None
+
+
+def test_the_loss_scale_of_fp16_is_in_the_work() -> None:
+    scales = {
+        (precision, reduction): case({"loss_reduction": reduction}, precision=precision)
+        .work["params"]
+        .get("loss_scale")
+        for precision in ("fp16", "bf16")
+        for reduction in ("mean", "sum")
+    }
+    assert scales == {("fp16", "mean"): 4096.0, ("fp16", "sum"): 1.0, ("bf16", "mean"): None, ("bf16", "sum"): None}
+
+
+def test_a_session_in_fp16_from_end_to_end() -> None:
+    opened = session({"optimizer": "sgd", "lr": 1e-2, "grad_accum": 2}, precision="fp16")
+    losses = [float(opened.run(0)) for _ in range(4)]
+    assert losses[-1] < losses[0]
+    assert opened.check(0).ok
+    assert all(w.dtype == torch.float16 for w in opened._trainer.weights().values())
 
 
 # Counts
