@@ -40,7 +40,7 @@ def make_optimizer(params: OptimizerParams, model: Decoder, form: str = "") -> A
     return Muon(params, model, hidden, rest)
 
 
-def _hidden(model: Llama) -> set[int]:
+def _hidden(model: Decoder) -> set[int]:
     """Ids of the stored parameters that hold matrices of layers; not of those that hold embedding, head or vectors."""
     weights = model.tensors(lambda parameter: parameter.detach())
     matrices = (w for name, w in weights.items() if w is not None and w.dim() == 2 and name.startswith("layers."))
