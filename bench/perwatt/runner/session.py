@@ -108,7 +108,8 @@ def run(request: Request, screens: Screens) -> Result:
                 recorder.add(begin)
             place = f"{backend.name} ({begin['device']['chip']}), in {folder.path}"
             place += "; nothing to resume there, so it starts" if request.resume and not events else ""
-            screen_of = screens(f"{suite.name}: {len(suite.cases)} cases on {place}", suite.cases)
+            cases = f"{len(suite.cases)} case{'s' if len(suite.cases) != 1 else ''}"
+            screen_of = screens(f"{suite.name}: {cases} on {place}", suite.cases)
             with _stoppable(folder.path), _projected(recorder), screen_of as screen:
                 Orchestrator(suite.cases, backend, request.options, recorder, screen, folder.log).run()
     return Result(run_id=ledger.run["run_id"], folder=folder, rows=list(recorder.rows().values()))

@@ -71,5 +71,7 @@ class ModelParams(BaseModel):
         try:
             _ = self.shape
         except InputError as error:
-            field = f"params.{error.field}" if error.field else "params.model"
-            raise InputError(error.message, file=error.file, line=error.line, field=field) from None
+            if error.file is None:
+                raise InputError(error.message, field=f"params.{error.field or 'model'}") from None
+            inside = f"{error.field}: " if error.field not in (None, "model") else ""
+            raise InputError(f"{error.file}: {inside}{error.message}", field="params.model") from None

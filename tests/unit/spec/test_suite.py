@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from perwatt import configs
+from perwatt import configs, workloads
 from perwatt.errors import InputError
 from perwatt.spec import suite
 from perwatt.spec.suite import Energy, Suite
@@ -397,3 +397,8 @@ def test_shipped_suites_are_good(name: str):
 
 def test_issue_names_the_shipped_suites():
     assert {"smoke", "gemm", "attention", "train"} <= set(configs.names("suites"))
+
+
+def test_smoke_has_every_workload() -> None:
+    built_in = {n for n, w in workloads.available().items() if type(w).__module__.startswith("perwatt.workloads.")}
+    assert {case.workload.name for case in suite.load("smoke").cases} == built_in
