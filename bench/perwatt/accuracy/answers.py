@@ -121,6 +121,21 @@ def differentiated(
     return float(loss.detach()), dict(zip(weights, gradients, strict=True))
 
 
+def differentiated_by_sequence(
+    weights: dict[str, Tensor], tokens: Tensor, labels: Tensor, params: TrainStepParams, arithmetic: Arithmetic
+) -> Gradient:
+    """As :func:`differentiated`, one sequence after the other: no more memory than one sequence needs."""
+    counted = (labels != params.ignore_index).sum() if params.loss_reduction == "mean" else 1
+    objective = Objective(reduction="sum", ignore_index=params.ignore_index)
+    total, gradients = 0.0, {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for sequence, wanted in zip(tokens.split(1), labels.split(1), strict=True):
+        loss = loss_of(weights, sequence, wanted, params.shape, arithmetic, objective) / counted
+        total += float(loss.detach())
+        for gradient, found in zip(gradients.values(), torch.autograd.grad(loss, list(weights.values())), strict=True):
+            gradient += found
+    return total, gradients
+
+
 def rule_of(params: OptimizerParams, precision: Precision, lr: float, clip: float = 0.0) -> Rule:
     """The optimizer of a case at another learning rate."""
     constants = {f.name: getattr(params, f.name) for f in fields(Rule) if hasattr(params, f.name)}

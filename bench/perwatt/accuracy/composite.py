@@ -123,7 +123,10 @@ def check(
     ):
         if actual is not None:
             narrow = precision.compute if problem.flops else precision.activations  # tf32 is in products only
-            floor = max(FLOOR[narrow] * (1.0 if true.dim() else AVERAGED), FLOOR["fp32"])
+            floor = FLOOR[narrow]
+            if not true.dim():
+                floor = FLOOR[narrow] * AVERAGED if problem.flops else FLOOR[precision.loss]
+            floor = max(floor, FLOOR["fp32"])
             bound = FACTOR * max(relative_error(near, far), floor)
             results.append(_compared(actual, true, bound, name))
     return Accuracy.worst(results)
@@ -190,8 +193,8 @@ def _compared(actual: Tensor, truth: Tensor, bound: float, name: str) -> Accurac
     if not total <= bound:
         return Accuracy(rel_err=total, bound=bound, detail=f"{name} differs from the function written out")
     if truth.dim() > 1:
-        sizes = truth.flatten(1).norm(dim=1)
-        errors = (actual.to(truth) - truth).flatten(1).norm(dim=1)
+        rows, difference = (t.reshape(-1, truth.shape[-1]) for t in (truth, actual.to(truth) - truth))
+        sizes, errors = rows.norm(dim=1), difference.norm(dim=1)
         usual = float(sizes.square().mean().sqrt())
         by_row = errors / sizes.clamp_min(max(SMALL_ROW * usual, 1e-300))
         worst = float(by_row.max())

@@ -33,7 +33,7 @@ from perwatt.accuracy.answers import (
     OVERFIT_STEPS,
     Answers,
     answers_to,
-    differentiated,
+    differentiated_by_sequence,
     distance,
     doubles,
     present,
@@ -220,7 +220,8 @@ def full_size(trainer: Trainer, source: Source, precision: Precision) -> list[Ac
     trainer.optimizer.zero_grad(set_to_none=True)
     single = Arithmetic(compute=torch.float32, inside=torch.float32, logits=torch.float32)
     weights = {name: w.to(torch.float32).requires_grad_() for name, w in trainer.weights().items()}
-    truth, reference = differentiated(weights, trainer.tokens[0], trainer.labels[0], trainer.params, single)
+    batch = trainer.tokens[0], trainer.labels[0]
+    truth, reference = differentiated_by_sequence(weights, *batch, trainer.params, single)
     trainer.tokens.copy_(kept[0])
     trainer.labels.copy_(kept[1])
     bounds = _bounds(trainer.params, precision)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from perwatt.backends.base import Backend, Device
 from perwatt.spec.case import Case
 
@@ -12,7 +14,8 @@ def unsupported(case: Case, impl: str, backend: Backend, sessions: int) -> str |
         return reason
     device = backend.describe()
     devices = _devices(case, device)
-    needed, there = sessions * case.workload.memory(case, devices or 1), device.memory_bytes
+    alone = replace(case, impls=(impl,))
+    needed, there = sessions * case.workload.memory(alone, devices or 1), device.memory_bytes
     if devices and needed > there:
         each = " on each" if devices > 1 else ""
         return f"needs at least {needed / 1e9:.3g} GB of memory{each}, the device has {there / 1e9:.3g} GB"

@@ -25,7 +25,7 @@ Count = Field(ge=1, le=2**31)
 class Rope(BaseModel):
     """Rotary position embedding. ``kind: llama3`` stretches low frequencies as Llama 3.1 does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     kind: Literal["default", "llama3"] = "default"
     theta: float = Field(default=10000.0, gt=0)
     factor: float = Field(default=1.0, ge=1)
@@ -45,7 +45,7 @@ class ModelShape(BaseModel):
     """A decoder-only transformer.
 
     Biases and norms are fields where families differ. Gemma's norm by ``1 + w`` is the one by ``w`` started at one
-    instead of at zero: the same function and, as norms do not decay, the same steps. So it has no field.
+    instead of at zero: the same function and, where norms do not decay, the same steps. So it has no field.
 
     Attributes:
         hidden: width of the residual stream.
@@ -74,7 +74,7 @@ class ModelShape(BaseModel):
         routing: how tokens come to experts. ``balanced`` is the fixed rule of :mod:`perwatt.spec.routing`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     hidden: int = Count
     intermediate: int = Count
     layers: int = Count

@@ -37,6 +37,9 @@ def read(path: Path) -> Fields:
         raise InputError(f"missing key {error}", file=str(path), field="model") from None
     except InputError as error:
         raise error.at(file=str(path)) from None
+    except (TypeError, AttributeError, ValueError):
+        raise InputError("found a value of the wrong kind, expected numbers and names as in published configs",
+                         file=str(path), field="model") from None  # fmt: skip
 
 
 def _llama(config: Config) -> Fields:

@@ -56,7 +56,7 @@ class AttentionParams(BaseModel):
         layout: order in memory, ``bshd`` as projections leave it, or ``bhsd``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     batch: int = Field(default=1, ge=1, le=2**20)
     heads: int = Field(ge=1, le=2**14)
     kv_heads: int = Field(default=0, ge=0, le=2**14)

@@ -154,7 +154,7 @@ class Workload(ABC):
 
     @abstractmethod
     def memory(self, case: Case, devices: int = 1) -> float:
-        """Bytes of device memory that one session needs at its peak, gate included; an estimate from below.
+        """Bytes of device memory that one session needs at its peak while it is timed; an estimate from below.
 
         Args:
             case: what is measured.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from perwatt.accuracy.composite import Arithmetic
+    from perwatt.spec.case import Case
 
 LABEL_BYTES = 8
 
@@ -58,6 +59,11 @@ class CrossEntropy(FunctionWorkload):
         logits = params.tokens * params.vocab * FORMATS[precision.logits]
         labels = params.tokens * LABEL_BYTES
         return Counts(bytes=by_pass(logits + labels, 2 * logits + labels)[pass_])
+
+    def memory(self, case: Case, devices: int = 1) -> float:
+        """As declared, and the logits in float32, with a backward their gradient in it too."""
+        params: CrossEntropyParams = case.params  # type: ignore[assignment]
+        return super().memory(case) + 4.0 * params.tokens * params.vocab * (2 if case.grad else 1)
 
     def operands(self, params: CrossEntropyParams, precision: Precision) -> Sequence[Operand]:
         """Logits and labels."""

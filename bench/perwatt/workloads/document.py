@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from perwatt import workloads
 from perwatt.workloads.base import Workload
@@ -61,7 +60,7 @@ def _parameters(params: type[BaseModel]) -> Iterator[str]:
     """A line of the table for each field."""
     told = {name: text for kind in reversed(params.__mro__) for name, text in _attributes(kind.__doc__).items()}
     for name, field in params.model_fields.items():
-        default = "required" if field.default is PydanticUndefined else f"`{_plain(field.default)}`"
+        default = "required" if field.is_required() else f"`{_plain(field.default)}`"
         yield f"| `{name}` | {default} | {told.get(name, '')} |"
 
 

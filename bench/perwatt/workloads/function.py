@@ -73,8 +73,8 @@ def indices(name: str, count: int, high: int, kind: str = "ids") -> Operand:
 
 
 def scalar(name: str) -> Operand:
-    """A loss: one float32 number, into which a gradient of 1 flows."""
-    return Operand(name=name, shape=(), format="fp32", kind="ones")
+    """A loss: one float32 number, into which a gradient of 1/2 flows: not 1, or nobody would see it forgotten."""
+    return Operand(name=name, shape=(), format="fp32", kind="ones", exponent=-1)
 
 
 def fan_in(features: int) -> int:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
+from perwatt.workloads.function import POLICIES
 from perwatt.workloads.operation import observed_path, slots_for
 from perwatt_kernels.dtypes import dtype
 
@@ -98,6 +99,8 @@ def _build(case: Case, backend: Backend) -> Callable[..., Tensor]:
 
 def _unsupported(case: Case, backend: Backend) -> str | None:
     params: MemcpyParams = case.params  # type: ignore[assignment]
+    if case.precision.name not in POLICIES:
+        return f"memcpy has no {case.precision.name}: a copy is the same whatever the format of products"
     if params.op in ("h2d", "d2h") and backend.name == "cpu":
         return f"{params.op} needs a device with memory of its own"
     return None

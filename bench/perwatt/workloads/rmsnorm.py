@@ -37,7 +37,7 @@ class RmsNormParams(BaseModel):
         eps: added to the mean square.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     tokens: int = Field(ge=1, le=2**31)
     hidden: int = Field(ge=1, le=2**24)
     eps: float = Field(default=1e-5, gt=0, le=1)

@@ -38,7 +38,7 @@ class RopeParams(BaseModel):
         theta: base of the frequencies.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     tokens: int = Field(ge=1, le=2**24)
     heads: int = Field(ge=1, le=2**14)
     head_dim: int = Field(ge=2, le=2**12)

@@ -93,12 +93,15 @@ def moments_of(optimizer: str, shape: ModelShape) -> int:
 
 
 def reference_bytes(params: TrainStepParams) -> float:
-    """What the float32 reference needs beside the weights and moments of the real run, gradients dropped."""
-    shape, tokens = params.shape, params.tokens
+    """What the float32 reference needs beside the weights and moments of the real run, gradients dropped.
+
+    It goes sequence by sequence, with a copy of the weights, the gradients so far and those of the sequence.
+    """
+    shape, tokens = params.shape, params.seq
     scores = FP32 * shape.heads * params.seq * REFERENCE_SCORES
     kept = min(scores * tokens, REFERENCE_SCORES * 2**26) * shape.layers + scores * params.seq
     activations = REFERENCE_FACTOR * tokens * token_bytes(shape, FP32, FP32, params.seq)
-    return FP32 * 2 * shape.parameters + activations + kept + 4 * FP32 * tokens * shape.vocab
+    return FP32 * 3 * shape.parameters + activations + kept + 4 * FP32 * tokens * shape.vocab
 
 
 def _masks(shape: ModelShape, seq: int) -> int:

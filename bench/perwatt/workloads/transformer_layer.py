@@ -46,7 +46,7 @@ class TransformerLayerParams(BaseModel):
         eps: of the norms.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     batch: int = Field(default=1, ge=1, le=2**20)
     seq: int = Field(ge=1, le=2**24)
     hidden: int = Field(ge=1, le=2**24)

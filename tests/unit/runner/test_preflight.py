@@ -74,3 +74,14 @@ def test_memory_is_that_of_one_device_of_the_placement(backend, monkeypatch):
 @pytest.mark.parametrize(("size_gb", "sessions", "together"), [(0, 1, 4), (3, 1, 3), (3, 2, 1), (9, 1, 1)])
 def test_impls_that_fit_at_once(backend, size_gb, sessions, together):
     assert preflight.fitting(case(params={"size_gb": size_gb}), backend, sessions) == together
+
+
+def test_an_impl_is_refused_for_its_own_memory_only(backend, monkeypatch):
+    params = {"model": "llama-tiny", "batch": 64, "seq": 512}
+    step = build({"workload": "train_step", "params": params, "impl": ["torch", "torch.compile"]})
+    needs = {impl: step.workload.memory(replace(step, impls=(impl,))) for impl in step.impls}
+    device = replace(backend.describe(), memory_bytes=sum(needs.values()) / 2)
+    monkeypatch.setattr(type(backend), "describe", lambda self: device)
+    assert needs["torch.compile"] < needs["torch"]
+    assert "GB of memory" in preflight.unsupported(step, "torch", backend, 1)
+    assert "GB of memory" not in (preflight.unsupported(step, "torch.compile", backend, 1) or "")

@@ -152,6 +152,7 @@ def test_a_shape_that_makes_no_sense_is_refused(change: dict[str, Any], message:
     [
         ({"model_type": "lama"}, "did you mean 'llama'"), ({"hidden_act": "gelu"}, "hidden_act"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type"), ({"num_attention_heads": 31}, "kv_heads"),
+        ({"rope_scaling": "yarn"}, "wrong kind"), ({"rms_norm_eps": float("inf")}, "finite"),
     ],
 )  # fmt: skip
 def test_a_config_that_is_not_understood_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:

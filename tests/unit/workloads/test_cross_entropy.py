@@ -31,8 +31,39 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_faults_are_caught(name: str) -> None:
-    assert not faulty(case("cross_entropy", PARAMS, pass_="fwd+bwd"), lambda function: FAULTS[name]).ok
+@pytest.mark.parametrize("precision", ["fp32", "bf16_master"])
+def test_faults_are_caught(name: str, precision: str) -> None:
+    made = case("cross_entropy", PARAMS, precision=precision, pass_="fwd+bwd")
+    assert not faulty(made, lambda function: FAULTS[name]).ok
+
+
+IN_LOSS = {
+    "a token too few in the mean": lambda z, y: F.cross_entropy(z.float(), y, reduction="sum") / (len(y) - 1),
+    "no label": lambda z, y: z.float().logsumexp(-1).mean(),
+    "logits' exponentials summed in bf16": lambda z, y: F.cross_entropy(z.bfloat16(), y).float(),
+}
+
+
+@pytest.mark.parametrize("name", IN_LOSS)
+def test_a_loss_by_itself_has_to_be_that_of_float32(name: str) -> None:
+    made = case("cross_entropy", {"tokens": 2048, "vocab": 512}, precision="bf16_master")
+    assert not faulty(made, lambda function: IN_LOSS[name]).ok
+
+
+@pytest.mark.parametrize("workload", ["cross_entropy", "lm_head_loss"])
+def test_a_backward_that_forgets_what_flows_in_is_caught(workload: str) -> None:
+    class Forgetful(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, loss):
+            return loss.clone()
+
+        @staticmethod
+        def backward(ctx, flowing):
+            return torch.ones_like(flowing)
+
+    params = PARAMS | ({"hidden": 64} if workload == "lm_head_loss" else {})
+    made = case(workload, params, pass_="fwd+bwd")
+    assert not faulty(made, lambda function: lambda *operands: Forgetful.apply(function(*operands))).ok
 
 
 def test_a_loss_near_that_of_chance_proves_nothing() -> None:

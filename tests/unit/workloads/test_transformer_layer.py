@@ -79,3 +79,17 @@ def test_a_missing_addition_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         return function
 
     assert not faulty(case("transformer_layer", PARAMS), fault).ok
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16_master"])
+def test_one_token_of_many_is_seen(precision: str) -> None:
+    def one_off(function):
+        def wrong(x, *weights):
+            scale = torch.ones(x.shape[1], 1, dtype=x.dtype)
+            scale[-3] = 0.9
+            return function(x, *weights) * scale
+
+        return wrong
+
+    made = case("transformer_layer", {**PARAMS, "batch": 1, "seq": 512}, precision=precision)
+    assert not faulty(made, one_off).ok
