@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from perwatt.backends.cpu import BACKEND
+from support.memory import peak_bytes
 from support.sessions import PASSES, assert_passes, case, counted_flops, faulty, opened
 
 PARAMS = {"tokens": 200, "hidden": 64, "vocab": 512}
@@ -38,25 +35,9 @@ def test_in_chunks_no_pass_can_be_timed_that_would_flatter_it() -> None:
 
 
 def test_chunks_take_an_eighth_of_the_memory_at_a_vocabulary_of_128k() -> None:
-    params = {"tokens": 2048, "hidden": 16, "vocab": 131072}
-    peaks = {
-        impl: _peak(lambda impl=impl: opened(case("lm_head_loss", params, pass_="fwd+bwd"), impl).run)
-        for impl in ("torch", "chunked")
-    }
+    made = case("lm_head_loss", {"tokens": 2048, "hidden": 16, "vocab": 131072}, pass_="fwd+bwd")
+    peaks = {impl: peak_bytes(opened(made, impl).run) for impl in ("torch", "chunked")}
     assert peaks["chunked"] <= peaks["torch"] / 8, peaks
-
-
-def _peak(make: Callable[[], Any]) -> int:
-    """Bytes allocated at the peak of one call beyond what there was before, by torch's own record of allocations."""
-    run = make()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        run(0)
-    held = peak = 0
-    for event in profiled.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
 
 
 FAULTS = {
