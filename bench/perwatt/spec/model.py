@@ -233,9 +233,26 @@ def resolve(model: str | Mapping[str, Any] | ModelShape, layers: int | None = No
     return model.model_copy(update={"layers": layers})
 
 
+def context(model: str | Mapping[str, Any]) -> int:
+    """Tokens of the longest sequence that a model was made for; 0 where nothing says so, as of inline shapes.
+
+    Not a part of the shape: with rotary positions or ALiBi a longer sequence is the same mathematics.
+
+    Raises:
+        InputError: as :func:`resolve`.
+    """
+    if not isinstance(model, str):
+        return 0
+    return published.context(Path(model)) if model.endswith(".json") else int(_file(model).get("context", 0))
+
+
 def _named(name: str) -> ModelShape:
-    fields = yaml.safe_load(configs.find("models", name).read_text(encoding="utf-8"))
-    return _validated(fields["shape"])
+    return _validated(_file(name)["shape"])
+
+
+def _file(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(configs.find("models", name).read_text(encoding="utf-8"))
+    return found
 
 
 def _validated(fields: Mapping[str, Any]) -> ModelShape:

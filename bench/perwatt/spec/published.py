@@ -22,15 +22,7 @@ def read(path: Path) -> Fields:
     Raises:
         InputError: unreadable, of an unknown ``model_type``, a key missing or with a value that no shape has.
     """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the model's config: {error.strerror}", file=str(path), field="model") from None
-    except ValueError as error:
-        raise InputError(f"not JSON: {error}", file=str(path), field="model") from None
-    kind = str(config.get("model_type")) if isinstance(config, dict) else config
-    if not isinstance(config, dict) or kind not in FAMILIES:
-        raise InputError(expected(kind, FAMILIES), file=str(path), field="model_type")
+    kind, config = _load(path)
     try:
         return FAMILIES[kind](config)
     except KeyError as error:
@@ -40,6 +32,30 @@ def read(path: Path) -> Fields:
     except (TypeError, AttributeError, ValueError):
         raise InputError("found a value of the wrong kind, expected numbers and names as in published configs",
                          file=str(path), field="model") from None  # fmt: skip
+
+
+def context(path: Path) -> int:
+    """``max_position_embeddings``, the longest sequence that the model was made for; 0 where there is none.
+
+    Raises:
+        InputError: unreadable, or of an unknown ``model_type``.
+    """
+    found = _load(path)[1].get("max_position_embeddings", 0)
+    return found if isinstance(found, int) else 0
+
+
+def _load(path: Path) -> tuple[str, Config]:
+    """Model type and config of a file."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the model's config: {error.strerror}", file=str(path), field="model") from None
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}", file=str(path), field="model") from None
+    kind = str(config.get("model_type")) if isinstance(config, dict) else config
+    if not isinstance(config, dict) or kind not in FAMILIES:
+        raise InputError(expected(kind, FAMILIES), file=str(path), field="model_type")
+    return kind, config
 
 
 def _llama(config: Config) -> Fields:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from perwatt.errors import InputError
 from perwatt.spec.data import Source
+from perwatt.spec.model import context
 from perwatt.spec.precision import Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
 from perwatt.workloads.compiled import compiled
@@ -75,9 +76,9 @@ class TrainStep(Workload):
         params.refuse_foreign()
         params.refuse_uneven()
         params.refuse_unknown_model()
-        places = params.shape.max_positions
-        if 0 < places < params.seq:
-            message = f"found {params.seq}, expected at most the model's {places} learned positions"
+        longest = params.shape.max_positions or context(params.model)
+        if 0 < longest < params.seq:
+            message = f"found {params.seq}, expected at most the {longest} tokens that the model has positions for"
             raise InputError(message, field="params.seq")
 
     def describe(self, params: TrainStepParams, precision: Precision) -> dict[str, Any]:

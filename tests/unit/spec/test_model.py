@@ -8,7 +8,7 @@ import pytest
 
 from perwatt import configs
 from perwatt.errors import InputError
-from perwatt.spec.model import resolve
+from perwatt.spec.model import context, resolve
 
 LLAMA_1B = {  # as published with the weights
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": 2048,
@@ -242,3 +242,10 @@ def test_pairs_are_those_of_the_masks(seq: int, fields: dict[str, Any]) -> None:
 
 def test_every_second_layer_has_the_window_the_first_among_them() -> None:
     assert [resolve("gemma-2-9b").window_of(layer) for layer in range(4)] == [4096, 0, 4096, 0]
+
+
+def test_how_long_a_sequence_may_be_is_known_but_not_in_the_shape(tmp_path: Path) -> None:
+    assert context("llama-3-8b") == 8192
+    assert context(str(config(tmp_path, max_position_embeddings=4096))) == 4096
+    assert context("llama-tiny") == context({"hidden": 8}) == 0
+    assert resolve(str(config(tmp_path, max_position_embeddings=16))) == resolve(str(config(tmp_path)))
