@@ -44,7 +44,7 @@ def expected(found: object, choices: Iterable[str], what: str = "value") -> str:
     """``found 'x', expected one of a, b (did you mean 'y'?)`` for an :class:`InputError`."""
     names = sorted(choices)
     shown = ", ".join(names[:MANY]) + (f", ... ({len(names)} in all)" if len(names) > MANY else "")
-    text = f"found {shorten(found)}, expected {what if not names else 'one of ' + shown}"
+    text = f"found {shorten(found)}, expected {what if not names else shown if len(names) == 1 else 'one of ' + shown}"
     near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.6)
     return text + (f" (did you mean {near[0]!r}?)" if near else "")
 

@@ -82,7 +82,8 @@ class OptimizerParams(BaseModel):
         for name, users in OWN.items():
             if self.optimizer not in users and getattr(self, name) != fields[name].default:
                 found = self.model_dump(mode="json")[name]
-                message = f"found {found!r}, but {self.optimizer} has no {name} ({' and '.join(users)} has it)"
+                others = f"{users[0]} has it" if len(users) == 1 else f"{' and '.join(users)} have it"
+                message = f"found {found!r}, but {self.optimizer} has no {name} ({others})"
                 raise InputError(message, field=f"params.{name}")
 
     def unsupported(self, precision: Precision) -> str | None:

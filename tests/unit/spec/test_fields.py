@@ -67,7 +67,7 @@ def test_what_fits():
         (
             {"size": 1, "inner": {"thetta": 1}},
             "params.inner.thetta",
-            "found 'thetta', expected one of theta (did you mean 'theta'?)",
+            "found 'thetta', expected theta (did you mean 'theta'?)",
         ),
         ({"size": 7}, "params", "size 7 is out of luck"),
     ],

@@ -160,7 +160,7 @@ BAD = [
     at(
         f"suite: a\nenergy:\n  window: 5\ncases:\n{CASE}",
         3,
-        "energy.window: found 'window', expected one of window_s (did",
+        "energy.window: found 'window', expected window_s (did",
     ),
     at(HEAD + "  - 5\n", 3, "cases[0]: found 5, expected a mapping"),
     at(HEAD + "  - params: {m: 1}\n", 3, "cases[0]: found no 'workload', expected one"),
