@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from perwatt.accuracy.products import OUTLIER, relative_error
+from perwatt.accuracy.reference_parts import Arithmetic
 from perwatt.spec.precision import Precision
 from perwatt.workloads.base import Accuracy
 from perwatt_kernels.dtypes import dtype
@@ -31,21 +32,8 @@ HONEST_FLOAT32 = 1e-4  # more is not single precision
 SMALL_ROW = 0.1  # rows shorter than this share of the usual are judged as if they were as long
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Arithmetic:
-    """Formats that a function is written out in.
-
-    Attributes:
-        compute: of operands and of what stands between operations.
-        inside: within norms, softmax and losses.
-    """
-
-    compute: torch.dtype
-    inside: torch.dtype
-
-
-DOUBLE = Arithmetic(compute=torch.float64, inside=torch.float64)
-SINGLE = Arithmetic(compute=torch.float32, inside=torch.float32)
+DOUBLE = Arithmetic(compute=torch.float64, inside=torch.float64, logits=torch.float64)
+SINGLE = Arithmetic(compute=torch.float32, inside=torch.float32, logits=torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +126,7 @@ def _names(problem: Problem) -> list[str]:
 
 
 def _own(precision: Precision) -> Arithmetic:
-    return Arithmetic(compute=dtype(precision.activations), inside=torch.float32)
+    return Arithmetic(compute=dtype(precision.activations), inside=torch.float32, logits=dtype(precision.logits))
 
 
 def _whole(problem: Problem, arithmetic: Arithmetic, incoming: Tensor | None) -> Answer:

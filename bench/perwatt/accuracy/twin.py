@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from perwatt.spec.model import ModelShape
+from perwatt.workloads.function import fan_in
 from perwatt.workloads.train_params import TrainStepParams
 
 BATCH, SEQ, VOCAB, LAYERS, HEAD_DIM = 2, 32, 192, 2, 16
@@ -16,7 +17,6 @@ SPARE_POSITIONS = 8  # learned positions beyond the sequence, which must stay as
 EXPERT_WIDTH = 2.0  # as MOST_WIDTH, of one expert
 MOST_EXPERTS, MOST_CHOICES = 3, 2  # experts that do not come out even, so that padded rows are there
 CAP = 2.0  # soft caps are at most this, as the twin's scores and logits are about 1
-NORMAL_DEVIATION = 2 / math.sqrt(3)  # of the data recipe `normal`
 
 
 def twin_of(params: TrainStepParams) -> TrainStepParams:
@@ -64,7 +64,7 @@ def _few_experts(shape: ModelShape) -> dict[str, int]:
 
 def exponent_of(shape: ModelShape) -> int:
     """Power of two by which the twin's weights are scaled, so that activations are about 1, attention not flat."""
-    return round(math.log2(shape.hidden**-0.5 / NORMAL_DEVIATION))
+    return fan_in(shape.hidden)
 
 
 def _multiple(value: float, of: int) -> int:

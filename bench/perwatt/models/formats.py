@@ -29,9 +29,11 @@ class Formats:
     @classmethod
     def of(cls, precision: Precision, logits: str = "policy") -> Formats:
         """The formats of a policy; ``logits`` other than ``policy`` replaces the policy's own."""
-        storage = precision.weights if precision.master_weights == "none" else precision.master_weights
         final = precision.logits if logits == "policy" else logits
         compute = precision.weights if precision.casts == "autocast" else precision.activations
         return cls(
-            storage=dtype(storage), products=dtype(precision.activations), compute=dtype(compute), logits=dtype(final)
+            storage=dtype(precision.stored),
+            products=dtype(precision.activations),
+            compute=dtype(compute),
+            logits=dtype(final),
         )

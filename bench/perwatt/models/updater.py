@@ -13,11 +13,11 @@ from perwatt.models.optimizers import forget, make_optimizer
 from perwatt.models.trained import Trained
 from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import Precision
+from perwatt.workloads.model_params import WEIGHT_EXPONENT
 
 if TYPE_CHECKING:
     from perwatt.workloads.optimizer_step import OptimizerStepParams
 
-WEIGHT_EXPONENT = -6  # standard deviation 0.018, near that of a model's matrices
 GRADIENT_EXPONENT = -4  # 0.07: its square is far from the ends of fp16
 TURN = 1_000_003  # elements that gradients are moved on by: prime, so no row meets its own elements again
 

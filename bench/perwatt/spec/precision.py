@@ -72,6 +72,11 @@ class Precision:
         """This policy under a backend's autocast op list, by the list's hash; the same where nothing is autocast."""
         return replace(self, autocast_ops=autocast_ops) if self.casts == "autocast" else self
 
+    @property
+    def stored(self) -> str:
+        """Format of the weights that the optimizer updates."""
+        return self.weights if self.master_weights == "none" else self.master_weights
+
     def work(self) -> dict[str, object]:
         """What enters the match key: all fields but the summary."""
         fields = asdict(self)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from perwatt.accuracy.composite import Arithmetic
+    from perwatt.accuracy.reference_parts import Arithmetic
     from perwatt.spec.case import Case
 
 ID_BYTES = 8

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from perwatt.accuracy.composite import Arithmetic
+    from perwatt.accuracy.reference_parts import Arithmetic
     from perwatt.backends.base import Backend
     from perwatt.spec.case import Case
 

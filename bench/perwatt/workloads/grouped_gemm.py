@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from perwatt.accuracy.composite import Arithmetic
+    from perwatt.accuracy.reference_parts import Arithmetic
     from perwatt.backends.base import Backend
     from perwatt.spec.case import Case
 
@@ -129,8 +129,15 @@ class GroupedGemm(FunctionWorkload):
         return grouped
 
     def written(self, params: GroupedGemmParams, arithmetic: Arithmetic) -> Callable[..., Tensor]:
-        """Not needed: the gate takes each product on its own."""
-        raise NotImplementedError
+        """Every row with the weight of its own group. The gate takes each product on its own instead."""
+        import torch
+
+        groups = torch.arange(params.groups).repeat_interleave(torch.tensor(params.sizes))
+
+        def grouped(x: Tensor, w: Tensor) -> Tensor:
+            return torch.einsum("th,tih->ti", x, w[groups.to(x.device)])
+
+        return grouped
 
     def verify(
         self, case: Case, operands: list[Tensor], incoming: Tensor | None, result: Tensor | None,

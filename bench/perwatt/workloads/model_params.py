@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer
 from perwatt.errors import InputError
 from perwatt.spec.model import ModelShape, resolve
 
+WEIGHT_EXPONENT = -6  # times a normal recipe's 2 / sqrt(3): standard deviation 0.018, near the usual 0.02
+
 
 class ModelParams(BaseModel):
     """A model.

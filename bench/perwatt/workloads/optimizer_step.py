@@ -66,7 +66,7 @@ class OptimizerStep(Workload):
 
     def counts(self, params: OptimizerStepParams, pass_: str, precision: Precision) -> Counts:
         """Bytes as in the module; no FLOPs (method 7)."""
-        stored, moments = _stored(precision), FORMATS[precision.moments]
+        stored, moments = FORMATS[precision.stored], FORMATS[precision.moments]
         a_weight = {"adamw": 3 * stored + 4 * moments, "sgd": 3 * stored}.get(params.optimizer)
         traffic = None if a_weight is None else params.shape.parameters * a_weight
         return Counts(bytes=traffic, per_layer=params.cut)
@@ -75,7 +75,7 @@ class OptimizerStep(Workload):
         """Weights, gradients and moments; the gate looks at a choice of elements and needs little beside."""
         params, precision = _params(case), case.precision
         kept = FORMATS[precision.moments] * moments_of(params.optimizer, params.shape)
-        return (2 * _stored(precision) * params.shape.parameters + kept) / devices
+        return (2 * FORMATS[precision.stored] * params.shape.parameters + kept) / devices
 
     def impls(self) -> Mapping[str, Impl]:
         """The framework's forms of an optimizer, and the best of them."""
@@ -151,11 +151,6 @@ def _params(case: Case) -> OptimizerStepParams:
     return params
 
 
-def _stored(precision: Precision) -> float:
-    """Bytes of a weight that the optimizer updates."""
-    return FORMATS[precision.weights if precision.master_weights == "none" else precision.master_weights]
-
-
 def _eager(name: str, summary: str) -> Impl:
     form = "" if name == "torch" else name
 
@@ -184,7 +179,12 @@ def _unsupported(impl: str, case: Case, backend: Backend) -> str | None:
         return "torch.optim.Muon has one form, over tensor after tensor, which is impl torch"
     if impl == "fused" and backend.name not in FUSED_ON:
         return f"torch has no fused {params.optimizer} on {backend.name} (it has on {' and '.join(FUSED_ON)})"
-    if impl == "fused" and params.optimizer == "sgd" and backend.name == "cpu" and _stored(precision) < FORMATS["fp32"]:
+    if (
+        impl == "fused"
+        and params.optimizer == "sgd"
+        and backend.name == "cpu"
+        and FORMATS[precision.stored] < FORMATS["fp32"]
+    ):
         return "fused SGD on cpu leaves 16-bit parameters as they were (pytorch/pytorch#191763)"
     if (
         impl in ("foreach", "for-loop")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from perwatt.accuracy.composite import Arithmetic
+    from perwatt.accuracy.reference_parts import Arithmetic
 
 
 class RmsNormParams(BaseModel):

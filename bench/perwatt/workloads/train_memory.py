@@ -62,7 +62,7 @@ class Footprint:
 def footprint(params: TrainStepParams, precision: Precision, compiled: bool = False) -> Footprint:
     """Memory of one training step by formula."""
     shape, tokens = params.shape, params.micro_batch * params.seq
-    stored = FORMATS[precision.weights if precision.master_weights == "none" else precision.master_weights]
+    stored = FORMATS[precision.stored]
     used = FORMATS[precision.activations]  # a weight in another format than products want is cast, and the copy kept
     cast = used if used < stored else 0.0
     bytes_of = compiled_bytes if compiled else eager_bytes

@@ -38,6 +38,7 @@ from perwatt.spec.model import context
 from perwatt.spec.precision import Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
 from perwatt.workloads.compiled import compiled
+from perwatt.workloads.model_params import WEIGHT_EXPONENT
 from perwatt.workloads.train_memory import footprint, reference_bytes
 from perwatt.workloads.train_params import TrainStepParams
 
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from perwatt.spec.case import Case
 
 SLOTS = 4  # batches in turn
-WEIGHT_EXPONENT = -6  # times a normal recipe's 2 / sqrt(3): standard deviation 0.018, near the usual 0.02
 POLICIES = ("fp32", "bf16", "fp16", "bf16_master", "bf16_autocast")
 SDPA = {
     "_scaled_dot_product_flash_attention_for_cpu": "flash_cpu",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from perwatt.accuracy.composite import Arithmetic
+    from perwatt.accuracy.reference_parts import Arithmetic
     from perwatt.backends.base import Backend
     from perwatt.models.decoder import Block
     from perwatt.models.places import Places
@@ -151,10 +151,8 @@ class TransformerLayer(FunctionWorkload):
     def written(self, params: TransformerLayerParams, arithmetic: Arithmetic) -> Callable[..., Tensor]:
         """The layer of the reference decoder, with weights cut apart."""
         from perwatt.accuracy import reference_decoder
-        from perwatt.accuracy.reference_parts import Arithmetic as Formats
 
         queries, keys = params.heads * params.head_dim, params.kv_heads * params.head_dim
-        formats = Formats(compute=arithmetic.compute, inside=arithmetic.inside, logits=arithmetic.compute)
 
         def layer(x: Tensor, attention_norm: Tensor, qkv: Tensor, o: Tensor, mlp_norm: Tensor, *mlp: Tensor) -> Tensor:
             gate_up, down = mlp
@@ -164,7 +162,7 @@ class TransformerLayer(FunctionWorkload):
                 "attention_norm": attention_norm, "q": q, "k": k, "v": v, "o": o, "mlp_norm": mlp_norm, "gate": gate,
                 "up": up, "down": down,
             }  # fmt: skip
-            return reference_decoder.layer(own, x, params.shape, 0, formats)
+            return reference_decoder.layer(own, x, params.shape, 0, arithmetic)
 
         return layer
 

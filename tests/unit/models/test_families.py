@@ -61,7 +61,7 @@ def truth(family: str, subject: Trainer) -> tuple[float, dict[str, Tensor]]:
     return float(loss.detach()), dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
 
 
-def check(family: str, subject: Trainer) -> None:
+def assert_agrees(family: str, subject: Trainer) -> None:
     loss, wanted = truth(family, subject)
     assert float(subject.backward(0)) == pytest.approx(loss, rel=1e-6)
     total = torch.stack([g.norm() for g in wanted.values()]).norm()
@@ -72,13 +72,13 @@ def check(family: str, subject: Trainer) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_eager_agrees_with_plain_torch(family: str) -> None:
-    check(family, trainer(family))
+    assert_agrees(family, trainer(family))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_step_is_one_graph_that_agrees_with_plain_torch(family: str) -> None:
     torch._dynamo.reset()
-    check(family, trainer(family, build=lambda f: torch.compile(f, backend="eager", fullgraph=True, dynamic=False)))
+    assert_agrees(family, trainer(family, build=lambda f: torch.compile(f, backend="eager", fullgraph=True, dynamic=False)))
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_compiled_agrees_with_plain_torch(family: str) -> None:
     if reason := BACKEND.uncompilable():
         pytest.skip(reason)
     torch._dynamo.reset()
-    check(family, trainer(family, build=BACKEND.compile))
+    assert_agrees(family, trainer(family, build=BACKEND.compile))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from perwatt.accuracy.composite import DOUBLE
 from perwatt.backends.cpu import BACKEND
 from perwatt.errors import InputError
 from perwatt.workloads.grouped_gemm import GroupedGemmParams
-from support.sessions import PASSES, assert_passes, case, counted_flops, faulty
+from support.sessions import PASSES, assert_passes, case, counted_flops, faulty, opened
 
 PARAMS = {"groups": 4, "tokens": 96, "hidden": 64, "intermediate": 48}
 
@@ -73,3 +74,11 @@ def _one_row_of_the_next(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 def test_faults_are_caught(fault) -> None:
     made = case("grouped_gemm", PARAMS, precision="bf16", pass_="fwd+bwd")
     assert not faulty(made, lambda function: fault).ok
+
+
+def test_rows_meet_the_weight_of_their_own_group() -> None:
+    made = case("grouped_gemm", {**PARAMS, "loads": "zipf"})
+    operands = [t.double() for t in opened(made)._sets[0]]
+    plain = made.workload.plain(made.params, made.precision, BACKEND.device)  # type: ignore[attr-defined]
+    written = made.workload.written(made.params, DOUBLE)  # type: ignore[attr-defined]
+    torch.testing.assert_close(plain(*operands), written(*operands))
