@@ -78,7 +78,9 @@ def test_eager_agrees_with_plain_torch(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_step_is_one_graph_that_agrees_with_plain_torch(family: str) -> None:
     torch._dynamo.reset()
-    assert_agrees(family, trainer(family, build=lambda f: torch.compile(f, backend="eager", fullgraph=True, dynamic=False)))
+    assert_agrees(
+        family, trainer(family, build=lambda f: torch.compile(f, backend="eager", fullgraph=True, dynamic=False))
+    )
 
 
 @pytest.mark.slow
