@@ -68,7 +68,7 @@ def _table(workload: str, rows: list[Row]) -> Table:
 def _cells(row: Row, figures: Iterable[tuple[str, Callable[[Row], float | None]]], *, again: bool) -> list[Text]:
     label = "" if again else plain(row.case.removeprefix(f"{row.workload} "))
     time = (seconds(row.time_s), interval(row.time_s, row.time_s_lo, row.time_s_hi))
-    cells = [label, plain(row.impl), *time, *(number(of(row)) for _, of in figures)]
+    cells = [label, plain(row.impl or ""), *time, *(number(of(row)) for _, of in figures)]
     status = Text(row.status, style=_style(row.status))
     return [*map(Text, cells), status.append(", shared", style="yellow") if _shared(row) else status]
 
@@ -79,7 +79,7 @@ def _shared(row: Row) -> bool:
 
 def _failures(console: Console, rows: list[Row]) -> None:
     for row in rows:
-        head = Text.assemble((row.status, _style(row.status)), f"  {plain(row.case)}, {plain(row.impl)}")
+        head = Text.assemble((row.status, _style(row.status)), f"  {plain(row.case)}, {plain(row.impl or '')}")
         console.print(head)
         console.print(Padding(Text(plain(row.error or "no reason given")), (0, 0, 0, 4), expand=False))
     if rows:

@@ -113,7 +113,9 @@ def _row(file: str, header: list[str], record: Record) -> Row:
             values[name] = value_of(columns()[name], text)
         except ValueError as error:
             raise InputError(str(error), file=file, line=record.line, field=name) from None
-        if values[name] is None and columns()[name].required:
+    published = values["time_evidence"] == "published"
+    for name, value in values.items():
+        if value is None and not columns()[name].may_be_empty(published):
             raise InputError("found nothing, expected a value", file=file, line=record.line, field=name)
     return row_of(values)
 

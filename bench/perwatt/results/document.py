@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
+from perwatt.results.published import rules
 from perwatt.results.schema import (
     ANY,
     FLAGS,
@@ -53,11 +54,19 @@ a cell that begins with `=`, `+`, `-` or `@` for a formula.
 """
 
 
+MARKS = """\
+A column marked `*` is never empty. One marked `†` may be empty only in published rows (`time_evidence` is `published`),
+whose source does not say everything: such a row has `work` and its keys only where its source specifies the work in full,
+and no row is compared with it otherwise. One marked `‡` is empty in all rows that are not published; published rows always
+have `source`, `source_date`, `grade` and `printed`. [Published rows](published.md) are listed with what was printed.
+"""
+
+
 def render() -> str:
     """The page, as Markdown."""
     parts = [HEAD, "## Columns", "", "`when` says in which rows a cell may be filled:", ""]
     parts += table(("when", "rows whose status says that"), SETS.values())
-    parts += ["A column marked `*` is never empty.", ""]
+    parts += [MARKS, ""]
     for group, members in groupby(columns().values(), key=lambda column: column.group):
         parts += [f"### {group}", ""]
         parts += table(("column", "type", "unit", "when", "meaning"), (_cells(column) for column in members))
@@ -88,23 +97,25 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "required": list(columns()),
         "properties": {name: _property(column) for name, column in columns().items()},
-        "allOf": [rule for status in Status if (rule := _rule(status))],
+        "allOf": [rule for status in Status if (rule := _rule(status))] + [_evidence_rule()],
     }
 
 
 def _cells(column: Column) -> tuple[str, ...]:
-    name = f"`{column.name}`" + (" *" if column.required else "")
+    mark = " †" if column.run_only else " *" if column.required else " ‡" if column.published_only else ""
+    name = f"`{column.name}`{mark}"
     choices = f" ({', '.join(f'`{choice}`' for choice in column.choices)})" if column.choices else ""
     return name, TYPES[column.type], column.unit, SETS[column.statuses][0], column.doc + choices
 
 
 def _property(column: Column) -> dict[str, Any]:
     kind = {str: "string", int: "integer", float: "number"}[column.type]
-    fields: dict[str, Any] = {"type": kind if column.required else [kind, "null"], "description": column.doc}
+    optional = column.may_be_empty(published=True)
+    fields: dict[str, Any] = {"type": [kind, "null"] if optional else kind, "description": column.doc}
     if column.unit:
         fields["description"] += f" [{column.unit}]"
     if column.choices:
-        fields["enum"] = [*column.choices, *([] if column.required else [None])]
+        fields["enum"] = [*column.choices, *([None] if optional else [])]
     if column.name == "schema_version":
         fields["const"] = SCHEMA_VERSION
     return fields
@@ -117,6 +128,16 @@ def _rule(status: Status) -> dict[str, Any] | None:
         return None
     matches = {"properties": {"status": {"const": status.value}}}
     return {"if": matches, "then": {"properties": {name: {"type": "null"} for name in empty}}}
+
+
+def _evidence_rule() -> dict[str, Any]:
+    """Cells that published rows must fill, and those that only they may leave empty or fill."""
+    filled = {"not": {"type": "null"}}
+    needs = {name: filled for name in rules.NEEDS}
+    of_runs: dict[str, dict[str, Any]] = {column.name: filled for column in columns().values() if column.run_only}
+    of_runs |= {column.name: {"type": "null"} for column in columns().values() if column.published_only}
+    matches = {"properties": {"time_evidence": {"const": "published"}}}
+    return {"if": matches, "then": {"properties": needs}, "else": {"properties": of_runs}}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cache, partial
 from typing import Any, get_type_hints
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 class Status(StrEnum):
@@ -71,7 +71,9 @@ class Column:
 
     Attributes:
         type: ``str``, ``int`` or ``float``.
-        required: never empty.
+        required: never empty, except as ``run_only`` says.
+        run_only: empty in published rows where their source does not say it, as no run of ours was there to know it.
+        published_only: empty in every row that is not published.
         unit: of the value; empty for text and pure numbers.
         group: section of the documentation.
         statuses: statuses of rows in which the cell may be filled.
@@ -87,17 +89,28 @@ class Column:
     statuses: frozenset[Status]
     choices: tuple[str, ...] = ()
     below_zero: bool = False
+    run_only: bool = False
+    published_only: bool = False
+
+    def may_be_empty(self, published: bool) -> bool:
+        """Whether a row may leave the cell empty, by whether its ``time_evidence`` is ``published``."""
+        return not self.required or (self.run_only and published)
 
 
 def _col(
     group: str, doc: str, unit: str = "", *, when: frozenset[Status] = ANY, choices: tuple[str, ...] = (),
-    required: bool = False, below_zero: bool = False,
+    required: bool = False, below_zero: bool = False, run_only: bool = False, published_only: bool = False,
 ) -> Any:  # fmt: skip
-    meta = {"group": group, "doc": doc, "unit": unit, "statuses": when, "choices": choices, "below_zero": below_zero}
+    meta = {
+        "group": group, "doc": doc, "unit": unit, "statuses": when, "choices": choices, "below_zero": below_zero,
+        "run_only": run_only, "published_only": published_only,
+    }  # fmt: skip
     return field(metadata=meta) if required else field(default=None, metadata=meta)
 
 
 _timed = partial(_col, when=TIMED)  # a cell that only measured rows have
+_run = partial(_col, required=True, run_only=True)  # a cell that every run can fill, and few sources
+_printed = partial(_col, published_only=True)  # a cell of published rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,42 +120,47 @@ class Row:
     # identity
     schema_version: str = _col("Identity", "version of this schema; a CSV holds one", required=True)
     run_id: str = _col("Identity", "the run this row belongs to", required=True)
-    started_at: str = _col("Identity", "start of the run, UTC, ISO 8601", required=True)
+    started_at: str | None = _run("Identity", "start of the run, UTC, ISO 8601")
     suite: str = _col("Identity", "name of the suite", required=True)
     case: str = _col("Identity", "label of the case, for people", required=True)
     workload: str = _col("Identity", "kind of work", required=True)
-    work: str = _col("Identity", "canonical JSON (RFC 8785) of everything that defines the mathematics", required=True)
-    match_key: str = _col("Identity", "first 16 hex digits of the SHA-256 of `work`", required=True)
-    task_key: str = _col("Identity", "the same without the precision policy", required=True)
-    protocol_key: str = _col(
-        "Identity", "hash of cache mode, method of the pass and schema major version", required=True
-    )
-    seed: int = _col("Identity", "seed of the input data", required=True)
+    work: str | None = _run("Identity", "canonical JSON (RFC 8785) of everything that defines the mathematics")
+    match_key: str | None = _run("Identity", "first 16 hex digits of the SHA-256 of `work`")
+    task_key: str | None = _run("Identity", "the same without the precision policy")
+    protocol_key: str | None = _run("Identity", "hash of cache mode, method of the pass and schema major version")
+    seed: int | None = _run("Identity", "seed of the input data")
     input_digest: str | None = _col("Identity", "digest of the inputs as made from the seed", when=GATED)
-    pass_: str = _col("Identity", "`fwd`, `bwd`, `fwd+bwd` or `step`", required=True)
-    method: str = _col("Identity", "how the pass was timed: directly, or as a difference of two", required=True,
-                       choices=("direct", "difference"))  # fmt: skip
-    precision: str = _col("Identity", "name of the precision policy", required=True)
-    impl: str = _col("Identity", "how the work was done", required=True)
-    impl_class: str = _col("Identity", "class of the impl; track `like` of a comparison holds it equal", required=True,
-                           choices=("eager", "graph", "kernel"))  # fmt: skip
+    pass_: str | None = _run("Identity", "`fwd`, `bwd`, `fwd+bwd` or `step`")
+    method: str | None = _run("Identity", "how the pass was timed: directly, or as a difference of two",
+                              choices=("direct", "difference"))  # fmt: skip
+    precision: str | None = _run(
+        "Identity", "name of the precision policy; in a published row the format as its source calls it"
+    )
+    impl: str | None = _run("Identity", "how the work was done")
+    impl_class: str | None = _run("Identity", "class of the impl; track `like` of a comparison holds it equal",
+                                  choices=("eager", "graph", "kernel"))  # fmt: skip
     path: str | None = _col("Identity", "the path really taken, seen in an untimed call", when=GATED)
-    source: str | None = _col("Identity", "where a published row was printed")
-    source_date: str | None = _col("Identity", "date of that source")
-    grade: str | None = _col("Identity", "grade of that source", choices=("A", "B", "C", "D"))
+    source: str | None = _printed("Identity", "where a published row was printed")
+    source_date: str | None = _printed("Identity", "date of that source: YYYY, YYYY-MM or YYYY-MM-DD")
+    grade: str | None = _printed("Identity", "grade of that source: A the vendor's own, B a reputable third party, "
+                                 "C an estimate or hearsay", choices=("A", "B", "C"))  # fmt: skip
+    printed: str | None = _printed(
+        "Identity", "the figures that a published source prints; every other figure of such a row is worked out from "
+        "them"
+    )
 
     # where
-    backend: str = _col("Where", "kind of device", required=True)
+    backend: str | None = _run("Where", "kind of device")
     chip: str = _col("Where", "the accelerator package, or the processor", required=True)
     chip_id: str | None = _col("Where", "hash of the chip's serial number")
     instance_type: str | None = _col("Where", "cloud instance type, where known")
     host: str | None = _col("Where", "hash of the host's name")
-    placement: str = _col("Where", "on how much hardware", required=True, choices=("device", "chip", "node", "cluster"))
-    mode: str = _col("Where", "`replicate`: every device its own copy; `shard`: one job over all", required=True,
-                     choices=("replicate", "shard"))  # fmt: skip
-    replicas: int = _col("Where", "copies of the work run at once", required=True)
-    world_size: int = _col("Where", "processes that worked together", required=True)
-    devices_used: int = _col("Where", "torch devices that worked", required=True)
+    placement: str | None = _run("Where", "on how much hardware", choices=("device", "chip", "node", "cluster"))
+    mode: str | None = _run("Where", "`replicate`: every device its own copy; `shard`: one job over all",
+                            choices=("replicate", "shard"))  # fmt: skip
+    replicas: int | None = _run("Where", "copies of the work run at once")
+    world_size: int | None = _run("Where", "processes that worked together")
+    devices_used: int | None = _run("Where", "torch devices that worked")
     devices_per_chip: int | None = _col("Where", "torch devices that make up one chip")
     chips: float | None = _col("Where", "chips of which every device worked; empty when part of a chip idled")
     lnc: int | None = _col("Where", "logical NeuronCore configuration")
@@ -192,7 +210,9 @@ class Row:
 
     # work and rates
     flops: float | None = _col("Work and rates", "operations of one iteration by formula, multiply-add as two", "FLOP")
-    flops_convention: str | None = _col("Work and rates", "convention of a published figure, where it is not ours")
+    flops_convention: str | None = _printed(
+        "Work and rates", "how the source of a published row counted operations; `unknown` where none that we know fits"
+    )
     bytes: float | None = _col("Work and rates", "compulsory memory traffic of one iteration", "B")
     tokens: float | None = _col("Work and rates", "tokens of one iteration", "token")
     per_layer: str | None = _col("Work and rates", "`yes` for a model cut in layers", choices=("yes",))
@@ -209,7 +229,10 @@ class Row:
     hfu: float | None = _timed("Work and rates", "the same, recomputation counted")
     ceiling_fraction: float | None = _timed("Work and rates", "tflops / ceiling_tflops")
     roofline_fraction: float | None = _timed("Work and rates", "share of the bound that peak and bandwidth set")
-    printed_mfu: float | None = _col("Work and rates", "MFU as a published source prints it")
+    printed_mfu: float | None = _printed("Work and rates", "MFU as a published source prints it, in its convention")
+    printed_tflops_per_chip: float | None = _printed(
+        "Work and rates", "rate of a chip as a published source prints it, in its convention", "TFLOP/s"
+    )
 
     # health
     limiter: str | None = _col("Health", "what held clocks down during the samples", when=TIMED,

@@ -13,6 +13,7 @@ from typing import Any
 from perwatt.errors import InputError, expected, shorten
 from perwatt.results import csvfile
 from perwatt.results.csvfile import Record
+from perwatt.results.published import rules
 from perwatt.results.schema import FLAGS, SCHEMA_VERSION, Status, columns
 from perwatt.spec import work
 
@@ -59,6 +60,7 @@ def check(path: str | Path) -> list[Problem]:
     problems, read = [], []
     for record in records:
         values, wrong = _values(header, record)
+        wrong += _missing(values, dict(wrong))
         wrong += [item for judge in JUDGES for item in judge(values)]
         problems += [Problem(file=file, line=record.line, column=column, what=what) for column, what in wrong]
         read.append((record.line, values))
@@ -95,10 +97,14 @@ def _values(header: list[str], record: Record) -> tuple[dict[str, Any], list[tup
         except ValueError as error:
             values[name] = None
             wrong.append((name, str(error)))
-            continue
-        if values[name] is None and columns()[name].required:
-            wrong.append((name, "found nothing, expected a value"))
     return values, wrong
+
+
+def _missing(values: Values, unreadable: Mapping[str, str]) -> Found:
+    """Empty cells that rows of this kind must fill."""
+    for name, value in values.items():
+        if value is None and name not in unreadable and not columns()[name].may_be_empty(rules.is_published(values)):
+            yield name, "found nothing, expected a value"
 
 
 def _cells(values: Values) -> Found:
@@ -123,7 +129,7 @@ def _status(values: Values) -> Found:
     for name, value in values.items():
         if value is not None and Status(status) not in columns()[name].statuses:
             yield name, f"found {shorten(value)}, expected an empty cell in a row that is {status}"
-    if status == Status.OK and values["time_evidence"] != "published" and not (values["time_s"] or 0) > 0:
+    if status == Status.OK and not rules.is_published(values) and not (values["time_s"] or 0) > 0:
         yield "time_s", f"found {values['time_s'] or 'nothing'}, expected a time in a row that is ok"
     if status != Status.OK and values["error"] is None:
         yield "error", f"found nothing, expected the reason why the row is {status}"
@@ -138,7 +144,13 @@ def _flags(values: Values) -> Found:
 def _keys(values: Values) -> Found:
     """Keys recomputed from ``work`` and the protocol, and ``work`` against the columns that repeat it."""
     if values["work"] is None:
+        for name in ("match_key", "task_key"):
+            if values[name] is not None:
+                yield name, f"found {shorten(values[name])}, expected an empty cell in a row without `work`"
         return
+    for name in ("match_key", "task_key"):
+        if values[name] is None and rules.is_published(values):
+            yield name, "found nothing, expected the key of `work`"
     try:
         content = json.loads(values["work"])
         canonical = work.canonical(content)
@@ -162,7 +174,7 @@ def _keys(values: Values) -> Found:
 
 def _unbound(values: Values, precision: Mapping[str, Any]) -> bool:
     """Whether something was measured under autocast by a key that does not say which: it would match any other."""
-    measured = values["time_s"] is not None and values["time_evidence"] != "published"
+    measured = values["time_s"] is not None and not rules.is_published(values)
     return measured and precision.get("casts") == "autocast" and not precision.get("autocast_ops")
 
 
@@ -179,7 +191,7 @@ def _intervals(values: Values) -> Found:
 
 def _rates(values: Values) -> Found:
     """Rates of one replica are its work over its time."""
-    if values["time_evidence"] == "published" or values["replicas"] != 1 or not values["time_s"]:
+    if rules.is_published(values) or values["replicas"] != 1 or not values["time_s"]:
         return
     for rate, amount, scale in RATES:
         if None in (values[rate], values[amount]):
@@ -201,15 +213,16 @@ def _started(values: Values) -> Found:
         yield "started_at", f"found {shorten(values['started_at'])}, expected a time in UTC, ISO 8601"
 
 
-JUDGES = (_cells, _status, _flags, _keys, _intervals, _rates, _started)
+JUDGES = (_cells, _status, rules.judge, _flags, _keys, _intervals, _rates, _started)
 
 
 def _duplicates(file: str, rows: Iterable[tuple[int, Values]]) -> Iterator[Problem]:
     first: dict[tuple[Any, ...], int] = {}
     for line, values in rows:
-        key = tuple(values[name] for name in UNIQUE)
+        unique = rules.UNIQUE if rules.is_published(values) else UNIQUE
+        key = (unique, *(values[name] for name in unique))
         if first.setdefault(key, line) != line:
-            what = f"same {', '.join(UNIQUE)} as in line {first[key]}"
+            what = f"same {', '.join(unique)} as in line {first[key]}"
             yield Problem(file=file, line=line, column=None, what=what)
 
 

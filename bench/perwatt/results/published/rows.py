@@ -1,0 +1,164 @@
+"""Rows from a table: printed figures in their columns, and what follows from them by our own count and peaks.
+
+An iteration of a published training row is one sequence, of `time_to_train` one whole training.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from perwatt import configs
+from perwatt.errors import InputError
+from perwatt.hardware.chips import Chip, Shelf
+from perwatt.results.published.tables import Entry, Table
+from perwatt.results.schema import SCHEMA_VERSION, Row
+from perwatt.spec.model import ModelShape
+from perwatt.spec.precision import policy
+from perwatt.workloads.train_params import TrainStepParams
+from perwatt.workloads.train_step import WORKLOAD
+
+PASSES = {"train_step": "step"}
+PEAKS = {"bf16_sr": "bf16"}  # formats that have the peak of another
+
+
+def rows(table: Table) -> list[Row]:
+    """Rows of a table, in its order.
+
+    Raises:
+        InputError: a chip that has no sheet, or a number format that its sheet has no peak for.
+    """
+    return [_placed(table, index, entry) for index, entry in enumerate(table.rows)]
+
+
+def _placed(table: Table, index: int, entry: Entry) -> Row:
+    try:
+        return row(table, entry)
+    except InputError as error:
+        place = ".".join(filter(None, (f"rows[{index}]", error.field)))
+        raise InputError(error.message, field=place) from None
+
+
+def row(table: Table, entry: Entry) -> Row:
+    """One row."""
+    source = table.sources[entry.source]
+    cells: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION, "run_id": f"published-{table.name}", "suite": table.name,
+        "case": label(entry), "workload": entry.workload, "pass_": entry.pass_ or PASSES.get(entry.workload),
+        "precision": entry.precision, "impl": entry.impl, "source": source.where,
+        "source_date": entry.date or source.date, "grade": entry.grade or source.grade, "printed": str(entry.printed),
+        "chip": entry.chip_called or entry.chip, "chips": _chips(entry), "placement": entry.placement,
+        "instance_type": entry.instance_type, "lnc": entry.lnc, "parallel": entry.parallel, "status": "ok",
+        "time_evidence": "published", "energy_evidence": "none", "power_source": "none",
+        "flops_convention": entry.convention, "printed_mfu": _share(entry.printed.mfu),
+        "printed_tflops_per_chip": entry.printed.tflops_per_chip, "power_limit_w": entry.power_limit_w,
+        "gbps": entry.printed.gbps,
+    }  # fmt: skip
+    if entry.workload == "train_step":
+        cells |= {"mode": "shard", "replicas": 1}
+    if entry.unit == "device":
+        cells |= {"mode": "replicate", "replicas": 1, "devices_used": 1, "devices_per_chip": _devices(entry)}
+    return Row(**cells | _work(entry, table.shape(entry)) | _rates(entry, table.shape(entry)) | _energy(entry))
+
+
+def label(entry: Entry) -> str:
+    """What tells the row from all others of its table: ``mpt-7b seq 2048 bf16, 8 x h100-sxm``."""
+    shape = f"{entry.m}x{entry.n}x{entry.k}" if entry.m else None
+    seq = f"seq {entry.seq}" if entry.seq else None
+    work = " ".join(filter(None, (entry.model, entry.what, shape, seq, entry.precision)))
+    chip = entry.chip_called or entry.chip or ""
+    where = f"one device of {chip}" if entry.unit == "device" else f"{entry.chips} x {chip}" if entry.chips else chip
+    return ", ".join(filter(None, (work, where, entry.detail)))
+
+
+def peak(entry: Entry) -> tuple[float, str] | None:
+    """Dense peak of the row's chip or device in its format, TFLOP/s, and its basis; None where no sheet is named.
+
+    Raises:
+        InputError: a chip that has no sheet, or one without this format.
+    """
+    name = entry.peak or entry.precision
+    if entry.chip is None or name is None or entry.workload == "time_to_train":
+        return None
+    found = sheet(entry.chip).peak(PEAKS.get(name, name), unit=entry.unit, lnc=entry.lnc)
+    if found is None:
+        raise InputError(f"the sheet {entry.chip!r} has no peak for {name!r}", field="precision")
+    return found.tflops, found.basis
+
+
+def flops_per_token(shape: ModelShape, seq: int) -> float:
+    """By our own count, that of a training step."""
+    params = TrainStepParams(model=shape.model_dump(mode="json"), batch=1, seq=seq)
+    return (WORKLOAD.counts(params, "step", policy("bf16_master")).flops or 0.0) / seq
+
+
+def sheet(name: str) -> Chip:
+    """A shipped chip sheet. A user's own never changes what is kept in the repository."""
+    return _shelf().load(name)
+
+
+@cache
+def _shelf() -> Shelf:
+    return Shelf(configs.root() / "chips")
+
+
+def _work(entry: Entry, shape: ModelShape | None) -> dict[str, Any]:
+    """Operations and tokens of an iteration, by our count."""
+    if entry.m and entry.n and entry.k:
+        return {"flops": 2.0 * entry.m * entry.n * entry.k}
+    if shape is None or entry.seq is None or entry.workload != "train_step":
+        return {}
+    return {"flops": flops_per_token(shape, entry.seq) * entry.seq, "tokens": float(entry.seq)}
+
+
+def _rates(entry: Entry, shape: ModelShape | None) -> dict[str, Any]:
+    """Times and rates, all in our count; a rate that a kernel's source prints is its own."""
+    cells: dict[str, Any] = {}
+    tokens = entry.tokens_per_s_per_chip
+    if entry.printed.minutes:
+        cells["time_s"] = entry.printed.minutes * 60
+    if entry.printed.time_us:
+        cells["time_s"] = entry.printed.time_us / 1e6
+    if tokens:
+        cells |= {"tokens_per_s_per_chip": tokens, "tokens_per_s": tokens * entry.chips if entry.chips else None}
+    if (rate := own_tflops(entry, shape)) is None:
+        return cells
+    if entry.unit == "device":
+        cells["tflops"] = rate
+    else:
+        cells |= {"tflops_per_chip": rate, "tflops": rate * entry.chips if entry.chips else None}
+    if whole := peak(entry):
+        cells |= {"peak_tflops": whole[0], "peak_basis": whole[1], "mfu": rate / whole[0]}
+    return cells
+
+
+def own_tflops(entry: Entry, shape: ModelShape | None) -> float | None:
+    """Of a chip, or of a device where the row is of one; None where our count does not cover the work."""
+    if entry.workload == "train_step":
+        if shape is None or entry.seq is None or entry.tokens_per_s_per_chip is None:
+            return None
+        return flops_per_token(shape, entry.seq) * entry.tokens_per_s_per_chip / 1e12
+    if entry.m and entry.n and entry.k and entry.printed.time_us:
+        return 2.0 * entry.m * entry.n * entry.k / entry.printed.time_us / 1e6
+    return entry.printed.tflops if entry.unit == "device" else entry.printed.tflops_per_chip
+
+
+def _energy(entry: Entry) -> dict[str, Any]:
+    if entry.printed.energy_mj is None:
+        return {}
+    return {
+        "energy_j": entry.printed.energy_mj * 1e6, "energy_evidence": "published", "power_source": "published",
+        "power_scope": entry.power_scope,
+    }  # fmt: skip
+
+
+def _chips(entry: Entry) -> float | None:
+    return float(entry.chips) if entry.chips and entry.unit == "chip" else None
+
+
+def _devices(entry: Entry) -> int | None:
+    return sheet(entry.chip).devices_per_chip(entry.lnc) if entry.chip else None
+
+
+def _share(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100

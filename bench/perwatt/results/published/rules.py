@@ -1,0 +1,40 @@
+"""What the validator asks of published rows, and of the columns that only they have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from perwatt.errors import shorten
+from perwatt.results.schema import columns
+
+NEEDS = ("source", "source_date", "grade", "printed")  # what a published row always says
+UNIQUE = ("run_id", "case")  # no two rows of a file have both in common; they may have no keys to tell them apart
+DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
+
+
+def is_published(values: Mapping[str, Any]) -> bool:
+    """Whether a row, as values by column name, is cited rather than measured."""
+    return bool(values["time_evidence"] == "published")
+
+
+def judge(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Column, and what is wrong with it.
+
+    A published row says where it was printed, a row of a run has no such cell, and published energy is marked so.
+    """
+    if not is_published(values):
+        for name, value in values.items():
+            if value is not None and columns()[name].published_only:
+                yield name, f"found {shorten(value)}, expected an empty cell in a row that is not published"
+        return
+    for name in NEEDS:
+        if values[name] is None:
+            yield name, "found nothing, expected a value in a published row"
+    if values["source_date"] is not None and not DATE.fullmatch(values["source_date"]):
+        yield "source_date", f"found {shorten(values['source_date'])}, expected YYYY, YYYY-MM or YYYY-MM-DD"
+    wanted, cell = ("none", "an empty") if values["energy_j"] is None else ("published", "a")
+    for name in ("energy_evidence", "power_source"):
+        if values[name] in columns()[name].choices and values[name] != wanted:
+            yield name, f"found {values[name]!r}, expected {wanted!r} in a published row with {cell} cell energy_j"
