@@ -128,7 +128,8 @@ def test_another_chip_on_the_base_of_a_shipped_one_has_not_its_names(tmp_path: P
     ("old", "new", "line"),
     [
         (" unit: GB,", "", "8: memory.unit: found nothing, expected a value"),
-        ("unit: GB,", "unit: GBs,", "8: memory.unit: found 'GBs', expected one of GB, GiB, TB, TiB (did you mean 'GB'?)"),
+        ("unit: GB,", "unit: GBs,",
+         "8: memory.unit: found 'GBs', expected one of GB, GiB, TB, TiB (did you mean 'GB'?)"),
         ("value: 16", "value: lots", "8: memory.value: found 'lots', expected a number"),
         ("value: 16", "value: true", "8: memory.value: found True, expected a number"),
         ("value: 16", "value: -16", "8: memory.value: found -16, expected at least 0"),
