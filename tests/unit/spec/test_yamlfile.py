@@ -132,3 +132,12 @@ def test_kinds_are_strict(value: object, kinds: type):
 
 def test_a_whole_number_is_a_number():
     assert yamlfile.of_kind("a", 1, float) == 1
+
+
+def test_libyaml_and_the_parser_in_python_agree(tmp_path, monkeypatch):
+    path = tmp_path / "both.yaml"
+    path.write_text("a: ['1', 1, \"\", ~, off]\nb:\n  - {c: 1e6, '<<': x}\n  - |\n    12\n  - >-\n    13\nd: 1.5 # e\n")
+    fast = yamlfile.load(path)
+    monkeypatch.setattr(yamlfile, "_composed_fast", lambda text: None)
+    assert yamlfile.load(path) == fast
+    assert fast.value == {"a": ["1", 1, "", None, "off"], "b": [{"c": 10**6, "<<": "x"}, "12\n", "13"], "d": 1.5}

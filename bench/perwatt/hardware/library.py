@@ -1,0 +1,145 @@
+"""Files of figures: where they are, how one becomes an object, and the bibliography they cite.
+
+A user's files stand before the shipped ones: a file of the same name replaces the shipped one, or changes some fields
+of it where it names it as its ``base``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from perwatt import configs
+from perwatt.errors import InputError, expected
+from perwatt.hardware.figure import Figure, Part, Source
+from perwatt.spec import yamlfile
+from perwatt.spec.fields import validated
+from perwatt.spec.yamlfile import Document, of_kind
+
+P = TypeVar("P", bound=Part)
+Lines = Mapping[str, tuple[str, int]]
+
+
+def user_folder(kind: str) -> Path:
+    """Where a user keeps own files of one kind: ``$PERWATT_CHIPS`` and the like, else under ``~/.config/perwatt``."""
+    if given := os.environ.get(f"PERWATT_{kind.upper()}"):
+        return Path(given)
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "perwatt" / kind
+
+
+@dataclass(frozen=True)
+class Library:
+    """All files of one kind, by name; earlier folders go first."""
+
+    kind: str
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, kind: str, folder: str | Path | None = None) -> Library:
+        """The user's folder, or another in its place, before the shipped one.
+
+        Raises:
+            InputError: the folder asked for is not there.
+        """
+        given = folder or os.environ.get(f"PERWATT_{kind.upper()}")
+        if given and not Path(given).is_dir():
+            raise InputError(f"found {str(given)!r}, expected a folder with {kind}", field=f"--{kind}" if folder else
+                             f"PERWATT_{kind.upper()}")  # fmt: skip
+        own = Path(folder) if folder else user_folder(kind)
+        return cls(kind, (own, configs.root() / kind))
+
+    def names(self) -> list[str]:
+        """Names of all files."""
+        return sorted({path.stem for folder in self.folders for path in folder.glob("*.yaml")})
+
+    def files(self, name: str) -> Iterator[Path]:
+        """Files of that name, the user's first."""
+        return (path for folder in self.folders if (path := folder / f"{name}.yaml").is_file())
+
+    def read(self, name: str) -> tuple[dict[str, Any], Document, dict[str, Document]]:
+        """Fields of a file on top of those of its base, the file, and the file that each field is from.
+
+        Raises:
+            InputError: no such file, or not readable, or a base that does not exist.
+        """
+        return self._read(name, list(self.files(name)), (name,))
+
+    def _read(self, name: str, files: list[Path], seen: tuple[str, ...]) -> tuple[dict[str, Any], Document, Any]:
+        document = yamlfile.load(files[0])
+        with document.placed():
+            fields = dict(of_kind("", document.value, dict))
+            base = fields.get("base")
+            if base is None:
+                return fields, document, dict.fromkeys(fields, document)
+            below = files[1:] if base == name else list(self.files(str(base)))
+            if not below or (base != name and base in seen):
+                others = [other for other in self.names() if other not in seen]
+                raise InputError(expected(base, others), field="base")
+        given, _, where = self._read(str(base), below, (*seen, str(base)))
+        left_out = {"names", "aliases"} if base != name else set()  # two chips never share a name
+        kept = {key: value for key, value in given.items() if key not in left_out}
+        return kept | fields, document, where | dict.fromkeys(fields, document)
+
+
+@cache
+def bibliography() -> Mapping[str, Source]:
+    """The shipped bibliography by key."""
+    document = yamlfile.load(configs.root() / "sources.yaml")
+    with document.placed():
+        return {key: build(Source, entry, key) for key, entry in of_kind("", document.value, dict).items()}
+
+
+def build(model: type[P], fields: Any, where: str = "") -> P:
+    """Plain fields as an object.
+
+    Raises:
+        InputError: for the first field that does not fit, with its path.
+    """
+    try:
+        return validated(model, of_kind(where, fields, dict), where)
+    except InputError as error:
+        raise InputError(error.message, field=(error.field or "").lstrip(".") or None) from None
+
+
+def place(part: Part, where: Mapping[str, Document], sources: Mapping[str, Source]) -> None:
+    """Tell every figure of a sheet its file, line and date; check that every source is in the bibliography.
+
+    Raises:
+        InputError: a source that is not.
+    """
+    for path, inside in parts(part):
+        document = where.get(re.split(r"[.\[]", path)[0])
+        source = getattr(inside, "source", None)
+        if document is None or source is None:
+            continue
+        if source not in sources:
+            mistake = InputError(expected(source, sources, "a key of the bibliography"), field=f"{path}.source")
+            raise mistake.at(file=document.file, line=document.line(f"{path}.source"))
+        if isinstance(inside, Figure):
+            inside.put(document.file, document.line(path), sources[source].date)
+
+
+def parts(value: Any, path: str = "") -> Iterator[tuple[str, Part]]:
+    """Every part inside a value, itself included, with its path."""
+    if isinstance(value, Part):
+        yield path, value
+        items: Any = ((f"{path}.{name}".lstrip("."), getattr(value, name)) for name in type(value).model_fields)
+    elif isinstance(value, tuple):
+        items = ((f"{path}[{index}]", item) for index, item in enumerate(value))
+    elif isinstance(value, dict):
+        items = ((f"{path}.{key}", item) for key, item in value.items())
+    else:
+        return
+    for inside, item in items:
+        yield from parts(item, inside)
+
+
+def figures(value: Any) -> Iterator[tuple[str, Figure]]:
+    """Every figure inside a value, with its path."""
+    return ((path, part) for path, part in parts(value) if isinstance(part, Figure))
