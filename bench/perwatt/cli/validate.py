@@ -22,7 +22,8 @@ SHOWN = 50  # problems printed for one file; --json has them all
 def command(files: tuple[str, ...], yes: bool, as_json: bool) -> int:
     """Check suites, result CSVs and runs.
 
-    FILE is a suite (.yaml, or a shipped name), a results CSV, or the folder of a run. Exits with 2 if one is wrong.
+    FILE is a suite (.yaml, or a shipped name), a results CSV, the folder of a run, or a folder of CSVs. Exits with 2 if
+    one is wrong.
     """
     reports = [report for name in files for report in _reports(name, yes)]
     if as_json:
@@ -41,7 +42,10 @@ def _reports(name: str, yes: bool) -> list[dict[str, Any]]:
 
 
 def _folder(path: Path, yes: bool) -> list[dict[str, Any]]:
-    """A run's folder: its results, which may be unfinished, and the suite it kept."""
+    """A run's folder: its results, which may be unfinished, and the suite it kept. Of another folder, every CSV."""
+    tables = sorted(path.glob("*.csv"))
+    if tables and not any((path / name).exists() for name in ("results.csv", "journal.jsonl")):
+        return [_results(str(table)) for table in tables]
     reports = [_unfinished(path, _results(str(path / "results.csv")))]
     if (path / "suite.yaml").exists():
         reports.append(_suite(str(path / "suite.yaml"), yes))

@@ -56,9 +56,9 @@ a cell that begins with `=`, `+`, `-` or `@` for a formula.
 
 MARKS = """\
 A column marked `*` is never empty. One marked `†` may be empty only in published rows (`time_evidence` is `published`),
-whose source does not say everything: such a row has `work` and its keys only where its source specifies the work in full,
-and no row is compared with it otherwise. One marked `‡` is empty in all rows that are not published; published rows always
-have `source`, `source_date`, `grade` and `printed`. [Published rows](published.md) are listed with what was printed.
+because a source does not say everything: such a row has `work` and its keys only where the source specifies the work in
+full, and without them it is compared with no other row. One marked `‡` is filled in published rows only; these always
+have `source`, `source_date`, `grade` and `printed`. [Published results](published.md) lists the rows that are shipped.
 """
 
 
@@ -133,7 +133,7 @@ def _rule(status: Status) -> dict[str, Any] | None:
 def _evidence_rule() -> dict[str, Any]:
     """Cells that published rows must fill, and those that only they may leave empty or fill."""
     filled = {"not": {"type": "null"}}
-    needs = {name: filled for name in rules.NEEDS}
+    needs = dict.fromkeys(rules.NEEDS, filled)
     of_runs: dict[str, dict[str, Any]] = {column.name: filled for column in columns().values() if column.run_only}
     of_runs |= {column.name: {"type": "null"} for column in columns().values() if column.published_only}
     matches = {"properties": {"time_evidence": {"const": "published"}}}

@@ -141,12 +141,12 @@ class Row:
                                   choices=("eager", "graph", "kernel"))  # fmt: skip
     path: str | None = _col("Identity", "the path really taken, seen in an untimed call", when=GATED)
     source: str | None = _printed("Identity", "where a published row was printed")
-    source_date: str | None = _printed("Identity", "date of that source: YYYY, YYYY-MM or YYYY-MM-DD")
+    source_date: str | None = _printed("Identity", "date of that source: YYYY-MM or YYYY-MM-DD")
     grade: str | None = _printed("Identity", "grade of that source: A the vendor's own, B a reputable third party, "
                                  "C an estimate or hearsay", choices=("A", "B", "C"))  # fmt: skip
     printed: str | None = _printed(
-        "Identity", "the figures that a published source prints; every other figure of such a row is worked out from "
-        "them"
+        "Identity",
+        "the figures that a published source prints; every other figure of such a row is worked out from them",
     )
 
     # where

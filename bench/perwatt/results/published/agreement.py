@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from perwatt.results.published import rows
 from perwatt.results.published.conventions import CONVENTIONS, GEMM, RATE, UNKNOWN
-from perwatt.results.published.tables import Entry, Table
+from perwatt.results.published.entry import Entry
+from perwatt.results.published.tables import Table
 
 TOLERANCE = 0.01  # relative; the digits that were rounded away come on top
 
@@ -55,8 +56,8 @@ def checks(table: Table, entry: Entry) -> Iterator[Check]:
     whole = _whole(entry)
     if entry.printed.mfu is not None and whole is not None:
         yield Check(unit="% MFU", convention=convention, printed=entry.printed.mfu, computed=100 * rate / whole)
-    if entry.printed.tflops_per_chip is not None and convention != RATE and entry.tokens_per_s_per_chip:
-        yield Check(unit="TFLOP/s", convention=convention, printed=entry.printed.tflops_per_chip, computed=rate)
+    if entry.printed.rate is not None and convention != RATE:
+        yield Check(unit="TFLOP/s", convention=convention, printed=entry.printed.rate, computed=rate)
 
 
 def worked_out(table: Table, entry: Entry) -> Iterator[Check]:
@@ -72,8 +73,8 @@ def tflops(table: Table, entry: Entry, convention: str) -> float | None:
     """Rate of a chip or device by a convention; None where the row does not say enough."""
     shape, tokens, per_token = table.shape(entry), entry.tokens_per_s_per_chip, CONVENTIONS[convention].per_token
     if convention in (RATE, GEMM, UNKNOWN):
-        if convention == RATE and entry.printed.tflops_per_chip is not None:
-            return entry.printed.tflops_per_chip
+        if convention == RATE and entry.printed.rate is not None:
+            return entry.printed.rate
         return rows.own_tflops(entry, shape)
     if shape is None or entry.seq is None or tokens is None or per_token is None:
         return None
@@ -81,5 +82,4 @@ def tflops(table: Table, entry: Entry, convention: str) -> float | None:
 
 
 def _whole(entry: Entry) -> float | None:
-    found = rows.peak(entry)
-    return entry.printed_peak or (found[0] if found else None)
+    return entry.printed_peak or (entry.whole.tflops if entry.whole else None)

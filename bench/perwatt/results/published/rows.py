@@ -5,13 +5,12 @@ An iteration of a published training row is one sequence, of `time_to_train` one
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import fields
 from typing import Any
 
-from perwatt import configs
-from perwatt.errors import InputError
-from perwatt.hardware.chips import Chip, Shelf
-from perwatt.results.published.tables import Entry, Table
+from perwatt.results.published import peaks
+from perwatt.results.published.entry import Entry
+from perwatt.results.published.tables import Table
 from perwatt.results.schema import SCHEMA_VERSION, Row
 from perwatt.spec.model import ModelShape
 from perwatt.spec.precision import policy
@@ -19,24 +18,12 @@ from perwatt.workloads.train_params import TrainStepParams
 from perwatt.workloads.train_step import WORKLOAD
 
 PASSES = {"train_step": "step"}
-PEAKS = {"bf16_sr": "bf16"}  # formats that have the peak of another
+EMPTY: dict[str, Any] = dict.fromkeys(field.name for field in fields(Row))
 
 
 def rows(table: Table) -> list[Row]:
-    """Rows of a table, in its order.
-
-    Raises:
-        InputError: a chip that has no sheet, or a number format that its sheet has no peak for.
-    """
-    return [_placed(table, index, entry) for index, entry in enumerate(table.rows)]
-
-
-def _placed(table: Table, index: int, entry: Entry) -> Row:
-    try:
-        return row(table, entry)
-    except InputError as error:
-        place = ".".join(filter(None, (f"rows[{index}]", error.field)))
-        raise InputError(error.message, field=place) from None
+    """Rows of a table, in its order."""
+    return [row(table, entry) for entry in table.rows]
 
 
 def row(table: Table, entry: Entry) -> Row:
@@ -51,14 +38,15 @@ def row(table: Table, entry: Entry) -> Row:
         "instance_type": entry.instance_type, "lnc": entry.lnc, "parallel": entry.parallel, "status": "ok",
         "time_evidence": "published", "energy_evidence": "none", "power_source": "none",
         "flops_convention": entry.convention, "printed_mfu": _share(entry.printed.mfu),
-        "printed_tflops_per_chip": entry.printed.tflops_per_chip, "power_limit_w": entry.power_limit_w,
+        "printed_tflops_per_chip": entry.printed.rate, "power_limit_w": entry.power_limit_w,
         "gbps": entry.printed.gbps,
     }  # fmt: skip
     if entry.workload == "train_step":
         cells |= {"mode": "shard", "replicas": 1}
     if entry.unit == "device":
         cells |= {"mode": "replicate", "replicas": 1, "devices_used": 1, "devices_per_chip": _devices(entry)}
-    return Row(**cells | _work(entry, table.shape(entry)) | _rates(entry, table.shape(entry)) | _energy(entry))
+    shape = table.shape(entry)
+    return Row(**EMPTY | cells | _work(entry, shape) | _rates(entry, shape) | _energy(entry))
 
 
 def label(entry: Entry) -> str:
@@ -71,35 +59,10 @@ def label(entry: Entry) -> str:
     return ", ".join(filter(None, (work, where, entry.detail)))
 
 
-def peak(entry: Entry) -> tuple[float, str] | None:
-    """Dense peak of the row's chip or device in its format, TFLOP/s, and its basis; None where no sheet is named.
-
-    Raises:
-        InputError: a chip that has no sheet, or one without this format.
-    """
-    name = entry.peak or entry.precision
-    if entry.chip is None or name is None or entry.workload == "time_to_train":
-        return None
-    found = sheet(entry.chip).peak(PEAKS.get(name, name), unit=entry.unit, lnc=entry.lnc)
-    if found is None:
-        raise InputError(f"the sheet {entry.chip!r} has no peak for {name!r}", field="precision")
-    return found.tflops, found.basis
-
-
 def flops_per_token(shape: ModelShape, seq: int) -> float:
     """By our own count, that of a training step."""
     params = TrainStepParams(model=shape.model_dump(mode="json"), batch=1, seq=seq)
     return (WORKLOAD.counts(params, "step", policy("bf16_master")).flops or 0.0) / seq
-
-
-def sheet(name: str) -> Chip:
-    """A shipped chip sheet. A user's own never changes what is kept in the repository."""
-    return _shelf().load(name)
-
-
-@cache
-def _shelf() -> Shelf:
-    return Shelf(configs.root() / "chips")
 
 
 def _work(entry: Entry, shape: ModelShape | None) -> dict[str, Any]:
@@ -127,8 +90,8 @@ def _rates(entry: Entry, shape: ModelShape | None) -> dict[str, Any]:
         cells["tflops"] = rate
     else:
         cells |= {"tflops_per_chip": rate, "tflops": rate * entry.chips if entry.chips else None}
-    if whole := peak(entry):
-        cells |= {"peak_tflops": whole[0], "peak_basis": whole[1], "mfu": rate / whole[0]}
+    if whole := entry.whole:
+        cells |= {"peak_tflops": whole.tflops, "peak_basis": whole.basis, "mfu": rate / whole.tflops}
     return cells
 
 
@@ -140,7 +103,7 @@ def own_tflops(entry: Entry, shape: ModelShape | None) -> float | None:
         return flops_per_token(shape, entry.seq) * entry.tokens_per_s_per_chip / 1e12
     if entry.m and entry.n and entry.k and entry.printed.time_us:
         return 2.0 * entry.m * entry.n * entry.k / entry.printed.time_us / 1e6
-    return entry.printed.tflops if entry.unit == "device" else entry.printed.tflops_per_chip
+    return entry.printed.tflops if entry.unit == "device" else entry.printed.rate
 
 
 def _energy(entry: Entry) -> dict[str, Any]:
@@ -157,8 +120,8 @@ def _chips(entry: Entry) -> float | None:
 
 
 def _devices(entry: Entry) -> int | None:
-    return sheet(entry.chip).devices_per_chip(entry.lnc) if entry.chip else None
+    return peaks.sheet(entry.chip).devices_per_chip(entry.lnc) if entry.chip else None
 
 
 def _share(percent: float | None) -> float | None:
-    return None if percent is None else percent / 100
+    return None if percent is None else round(percent / 100, 10)  # as it would be written, 0.6423

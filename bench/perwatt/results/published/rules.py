@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from perwatt.errors import shorten
+from perwatt.hardware import figure
 from perwatt.results.schema import columns
 
 NEEDS = ("source", "source_date", "grade", "printed")  # what a published row always says
 UNIQUE = ("run_id", "case")  # no two rows of a file have both in common; they may have no keys to tell them apart
-DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
+DATE = re.compile(figure.DATE)
 
 
 def is_published(values: Mapping[str, Any]) -> bool:
@@ -33,7 +34,7 @@ def judge(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if values[name] is None:
             yield name, "found nothing, expected a value in a published row"
     if values["source_date"] is not None and not DATE.fullmatch(values["source_date"]):
-        yield "source_date", f"found {shorten(values['source_date'])}, expected YYYY, YYYY-MM or YYYY-MM-DD"
+        yield "source_date", f"found {shorten(values['source_date'])}, expected YYYY-MM or YYYY-MM-DD"
     wanted, cell = ("none", "an empty") if values["energy_j"] is None else ("published", "a")
     for name in ("energy_evidence", "power_source"):
         if values[name] in columns()[name].choices and values[name] != wanted:
