@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from perwatt.results import csvfile
+from perwatt.results.published import shipped
 from perwatt.results.schema import SCHEMA_VERSION, Row
 from perwatt.spec import work
 
@@ -48,6 +49,22 @@ def test_what_is_right_says_what_was_checked(perwatt: Perwatt, folder: Path):
     assert (done.returncode, done.stderr) == (0, "")
     results, suite = "results.csv: ok, 3 rows: 2 ok, 1 oom", "suite.yaml: ok, 2 cases, 2 rows"
     assert done.stdout.splitlines() == [f"run/{line}" for line in (results, suite, results, suite)]
+
+
+def test_a_folder_of_csvs(perwatt: Perwatt, folder: Path):
+    (folder / "results.csv").rename(folder / "one.csv")
+    csvfile.write([row(), row(chip="")], folder / "two.csv")
+    done = perwatt("validate", "run")
+    assert done.returncode == 2
+    first, second = done.stdout.splitlines()
+    assert first == "run/one.csv: ok, 3 rows: 2 ok, 1 oom"
+    assert second.startswith("run/two.csv:3: ")
+
+
+def test_published_rows(perwatt: Perwatt):
+    done = perwatt("validate", shipped.root())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == len(shipped.names()) == done.stdout.count(": ok, ")
 
 
 def test_shipped_suites_by_name(perwatt: Perwatt):

@@ -137,6 +137,12 @@ def test_wheel_has_both_packages_and_all_configs(wheel: list[str]):
     assert {"perwatt/py.typed", "perwatt_kernels/py.typed"} <= set(wheel)
 
 
+def test_wheel_has_the_published_rows_without_their_tables(wheel: list[str]):
+    rows = {f"perwatt/published/{path.name}" for path in (ROOT / "results" / "published").glob("*.csv")}
+    assert rows
+    assert {name for name in wheel if name.startswith("perwatt/published/")} == rows
+
+
 def test_wheel_has_nothing_else(wheel: list[str]):
     tops = {name.partition("/")[0] for name in wheel}
     assert tops == {"perwatt", "perwatt_kernels", f"perwatt-{PROJECT['version']}.dist-info"}

@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from perwatt.report import console, table
-from perwatt.results.schema import Row
+from perwatt.results.schema import SCHEMA_VERSION, Row
 
 OK = Row(
-    schema_version="1.0", run_id="R", started_at="2026-01-01T00:00:00+00:00", suite="s",
+    schema_version=SCHEMA_VERSION, run_id="R", started_at="2026-01-01T00:00:00+00:00", suite="s",
     case="gemm 1024x1024x1024 fwd fp32", workload="gemm", work="{}", match_key="m", task_key="t", protocol_key="p",
     seed=0, pass_="fwd", method="direct", precision="fp32", impl="torch", impl_class="eager", backend="cpu",
     chip="Test", placement="device", mode="replicate", replicas=1, world_size=1, devices_used=1, status="ok",

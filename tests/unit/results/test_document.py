@@ -35,6 +35,20 @@ def fits(kind: str | list[str], value: object) -> bool:
     return names[type(value)] in ([kind] if isinstance(kind, str) else kind)
 
 
+def test_json_schema_lets_published_rows_leave_cells_open():
+    schema = document.json_schema()
+    (rule,) = [rule for rule in schema["allOf"] if "time_evidence" in rule["if"]["properties"]]
+    assert rule["if"]["properties"]["time_evidence"] == {"const": "published"}
+    assert set(rule["then"]["properties"]) == {"source", "source_date", "grade", "printed"}
+    otherwise = rule["else"]["properties"]
+    for name, column in columns().items():
+        types, of_runs = schema["properties"][name]["type"], otherwise.get(name)
+        assert ("null" in types) == column.may_be_empty(published=True), name
+        assert (of_runs == {"not": {"type": "null"}}) == column.run_only, name
+        assert (of_runs == {"type": "null"}) == column.published_only, name
+    assert {"work", "match_key", "started_at"} <= {name for name, column in columns().items() if column.run_only}
+
+
 def test_json_schema_describes_a_row(make_row: Callable[..., Row]):
     schema = document.json_schema()
     assert schema["required"] == list(schema["properties"]) == list(columns())
@@ -49,6 +63,7 @@ def test_json_schema_has_the_rules_of_each_status():
     rules = {
         rule["if"]["properties"]["status"]["const"]: rule["then"]["properties"]
         for rule in document.json_schema()["allOf"]
+        if "status" in rule["if"]["properties"]
     }
     assert set(rules) == set(Status) - {"ok", "unstable"}
     assert {"time_s", "rel_err", "compile_cold_s"} <= set(rules["skipped"])

@@ -8,6 +8,7 @@ from perwatt.results import validate
 from perwatt.results.csvfile import write
 from perwatt.results.project import Projection, rows
 from perwatt.results.samples import digest_of, lines, samples_digest
+from perwatt.results.schema import SCHEMA_VERSION
 from perwatt.runner.ledger import Ledger
 from perwatt.runner.part import Part
 from perwatt.spec import work
@@ -18,7 +19,7 @@ DEVICE = {
     "instance_type": "t1", "driver": "d1", "runtime": None, "compiler": None,
 }  # fmt: skip
 RUN = {
-    "event": "run", "schema_version": "1.0", "run_id": "R", "started_at": "2026-01-02T03:04:05+00:00",
+    "event": "run", "schema_version": SCHEMA_VERSION, "run_id": "R", "started_at": "2026-01-02T03:04:05+00:00",
     "suite": {"name": "s", "digest": "d"}, "options": {"seed": 7, "processes": None, "aa": False}, "backend": "cpu",
     "asynchronous": False, "device": DEVICE,
 }  # fmt: skip

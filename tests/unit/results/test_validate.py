@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from perwatt.results import csvfile, samples
-from perwatt.results.schema import Row, Status, columns
+from perwatt.results.schema import SCHEMA_VERSION, Row, Status, columns
 from perwatt.results.validate import UNIQUE, Problem, check
 from perwatt.runner.part import Part
 from perwatt.spec import work
@@ -144,7 +144,8 @@ def test_a_difference_of_times_may_be_below_zero(path: Path, make_row: MakeRow):
 
 def test_a_published_row_needs_no_time(path: Path, make_row: MakeRow):
     empty = dict.fromkeys(("time_s", "time_s_lo", "time_s_hi", "time_s_p10", "time_s_p90"))
-    csvfile.write([make_row(time_evidence="published", **empty)], path)
+    cited = {"source": "A paper", "source_date": "2025-06", "grade": "B", "printed": "40 % MFU"}
+    csvfile.write([make_row(time_evidence="published", **cited, **empty)], path)
     assert check(path) == []
 
 
@@ -172,7 +173,7 @@ def test_another_schema_version_is_one_line(path: Path, make_row: MakeRow):
     assert (problem.line, problem.column, problem.what) == (
         3,
         "schema_version",
-        "found '2.0', this perwatt reads '1.0'",
+        f"found '2.0', this perwatt reads {SCHEMA_VERSION!r}",
     )
 
 

@@ -75,7 +75,7 @@ def _summary(tables: Sequence[Table]) -> Iterator[str]:
 
 
 def _section(table: Table) -> Iterator[str]:
-    yield from (f"## {table.name}", "", escape(table.about), "")
+    yield from (f"## {escape(table.name)}", "", escape(table.about), "")
     head = ("row", "printed", "source", "convention", "printed MFU", "by its convention", "residual", "our MFU")
     yield from markdown(head, (_line(table, entry) for entry in table.rows))
     others = [(entry, check) for entry in table.rows for check in worked_out(table, entry)]
@@ -84,7 +84,7 @@ def _section(table: Table) -> Iterator[str]:
         lines = ((escape(label(entry)), f"`{c.convention}`", f"{c.printed:g} %", _shown(c)) for entry, c in others)
         yield from markdown(("row", "convention", "theirs", "ours"), lines)
     sources = table.sources.items()
-    lines = ((f"`{key}`", escape(source.where), source.date, source.grade) for key, source in sources)
+    lines = ((escape(key), escape(source.where), source.date, source.grade) for key, source in sources)
     yield from markdown(("source", "where", "date", "grade"), lines)
     if table.uncounted:
         yield from ("Not counted by us:", "")
@@ -96,7 +96,7 @@ def _line(table: Table, entry: Entry) -> tuple[str, ...]:
     check = next(checks(table, entry), None)
     ours = row(table, entry).mfu
     return (
-        escape(label(entry)), escape(str(entry.printed)), f"`{entry.source}`",
+        escape(label(entry)), escape(str(entry.printed)), escape(entry.source),
         f"`{entry.convention}`" if entry.convention else "",
         f"{entry.printed.mfu:g} %" if entry.printed.mfu else "",
         _shown(check) if check and check.convention != UNKNOWN else "",
