@@ -53,7 +53,7 @@ def test_what_is_right_says_what_was_checked(perwatt: Perwatt, folder: Path):
 
 def test_a_folder_of_csvs(perwatt: Perwatt, folder: Path):
     (folder / "results.csv").rename(folder / "one.csv")
-    csvfile.write([row(), row(chip="")], folder / "two.csv")
+    csvfile.write([row(), row(impl="b", chip="")], folder / "two.csv")
     done = perwatt("validate", "run")
     assert done.returncode == 2
     first, second = done.stdout.splitlines()
