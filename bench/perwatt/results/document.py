@@ -57,8 +57,9 @@ a cell that begins with `=`, `+`, `-` or `@` for a formula.
 MARKS = """\
 A column marked `*` is never empty. One marked `†` may be empty only in published rows (`time_evidence` is `published`),
 because a source does not say everything: such a row has `work` and its keys only where the source specifies the work in
-full, and without them it is compared with no other row. One marked `‡` is filled in published rows only; these always
-have `source`, `source_date`, `grade` and `printed`. [Published results](published.md) lists the rows that are shipped.
+full, and without them it is compared with no other row; its iteration is one sequence, or one whole training. One
+marked `‡` is filled in published rows only; these always have `source`, `source_date`, `grade` and `printed`.
+[Published results](published.md) lists the rows that are shipped.
 """
 
 

@@ -66,7 +66,7 @@ def _summary(tables: Sequence[Table]) -> Iterator[str]:
     """How many rows there are, and how many agree."""
     found = [next(checks(table, entry), None) for table in tables for entry in table.rows]
     stated = [check for check in found if check and check.convention != UNKNOWN]
-    worst = max(abs(check.residual) for check in stated)
+    worst = max((abs(check.residual) for check in stated), default=0.0)
     over = [check for check in stated if abs(check.residual) > 0.01]
     yield f"Of {len(found)} rows, {len(stated)} can be worked out anew in a convention that is known."
     yield f"{len(stated) - len(over)} agree within 1 % with what is printed, {len(over)} more once the digits that"

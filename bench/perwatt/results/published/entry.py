@@ -125,6 +125,8 @@ class Entry(Part):
             yield "found neither model nor what, expected one"
         if not (self.chip or self.chip_called):
             yield "found neither chip nor chip_called, expected one"
+        if 0 < (self.m, self.n, self.k).count(None) < 3:
+            yield "found one or two of m, n and k, expected all or none"
         if self.convention is None and (self.printed.mfu is not None or self.printed.rate is not None):
             yield f"found an MFU or a rate, expected a convention with it ({UNKNOWN!r} where none is known)"
 

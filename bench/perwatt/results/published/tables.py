@@ -78,9 +78,10 @@ def _entry(
     entry = _part(Entry, {key: value for key, value in given.items() if value is not None}, place)
     if entry.source not in sources:
         raise InputError(expected(entry.source, sources), field=f"{place}.source")
-    for key in filter(None, (entry.convention, *entry.worked_out)):
-        if key not in CONVENTIONS:
-            raise InputError(expected(key, CONVENTIONS), field=f"{place}.convention")
+    named = {"convention": entry.convention} | {f"worked_out.{key}": key for key in entry.worked_out}
+    for field, key in named.items():
+        if key is not None and key not in CONVENTIONS:
+            raise InputError(expected(key, CONVENTIONS), field=f"{place}.{field}")
     if entry.model and entry.model not in shapes:
         shapes[entry.model] = _named(entry.model, shapes, f"{place}.model")
     for problem in entry.gaps():

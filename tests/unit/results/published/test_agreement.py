@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perwatt.results.published import agreement, shipped, tables
+from perwatt.results.published import agreement, document, shipped, tables
 from perwatt.results.published.agreement import Check
 from perwatt.results.published.conventions import CONVENTIONS, UNKNOWN
 from perwatt.results.published.entry import Entry
@@ -24,22 +24,6 @@ WORKED_OUT = {
     f"{name}: {check.convention}": check for name, pair in ROWS.items() for check in agreement.worked_out(*pair)
 }  # fmt: skip
 
-ROUNDED = {"nvidia-bf16: llama-3.1-8b seq 8192 bf16, 8 x h100-sxm, 500 W, FSDP: % MFU"}  # printed as 33
-# Percent of ours over theirs, of the rows whose convention is not known.
-RESIDUALS = {
-    "nvidia-bf16: gpt-oss-120b seq 4096 bf16, 64 x h100-sxm: TFLOP/s": 20.6,
-    "nvidia-bf16: gpt-oss-120b seq 4096 bf16, 64 x b200: TFLOP/s": 20.3,
-    "nvidia-bf16: gpt-oss-120b seq 4096 bf16, 64 x gb200: TFLOP/s": 20.4,
-    "nvidia-bf16: gpt-oss-120b seq 4096 bf16, 64 x b300: TFLOP/s": 20.3,
-    "nvidia-bf16: gpt-oss-120b seq 4096 bf16, 64 x gb300: TFLOP/s": 20.1,
-    "nvidia-fp8: llama-3-70b seq 8192 fp8, 64 x h100-sxm: TFLOP/s": 2.3,
-    "nvidia-fp8: qwen3-30b-a3b seq 4096 fp8, 8 x b200: TFLOP/s": 1.2,
-    "tpu: llama-3.1-405b seq 8192 bf16, 256 x tpu-v6e: % MFU": -12.3,
-    "tpu: llama-2-70b seq 4096 bf16, 512 x tpu-v5p: % MFU": -1.2,
-    "trainium: llama-2-7b seq 4096 bf16, 256 x trainium1, pre-training: % MFU": -5.1,
-    "trainium: gpt-3-175b seq 2048 bf16_sr, 512 x trainium1: % MFU": -14.3,
-}
-
 
 def test_there_is_something_to_check():
     assert len(ROWS) == sum(len(table.rows) for table in TABLES) >= 124, "two rows of a table have one label"
@@ -49,8 +33,10 @@ def test_there_is_something_to_check():
 
 @pytest.mark.parametrize("name", STATED)
 def test_a_stated_convention_gives_what_is_printed_within_one_percent(name: str):
-    assert STATED[name].agrees
-    assert (abs(STATED[name].residual) <= 0.01) != (name in ROUNDED)
+    check = STATED[name]
+    assert check.agrees
+    in_the_digits = agreement.half_digit(check.printed) > 0.01 * check.printed  # of 33 %, which is 32.5 to 33.5
+    assert abs(check.residual) <= 0.01 or in_the_digits
 
 
 @pytest.mark.parametrize("name", WORKED_OUT)
@@ -58,9 +44,18 @@ def test_what_others_worked_out_is_what_we_work_out(name: str):
     assert WORKED_OUT[name].agrees
 
 
-def test_rows_of_unknown_convention_are_those_that_are_listed():
-    found = {name: 100 * check.residual for name, check in CHECKS.items() if check.convention == UNKNOWN}
-    assert found == pytest.approx(RESIDUALS, abs=0.05)
+def test_digits_excuse_few():
+    assert len([check for check in STATED.values() if abs(check.residual) > 0.01]) <= 0.05 * len(STATED)
+
+
+@pytest.mark.parametrize("name", [name for name, check in CHECKS.items() if check.convention == UNKNOWN])
+def test_a_row_of_unknown_convention_is_listed_with_its_residual(name: str):
+    table, entry = ROWS[name.rpartition(":")[0]]
+    section = document.render([table]).partition("| row | convention |")[0]
+    (line,) = [line for line in section.splitlines() if line.startswith(f"| {document.escape(label(entry))} |")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[3] == "`unknown`"
+    assert cells[5:7] == ["", f"{100 * CHECKS[name].residual:+.1f} %"]
 
 
 @pytest.mark.parametrize("name", [name for name, check in CHECKS.items() if check.convention == UNKNOWN])

@@ -51,6 +51,8 @@ def test_a_table_is_read(write: Write):
         ("{uncounted: nobody knows it}", "{}", 6, "models.odd: found both or neither of shape and uncounted"),
         ("layers: 2", "layer: 2", 5, "models.small.shape: found 'layer', expected one of "),
         ("A paper, table 2", "A \\u001b[31m paper", 3, "sources.paper.where: found 'A \\x1b[31m paper', "),
+        ("model: odd", "what: gemm, m: 4, n: 4", 10, "rows[1]: found one or two of m, n and k, expected all or none"),
+        ("mfu: 40}", "mfu: 40}, worked_out: {5n: 30}", 10, "rows[1].worked_out.5n: found '5n', expected one of "),
         ("about: Two rows.\n", "", 1, "found no 'about', expected one"),
         ("rows:\n", "rowz:\n", 8, "rowz: found 'rowz', expected one of "),
     ],
