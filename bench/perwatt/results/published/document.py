@@ -96,7 +96,7 @@ def _line(table: Table, entry: Entry) -> tuple[str, ...]:
     check = next(checks(table, entry), None)
     ours = row(table, entry).mfu
     return (
-        escape(label(entry)), escape(str(entry.printed)), escape(entry.source),
+        escape(label(entry)), escape(entry.text), escape(entry.source),
         f"`{entry.convention}`" if entry.convention else "",
         f"{entry.printed.mfu:g} %" if entry.printed.mfu else "",
         _shown(check) if check and check.convention != UNKNOWN else "",

@@ -103,6 +103,12 @@ class Entry(Part):
     worked_out: Mapping[str, Positive] = Field(default_factory=dict)
 
     @property
+    def text(self) -> str:
+        """Everything printed, with what the MFU is said to be of."""
+        of = f" of {_shown(self.printed_peak)} TFLOP/s" if self.printed_peak else ""
+        return f"{self.printed}{of}"
+
+    @property
     def whole(self) -> Peak | None:
         """Dense peak of the chip or device in the row's format; None where no sheet or no format is named."""
         precision = self.peak or self.precision

@@ -33,7 +33,7 @@ def row(table: Table, entry: Entry) -> Row:
         "schema_version": SCHEMA_VERSION, "run_id": f"published-{table.name}", "suite": table.name,
         "case": label(entry), "workload": entry.workload, "pass_": entry.pass_ or PASSES.get(entry.workload),
         "precision": entry.precision, "impl": entry.impl, "source": source.where,
-        "source_date": entry.date or source.date, "grade": entry.grade or source.grade, "printed": str(entry.printed),
+        "source_date": entry.date or source.date, "grade": entry.grade or source.grade, "printed": entry.text,
         "chip": entry.chip_called or entry.chip, "chips": _chips(entry), "placement": entry.placement,
         "instance_type": entry.instance_type, "lnc": entry.lnc, "parallel": entry.parallel, "status": "ok",
         "time_evidence": "published", "energy_evidence": "none", "power_source": "none",

@@ -69,6 +69,13 @@ def test_printed_figures_stay_as_printed():
     assert item.mfu == pytest.approx(0.617, abs=0.001), "ours counts half of attention's square"
 
 
+def test_a_peak_that_a_source_names_is_printed_and_not_ours():
+    item = by("matmul", "mi355x")
+    assert item.printed == "1565 TFLOP/s per chip; 68 % MFU of 2300 TFLOP/s"
+    assert item.peak_tflops == chips.load("mi355x").peak("bf16").tflops != 2300
+    assert item.mfu == 1565 / item.peak_tflops
+
+
 def test_what_cannot_be_counted_stays_empty():
     item = by("nvidia-fp8", "256 x b200")
     assert (item.printed_tflops_per_chip, item.tokens_per_s_per_chip) == (864, 3328)
