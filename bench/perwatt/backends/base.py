@@ -20,16 +20,17 @@ class Device:
 
     Attributes:
         chip: name of the chip sheet, or the processor's own name where there is no sheet.
-        devices_per_chip: torch devices that make up one chip.
+        devices_per_chip: torch devices that make up one chip; None where this one is a slice of a chip.
         memory_bytes: memory a case may use on one device.
-        cache_bytes: last-level cache, which cold operands have to exceed.
+        cache_bytes: last-level cache, which cold operands have to exceed; None until the device is started, where only
+            the runtime knows it.
         threads: host threads the device computes with (CPU), else None.
     """
 
     chip: str
-    devices_per_chip: int
+    devices_per_chip: int | None
     memory_bytes: float
-    cache_bytes: float
+    cache_bytes: float | None
     threads: int | None = None
     lnc: int | None = None
     instance_type: str | None = None
@@ -138,12 +139,52 @@ class Backend(ABC):
         """Bytes at the peak by the allocator's count since the reset, or None where nothing counts them."""
 
     @abstractmethod
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``torch.compile`` as this device wants it, with static shapes."""
+    def compile(self, function: Callable[..., Any], *, autotune: bool = False) -> Callable[..., Any]:
+        """``torch.compile`` as this device wants it, with static shapes.
+
+        Args:
+            function: what is compiled.
+            autotune: have the compiler try several kernels for each product and keep the fastest.
+        """
 
     def uncompilable(self) -> str | None:
         """Why nothing can be compiled here (no C++ compiler, say), or None."""
         return None
+
+    def untunable(self) -> str | None:
+        """Why ``autotune`` changes nothing here, or None."""
+        return f"torch.compile has no kernels to choose from on {self.name}"
+
+    def uncapturable(self) -> str | None:
+        """Why calls cannot be recorded as a graph of the device and played back, or None."""
+        return f"{self.name} has no graphs that could be captured"
+
+    def capture(self, call: Callable[[], Any]) -> Callable[[], Any]:
+        """Record what a call does to the device. The result plays it back, and gives the same tensors every time.
+
+        Operands are read where they were when the call was recorded, so new ones have to be copied there.
+        """
+        raise NotImplementedError(self.uncapturable())
+
+    def observed(self, call: Callable[[], object]) -> str:
+        """The path that one untimed call really takes: see :mod:`perwatt.backends.observe`."""
+        from perwatt.backends.observe import operations
+
+        return operations(call)
+
+    def prepare(self, precision: Precision) -> None:  # noqa: B027
+        """Settings that a policy needs, before a case of it is opened."""
+
+    def busy(self) -> str | None:
+        """Who else uses the device, with the remedy, or None. Not asked of devices that are shared by nature."""
+        return None
+
+    def poisoned(self, error: BaseException) -> bool:
+        """Whether nothing can be computed in this process after an exception."""
+        return False
+
+    def release(self) -> None:  # noqa: B027
+        """Give the device's memory back that closed sessions held."""
 
     def autocast_ops(self) -> dict[str, str]:
         """Operations of a training step and the formats they compute in under autocast to bfloat16, once started."""

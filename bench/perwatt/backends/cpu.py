@@ -129,8 +129,8 @@ class Cpu(Backend):
         """None: torch counts no CPU allocations, and the process's peak is not the allocator's."""
         return None
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Inductor with static shapes. It is loaded here, so that loading it is not taken for compiling."""
+    def compile(self, function: Callable[..., Any], *, autotune: bool = False) -> Callable[..., Any]:
+        """Inductor with static shapes, whose products on a CPU are the framework's own. It is loaded here, so that loading it is not taken for compiling."""
         import torch
         import torch._inductor.compile_fx
 
