@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from perwatt.errors import InputError
 from perwatt.spec.precision import Precision
 
 if TYPE_CHECKING:
@@ -46,10 +47,12 @@ class Timing:
     Attributes:
         total_s: from the first start to the end of the last iteration's work on the device.
         enqueue_s: until the host had handed over the last iteration; equals ``total_s`` on synchronous devices.
+        wall_s: the same as ``total_s`` by the wall clock, where that is by a clock of the device that may miss work.
     """
 
     total_s: float
     enqueue_s: float
+    wall_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +82,7 @@ class Backend(ABC):
         priority: which one ``--device auto`` takes among those present.
         asynchronous: whether calls return before the device is done, so that enqueue time has a meaning.
         brackets: whether single calls inside an iteration can be timed, so that ``bwd`` is measured directly.
-        timing_method: value of the column of that name.
+        timing_method: value of the column of that name; ``wall`` replaces it where the wall clock sees more.
         processes: default number of process restarts.
     """
 
@@ -89,6 +92,21 @@ class Backend(ABC):
     brackets: ClassVar[bool]
     timing_method: ClassVar[str]
     processes: ClassVar[int] = 3
+
+    @property
+    def address(self) -> str:
+        """How a worker is told which device to take: the name, and a number where there are several."""
+        return self.name
+
+    def at(self, index: int) -> Backend:
+        """The backend for one of several devices. Where there is none at all, :meth:`missing` says so.
+
+        Raises:
+            InputError: there is no such device among those here.
+        """
+        if index:
+            raise InputError(f"found {self.name}:{index}, expected {self.name}, which is one device")
+        return self
 
     @abstractmethod
     def missing(self) -> str | None:
@@ -171,6 +189,10 @@ class Backend(ABC):
         from perwatt.backends.observe import operations
 
         return operations(call)
+
+    def facts(self) -> dict[str, Any]:
+        """What else of the started device can change a number, for the environment record."""
+        return {}
 
     def prepare(self, precision: Precision) -> None:  # noqa: B027
         """Settings that a policy needs, before a case of it is opened."""
