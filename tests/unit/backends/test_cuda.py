@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pynvml
@@ -49,10 +50,7 @@ def torch_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     real = torch_build.importlib.util.find_spec
 
     def find(name: str) -> Any:
-        spec = real(name)
-        if name == "torch" and spec is not None:
-            spec.origin = str(file.with_name("__init__.py"))
-        return spec
+        return SimpleNamespace(origin=str(file.with_name("__init__.py"))) if name == "torch" else real(name)
 
     monkeypatch.setattr(torch_build.importlib.util, "find_spec", find)
     return file
