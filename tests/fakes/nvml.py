@@ -44,6 +44,7 @@ class Card:
     processes: list[int] = field(default_factory=list)
     mig: list[Instance] | None = None
     mig_capable: bool = True
+    lost: bool = False
 
 
 class NvmlLibrary:
@@ -114,6 +115,8 @@ class NvmlLibrary:
         return int(OK)
 
     def _nvmlDeviceGetHandleByIndex_v2(self, index: Any, target: Any) -> int:
+        if self.cards[index.value].lost:
+            return int(pynvml.NVML_ERROR_GPU_IS_LOST)
         if index.value >= len(self.cards):
             return int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         return self._give_handle(target, 1 + index.value)

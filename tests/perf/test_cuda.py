@@ -1,4 +1,4 @@
-"""On a GPU: our times against the field's own timers, on the same inputs in the same process; and what data do to a rate.
+"""On a GPU: our times against other timers on the same inputs in the same process, and what data do to a rate.
 
 ``make gpu`` runs these and keeps the log. Without a GPU each is skipped and says why.
 """
@@ -95,7 +95,7 @@ def _replays(made: Case, calls: int = 200) -> Callable[[], float]:
 
 
 def test_zeros_are_faster_than_numbers(benchmark: Any) -> None:
-    """Bits that do not change cost no power, and at its power limit a GPU is the faster for it: so we never time zeros."""
+    """Bits that do not change cost no power, so a GPU at its limit is faster on zeros: they are never what we time."""
     _, numbers = opened(case(LARGE))
     _, zeros = opened(case(LARGE, data="zeros"))
     found = compare(benchmark, numbers, zeros, pairs=30)

@@ -6,7 +6,8 @@ Functions by NVIDIA's NVML API reference, through ``nvidia-ml-py``. What a card 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -105,6 +106,11 @@ def driver() -> Driver:
         NoDriver: there is none.
     """
     nvml = _nvml()
+    with _answering(nvml):
+        return _driver(nvml)
+
+
+def _driver(nvml: Any) -> Driver:
     number = nvml.nvmlSystemGetCudaDriverVersion_v2()
     return Driver(version=nvml.nvmlSystemGetDriverVersion(), cuda=(number // 1000, number % 1000 // 10))
 
@@ -116,13 +122,18 @@ def gpus() -> list[Gpu]:
         NoDriver: there is none.
     """
     nvml = _nvml()
-    found = []
+    with _answering(nvml):
+        return list(_all(nvml))
+
+
+def _all(nvml: Any) -> Iterator[Gpu]:
     for index in range(nvml.nvmlDeviceGetCount()):
         card = nvml.nvmlDeviceGetHandleByIndex(index)
         instances = _instances(card)
-        found += [_gpu(index, card, card, sliced=instances is not None)] if not instances else []
-        found += [_gpu(index, card, instance) for instance in instances or ()]
-    return found
+        if not instances:
+            yield _gpu(index, card, card, sliced=instances is not None)
+        for instance in instances or ():
+            yield _gpu(index, card, instance)
 
 
 def visible(found: list[Gpu], variable: str | None) -> list[Gpu]:
@@ -248,6 +259,15 @@ def _nvml() -> Any:
     return pynvml
 
 
+@contextmanager
+def _answering(nvml: Any) -> Iterator[None]:
+    """Errors of the library, such as a card that fell off the bus, as what they mean for the user."""
+    try:
+        yield
+    except nvml.NVMLError as error:
+        raise NoDriver(_remedy(nvml, error)) from None
+
+
 def _remedy(nvml: Any, error: Any) -> str:
     match error.value:
         case nvml.NVML_ERROR_LIBRARY_NOT_FOUND:
@@ -258,4 +278,6 @@ def _remedy(nvml: Any, error: Any) -> str:
             return "the NVIDIA driver was updated under a running kernel module: restart the machine"
         case nvml.NVML_ERROR_NO_PERMISSION:
             return "the NVIDIA devices may not be opened by this user: ask for access to /dev/nvidia*"
+        case nvml.NVML_ERROR_GPU_IS_LOST:
+            return "a GPU fell off the bus (NVML: GPU is lost): restart the machine"
     return f"NVML does not answer: {error}"

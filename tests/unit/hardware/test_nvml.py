@@ -148,6 +148,12 @@ def test_a_driver_that_does_not_answer_says_what_to_do(install: Install, code: i
         nvml.gpus()
 
 
+def test_a_card_that_is_lost_says_what_to_do(install: Install) -> None:
+    install(Card(lost=True))
+    with pytest.raises(nvml.NoDriver, match="fell off the bus"):
+        nvml.gpus()
+
+
 def test_no_driver_says_what_to_do(install: Install) -> None:
     with contextlib.suppress(OSError):
         ctypes.CDLL("libnvidia-ml.so.1")
