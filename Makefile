@@ -18,9 +18,11 @@ INSTALL = $(PYTHON) scripts/install.py --into "$(INTO)" --torch "$(TORCH)" --tor
 PY = "$(shell $(INSTALL) --where)"
 PERWATT = "$(shell $(PY) -c 'import sysconfig; print(sysconfig.get_path("scripts"))')/perwatt"
 PYTEST_ARGS ?=
+INTO_GPU ?= results/runs/gpu
+GPU_BUDGET ?= 25m
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke test check lint format types perf docs venv lock clean python run dev
+.PHONY: help smoke test check lint format types perf gpu docs venv lock clean python run dev
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +48,11 @@ types: dev ## Check types
 
 perf: dev ## Run the performance tests; wants a quiet machine
 	$(PY) -m pytest tests/perf $(PYTEST_ARGS)
+
+gpu: dev ## On a machine with a GPU: compare our timers with others, then measure the suite `full`; logs under $(INTO_GPU)
+	@mkdir -p "$(INTO_GPU)"
+	$(PY) -m pytest tests/perf/test_cuda.py -s $(PYTEST_ARGS) 2>&1 | tee "$(INTO_GPU)/timers.log"
+	$(PERWATT) run full --device cuda --budget $(GPU_BUDGET) --out "$(INTO_GPU)/full" 2>&1 | tee "$(INTO_GPU)/full.log"
 
 docs: python ## Build the documentation into site/
 	@$(INSTALL) --extra docs

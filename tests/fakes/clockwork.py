@@ -81,7 +81,7 @@ class Clockwork(Backend):
     def peak_memory(self) -> float | None:
         return 123.0
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], *, autotune: bool = False) -> Callable[..., Any]:
         return function
 
     def forget_compiled(self) -> None:

@@ -15,8 +15,11 @@ def available() -> dict[str, Backend]:
 def choose(device: str) -> Backend:
     """The backend of ``--device``: by name, or for ``auto`` the one present with the highest priority.
 
+    Args:
+        device: ``auto``, a name, or a name and which of several devices: ``cuda:1``.
+
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, or no such device.
         MissingHardware: the named device is not here, or none at all is.
     """
     found = available()
@@ -25,8 +28,20 @@ def choose(device: str) -> Backend:
         if all(missing.values()):
             raise MissingHardware("; ".join(f"no device {name}: {reason}" for name, reason in missing.items()))
         return max((found[name] for name, reason in missing.items() if reason is None), key=lambda b: b.priority)
-    if device not in found:
+    name, _, index = device.partition(":")
+    if name not in found or (index and not index.isdecimal()):
         raise InputError(expected(device, [*found, "auto"]), field="--device")
-    if reason := found[device].missing():
+    try:
+        chosen = found[name].at(int(index or 0))
+    except InputError as error:
+        raise error.at(field="--device") from None
+    if reason := chosen.missing():
         raise MissingHardware(f"--device {device}: {reason}")
-    return found[device]
+    return chosen
+
+
+def addressed(address: str) -> Backend:
+    """The backend of :attr:`Backend.address`, in the process that is to start it."""
+    name, _, index = address.partition(":")
+    backend = available()[name]
+    return backend.at(int(index)) if index else backend

@@ -42,7 +42,7 @@ def asked(backend: Backend) -> Ops:
     Raises:
         MissingHardware: it does not start.
     """
-    command = [sys.executable, "-P", "-m", "perwatt.backends.autocast", backend.name]
+    command = [sys.executable, "-P", "-m", "perwatt.backends.autocast", backend.address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=True)
     except subprocess.TimeoutExpired:
@@ -147,7 +147,7 @@ def _short(kind: torch.dtype) -> str:
 def _main() -> None:
     from perwatt import backends
 
-    backend = backends.available()[sys.argv[1]]
+    backend = backends.addressed(sys.argv[1])
     backend.start()
     print(json.dumps(backend.autocast_ops()))
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from perwatt.errors import InputError
 from perwatt.spec.precision import Precision
 
 if TYPE_CHECKING:
@@ -20,16 +21,17 @@ class Device:
 
     Attributes:
         chip: name of the chip sheet, or the processor's own name where there is no sheet.
-        devices_per_chip: torch devices that make up one chip.
+        devices_per_chip: torch devices that make up one chip; None where this one is a slice of a chip.
         memory_bytes: memory a case may use on one device.
-        cache_bytes: last-level cache, which cold operands have to exceed.
+        cache_bytes: last-level cache, which cold operands have to exceed; None until the device is started, where only
+            the runtime knows it.
         threads: host threads the device computes with (CPU), else None.
     """
 
     chip: str
-    devices_per_chip: int
+    devices_per_chip: int | None
     memory_bytes: float
-    cache_bytes: float
+    cache_bytes: float | None
     threads: int | None = None
     lnc: int | None = None
     instance_type: str | None = None
@@ -45,10 +47,12 @@ class Timing:
     Attributes:
         total_s: from the first start to the end of the last iteration's work on the device.
         enqueue_s: until the host had handed over the last iteration; equals ``total_s`` on synchronous devices.
+        wall_s: the same as ``total_s`` by the wall clock, where that is by a clock of the device that may miss work.
     """
 
     total_s: float
     enqueue_s: float
+    wall_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +82,7 @@ class Backend(ABC):
         priority: which one ``--device auto`` takes among those present.
         asynchronous: whether calls return before the device is done, so that enqueue time has a meaning.
         brackets: whether single calls inside an iteration can be timed, so that ``bwd`` is measured directly.
-        timing_method: value of the column of that name.
+        timing_method: value of the column of that name; ``wall`` replaces it where the wall clock sees more.
         processes: default number of process restarts.
     """
 
@@ -88,6 +92,21 @@ class Backend(ABC):
     brackets: ClassVar[bool]
     timing_method: ClassVar[str]
     processes: ClassVar[int] = 3
+
+    @property
+    def address(self) -> str:
+        """How a worker is told which device to take: the name, and a number where there are several."""
+        return self.name
+
+    def at(self, index: int) -> Backend:
+        """The backend for one of several devices. Where there is none at all, :meth:`missing` says so.
+
+        Raises:
+            InputError: there is no such device among those here.
+        """
+        if index:
+            raise InputError(f"found {self.name}:{index}, expected {self.name}, which is one device")
+        return self
 
     @abstractmethod
     def missing(self) -> str | None:
@@ -138,12 +157,56 @@ class Backend(ABC):
         """Bytes at the peak by the allocator's count since the reset, or None where nothing counts them."""
 
     @abstractmethod
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``torch.compile`` as this device wants it, with static shapes."""
+    def compile(self, function: Callable[..., Any], *, autotune: bool = False) -> Callable[..., Any]:
+        """``torch.compile`` as this device wants it, with static shapes.
+
+        Args:
+            function: what is compiled.
+            autotune: have the compiler try several kernels for each product and keep the fastest.
+        """
 
     def uncompilable(self) -> str | None:
         """Why nothing can be compiled here (no C++ compiler, say), or None."""
         return None
+
+    def untunable(self) -> str | None:
+        """Why ``autotune`` changes nothing here, or None."""
+        return f"torch.compile has no kernels to choose from on {self.name}"
+
+    def uncapturable(self) -> str | None:
+        """Why calls cannot be recorded as a graph of the device and played back, or None."""
+        return f"{self.name} has no graphs that could be captured"
+
+    def capture(self, call: Callable[[], Any]) -> Callable[[], Any]:
+        """Record what a call does to the device. The result plays it back, and gives the same tensors every time.
+
+        Operands are read where they were when the call was recorded, so new ones have to be copied there.
+        """
+        raise NotImplementedError(self.uncapturable())
+
+    def observed(self, call: Callable[[], object]) -> str:
+        """The path that one untimed call really takes: see :mod:`perwatt.backends.observe`."""
+        from perwatt.backends.observe import operations
+
+        return operations(call)
+
+    def facts(self) -> dict[str, Any]:
+        """What else of the started device can change a number, for the environment record."""
+        return {}
+
+    def prepare(self, precision: Precision) -> None:  # noqa: B027
+        """Settings that a policy needs, before a case of it is opened."""
+
+    def busy(self) -> str | None:
+        """Who else uses the device, with the remedy, or None. Not asked of devices that are shared by nature."""
+        return None
+
+    def poisoned(self, error: BaseException) -> bool:
+        """Whether nothing can be computed in this process after an exception."""
+        return False
+
+    def release(self) -> None:  # noqa: B027
+        """Give the device's memory back that closed sessions held."""
 
     def autocast_ops(self) -> dict[str, str]:
         """Operations of a training step and the formats they compute in under autocast to bfloat16, once started."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib.util
 import os
 import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
+from perwatt.backends import inductor
 from perwatt.backends.base import Backend, Device, Health, Timing
 from perwatt.hardware import machine
 from perwatt.spec.precision import Precision
@@ -129,35 +127,21 @@ class Cpu(Backend):
         """None: torch counts no CPU allocations, and the process's peak is not the allocator's."""
         return None
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Inductor with static shapes. It is loaded here, so that loading it is not taken for compiling."""
-        import torch
-        import torch._inductor.compile_fx
-
-        return torch.compile(function, dynamic=False)
+    def compile(self, function: Callable[..., Any], *, autotune: bool = False) -> Callable[..., Any]:
+        """Inductor with static shapes, whose products on a CPU are the framework's own."""
+        return inductor.compiled(function)
 
     def empty_compiler_cache(self) -> None:
-        """A new folder for Inductor, which looks up the variable at every compilation."""
-        folder = tempfile.mkdtemp(prefix="perwatt-inductor-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        """A new folder for Inductor."""
+        inductor.empty_cache()
 
     def forget_compiled(self) -> None:
         """Drop Dynamo's code; Inductor's files stay."""
-        import torch
-
-        torch.compiler.reset()
+        inductor.forget()
 
     def guards(self) -> dict[str, int]:
         """Dynamo's counters. On a CPU nothing can fall back to it."""
-        if "torch._dynamo.utils" not in sys.modules:
-            return {"compilations": 0, "graph_breaks": 0, "cpu_fallbacks": 0}
-        counters = sys.modules["torch._dynamo.utils"].counters
-        return {
-            "compilations": int(counters["stats"]["unique_graphs"]),
-            "graph_breaks": int(sum(counters["graph_break"].values())),
-            "cpu_fallbacks": 0,
-        }
+        return {**inductor.counts(), "cpu_fallbacks": 0}
 
     @contextmanager
     def watched(self) -> Iterator[None]:

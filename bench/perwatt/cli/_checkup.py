@@ -39,6 +39,7 @@ def checkup(device: str) -> Facts:
         "backends": [_backend(backend) for _, backend in sorted(backends.available().items())],
     }
     chosen = _chosen(device)
+    facts["busy"] = chosen.busy() if chosen else None
     facts["device"] = chosen.name if chosen else None
     facts["suites"] = [_suite(name, chosen) for name in configs.names("suites")]
     facts["warnings"] = warnings(facts)
@@ -48,6 +49,9 @@ def checkup(device: str) -> Facts:
 def warnings(facts: Facts) -> list[dict[str, str]]:
     """What makes measurements worse here: cause and remedy."""
     host, found = facts["machine"], []
+    if facts["busy"]:
+        cause, _, remedy = facts["busy"].partition(": ")
+        found.append((cause, remedy))
     if host["busy_cores"] > BUSY * host["usable_cores"]:
         cause = f"other work keeps {host['busy_cores']:.1f} cores busy"
         found.append((cause, "stop it, or wait; times and power would be too high"))

@@ -21,7 +21,13 @@ SIGNALLED = 128  # added to a signal's number it makes the exit code, as in a sh
 
 @click.command("run")
 @click.argument("suite")
-@click.option("--device", default="auto", metavar="NAME", show_default=True, help="Kind of device to measure.")
+@click.option(
+    "--device",
+    default="auto",
+    metavar="NAME",
+    show_default=True,
+    help="Kind of device to measure, and which of several: cuda:1.",
+)
 @click.option("--placement", metavar="NAME", help="On how much hardware, for every case: device, chip, node, cluster.")
 @click.option("--nproc", type=int, default=1, show_default=True, help="Processes that work on a case together.")
 @click.option("--out", metavar="DIR", help="Folder of the run.  [default: results/runs/RUN_ID]")
@@ -33,6 +39,7 @@ SIGNALLED = 128  # added to a signal's number it makes the exit code, as in a sh
 @click.option("--budget", metavar="TIME", help="Time for all, such as 90s, 20m, 1h; spent where intervals are widest.")
 @click.option("--aa", is_flag=True, help="Time each case against itself too, which shows the noise floor.")
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), default=0, show_default=True, help="Of data and order.")
+@click.option("--shared", is_flag=True, help="Measure though others use the device; rows are marked.")
 @click.option("--yes", is_flag=True, help="Allow a suite of more than 10,000 cases.")
 @json_option
 def command(suite: str, as_json: bool, **options: Any) -> int:

@@ -19,6 +19,7 @@ SEVERITY = (
 )  # fmt: skip
 HOST_BOUND = 0.9  # share of the time above which handing over is what was measured (method 4)
 SHARED = 0.05  # share of the device that others may use before a row is marked
+CLOCK_DROP = 0.9  # share of the usual clock under which it counts as having fallen
 FEW_EFFECTIVE = 20.0  # n_eff under which an interval had to be widened (method 4)
 FORBIDDEN = {"compilations": "compilations", "graph_breaks": "graph breaks", "cpu_fallbacks": "CPU fallbacks"}
 SLOWED = {"thermal": "heat", "hw_slowdown": "a hardware limit"}
@@ -153,6 +154,8 @@ def _trouble(cells: Cells) -> list[str]:
     found = [f"{cells[name]} {what} inside samples" for name, what in FORBIDDEN.items() if cells[name]]
     if cells["limiter"] in SLOWED:
         found.append(f"clocks were held down by {SLOWED[cells['limiter']]}")
+    if cells["ecc"]:
+        found.append(f"{cells['ecc']} memory errors that could not be corrected")
     if cells["time_s"] <= 0:
         found.append("implausible: the time is not above zero")
     if cells.get("mfu", 0.0) > 1.0:
@@ -166,11 +169,18 @@ def _flags(cells: Cells, parts: list[Part]) -> list[str]:
         "within_run_only": cells["processes"] == 1,
         "few_effective_samples": cells["n_eff"] < FEW_EFFECTIVE,
         "throttled": cells["limiter"] in SLOWED,
+        "clock_drop": _dropped(cells),
         "power_capped": cells["limiter"] == "power_cap",
         "shared": any((part.health.get("others") or 0.0) > SHARED for part in parts),
     }
     own = dict.fromkeys(flag for part in parts for flag in part.flags)
     return [name for name, there in marks.items() if there] + list(own)
+
+
+def _dropped(cells: Cells) -> bool:
+    """Whether clocks fell for a reason that nobody told."""
+    low, usual = cells["sm_clock_mhz_min"], cells["sm_clock_mhz"]
+    return cells["limiter"] in ("none", "unknown") and bool(low and usual) and low < CLOCK_DROP * usual
 
 
 def _with_ceilings(ledger: Ledger, made: dict[Key, Row]) -> dict[Key, Row]:

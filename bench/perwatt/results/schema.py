@@ -51,6 +51,7 @@ FLAGS = {
     "within_run_only": "one process only: the interval has no part for differences between processes",
     "few_effective_samples": "`n_eff` is under 20, and the interval was widened for it",
     "throttled": "the device lowered its clocks for heat or a hardware limit",
+    "clock_drop": "the clock fell under 0.9 of its median, and the device names nothing that held it down",
     "power_capped": "the device ran at its power limit",
     "shared": "other processes used over a twentieth of the device during the samples",
     "gate_reduced": "a part of the accuracy gate was left out, because its reference does not fit in memory",

@@ -59,7 +59,7 @@ class Crew:
 
     def _start(self) -> None:
         for attempt in range(1, STARTS + 1):
-            self._on_duty = Worker(self._backend.name, self._log, self._recorder.ledger.run["run_id"])
+            self._on_duty = Worker(self._backend.address, self._log, self._recorder.ledger.run["run_id"])
             try:
                 facts = self._on_duty.wait_ready()
                 break

@@ -15,7 +15,7 @@ from typing import cast, get_args
 from perwatt import backends
 from perwatt.backends import autocast
 from perwatt.backends.base import Backend
-from perwatt.errors import InputError, expected, shorten
+from perwatt.errors import InputError, MissingHardware, expected, shorten
 from perwatt.results.schema import Row, Status
 from perwatt.runner import folder as files
 from perwatt.runner import journal
@@ -48,7 +48,7 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What is to be run, and where."""
+    """What is to be run, and where; ``shared`` allows a device that others use."""
 
     suite: str
     device: str = "auto"
@@ -56,6 +56,7 @@ class Request:
     out: Path | None = None
     resume: bool = False
     yes: bool = False
+    shared: bool = False
     options: Options = field(default_factory=Options)
 
 
@@ -91,6 +92,8 @@ def run(request: Request, screens: Screens) -> Result:
     if request.resume and request.out is None:
         raise InputError("needs the folder to go on in: give it with --out", field="--resume")
     backend = backends.choose(request.device)
+    if not request.shared and (reason := backend.busy()):
+        raise MissingHardware(reason)
     suite, casts = _bound(suite, backend)
     run_id = files.new_run_id()
     folder = Folder(request.out or files.RUNS / run_id)

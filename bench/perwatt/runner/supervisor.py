@@ -43,7 +43,7 @@ class Worker:
     """One worker process, in a session and a temporary folder of its own; both are cleared when it is gone.
 
     Args:
-        backend: name of the backend it starts.
+        backend: address of the backend it starts.
         log: file that its standard output and error are appended to.
         run_id: of the run it works for. It names the temporary folder, so that what a killed run left is found again.
     """

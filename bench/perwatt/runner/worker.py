@@ -1,6 +1,6 @@
 """The worker process: stays up from case to case, measures what it is asked, and dies with its parent.
 
-Started as ``python -m perwatt.runner.worker BACKEND PARENT_PID READ_FD WRITE_FD``. Its standard output and error go to
+Started as ``python -m perwatt.runner.worker ADDRESS PARENT_PID READ_FD WRITE_FD``. Its standard output and error go to
 ``worker.log``, so nothing that a library prints can get into the conversation.
 """
 
@@ -133,7 +133,7 @@ def finite(value: Any) -> Any:
 def _start(name: str) -> Backend:
     from perwatt import backends
 
-    backend = backends.available()[name]
+    backend = backends.addressed(name)
     backend.start()
     return backend
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from perwatt.timing.statistics import paired_difference
 from perwatt.workloads.base import Session
 
 MOST_ITERATIONS = 1_000_000
+AGREE = 0.01  # by how much the wall clock may differ from a clock of the device (method 4)
 
 
 class Body:
@@ -25,10 +26,12 @@ class Body:
 
     Attributes:
         iterations: iterations in one batch.
+        wall: for each series of the part, the same times by the wall clock; empty where the device has no other.
     """
 
     def __init__(self, session: Session, backend: Backend, twin: Session | None = None) -> None:
         self.iterations = 1
+        self.wall: dict[str, list[float]] = {}
         self._session, self._twin, self._backend = session, twin, backend
         self._slot = 0
         self._ring: list[Any] = [None] * session.slots
@@ -72,13 +75,31 @@ class Body:
         """
         names = list(self._sides)
         timings = {name: self._sides[name]() for name in (names if len(part.samples) % 2 == 0 else names[::-1])}
-        means = {name: timing.total_s / self.iterations for name, timing in timings.items()}
-        part.samples.append(means["samples"])
-        if "minus" in means:
-            part.minus.append(means["minus"])
-        if "twin" in means:
-            part.twin.append(means["twin"] - means.get("twinminus", 0.0))
+        for series, seconds in self._series({name: timing.total_s for name, timing in timings.items()}).items():
+            getattr(part, series).append(seconds)
+        walls = {name: timing.wall_s for name, timing in timings.items() if timing.wall_s is not None}
+        for series, seconds in self._series(walls).items() if len(walls) == len(timings) else ():
+            self.wall.setdefault(series, []).append(seconds)
         return timings["samples"].enqueue_s / self.iterations
+
+    def _series(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """Seconds of an iteration by series of the part, from those of a batch by side."""
+        means = {name: total / self.iterations for name, total in totals.items()}
+        if "twinminus" in means:
+            means["twin"] -= means.pop("twinminus")
+        return means
+
+    def settle(self, part: Part) -> bool:
+        """Take the wall clock's times for the part's if the two disagree: work was done that the device's clock missed.
+
+        Returns:
+            Whether they were taken.
+        """
+        if not self.wall or abs(sum(self.wall["samples"]) / sum(part.samples) - 1.0) <= AGREE:
+            return False
+        for series, seconds in self.wall.items():
+            getattr(part, series)[:] = seconds
+        return True
 
     def series(self, part: Part) -> list[float]:
         """The samples whose median is reported: differences where the pass is timed as one."""

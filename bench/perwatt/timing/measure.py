@@ -88,11 +88,12 @@ def measure(
         One part for each impl; failures as soon as they are known.
     """
     order = random.Random(f"{seed}/{process}/{round}/{case.identity}")
+    backend.prepare(case.precision)
     subjects = [_subject(case, name, process, round, max_time_s) for name in order.sample(impls, len(impls))]
     for subject in subjects:
         _guarded(subject, backend, partial(_prepare, subject, case, backend, seed, aa, report))
         if subject.failed:
-            yield _finished(subject)
+            yield _finished(subject, backend)
     running = [s for s in subjects if not s.failed]
     for subject in running:  # what was compiled for one impl may have made the process forget that of another
         _guarded(subject, backend, subject.body.refresh)
@@ -101,7 +102,7 @@ def measure(
     for subject in running:
         if not subject.failed:
             _guarded(subject, backend, partial(_conclude, subject, case, backend, report))
-        yield _finished(subject)
+        yield _finished(subject, backend)
 
 
 def _subject(case: Case, name: str, process: int, round: int, max_time_s: float) -> Subject:
@@ -122,9 +123,20 @@ def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> No
     try:
         step()
     except Exception as error:  # whatever an impl raises is a result about that impl
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        subject.fail(Status.OOM if backend.is_out_of_memory(error) else Status.CRASHED, text[:300])
+        subject.fail(*_outcome(error, backend))
+        if subject.part.status == Status.CRASHED and backend.poisoned(error):
+            raise  # nothing can be measured here any more: the orchestrator starts another worker
     subject.elapsed_s += perf_counter() - started
+
+
+def _outcome(error: Exception, backend: Backend) -> tuple[Status, str]:
+    """What an exception says of an impl: no memory, nothing there that could do it, or a fault."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    if backend.is_out_of_memory(error):
+        return Status.OOM, text
+    if isinstance(error, NotImplementedError) and str(error):
+        return Status.UNSUPPORTED, " ".join(str(error).split())[:300]
+    return Status.CRASHED, text
 
 
 def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool, report: Report) -> None:
@@ -233,6 +245,7 @@ def _too_short(subject: Subject, sample_time_s: float) -> bool:
     body.calibrate(iteration_s, sample_time_s)
     for series in (part.samples, part.minus, part.twin, part.blocks, subject.enqueued):
         series.clear()
+    body.wall.clear()
     subject.restarts += 1
     return True
 
@@ -253,17 +266,21 @@ def _conclude(subject: Subject, case: Case, backend: Backend, report: Report) ->
     """Health and memory of the samples, then the gate once more on fresh inputs."""
     assert subject.stop is not None
     enqueued = sorted(subject.enqueued)
+    by_wall = subject.body.settle(subject.part)
     subject.note(
         stop_reason=subject.stop.text, iters_per_sample=subject.body.iterations,
         method="direct" if subject.session.part is None else "difference",
-        timing_method=backend.timing_method, enqueue_s=enqueued[len(enqueued) // 2], guards=subject.guards,
-        peak_bytes=backend.peak_memory(), health=asdict(backend.health()),
+        timing_method="wall" if by_wall else backend.timing_method, enqueue_s=enqueued[len(enqueued) // 2],
+        guards=subject.guards, peak_bytes=backend.peak_memory(), health=asdict(backend.health()),
     )  # fmt: skip
     report({"event": "phase", "impl": subject.impl.name, "phase": "gate-after"})
     _gate(subject, subject.session.check(1))
 
 
-def _finished(subject: Subject) -> Part:
+def _finished(subject: Subject, backend: Backend) -> Part:
     if hasattr(subject, "body"):
         subject.body.close()
+    elif hasattr(subject, "session"):
+        subject.session.close()
+    backend.release()
     return replace(subject.part, elapsed_s=subject.elapsed_s)

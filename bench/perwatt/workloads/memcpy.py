@@ -23,7 +23,7 @@ from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
 from perwatt.workloads.function import POLICIES
-from perwatt.workloads.operation import observed_path, slots_for
+from perwatt.workloads.operation import slots_for
 from perwatt_kernels.dtypes import dtype
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class MemcpySession(Session):
 
     def path(self) -> str:
         """Operations of one untimed transfer."""
-        return observed_path(lambda: self.run(0))
+        return self._backend.observed(lambda: self.run(0))
 
     def close(self) -> None:
         """Let go of the arrays."""

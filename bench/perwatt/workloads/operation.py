@@ -29,6 +29,9 @@ def slots_for(cache: str, set_bytes: float, device: Device) -> int:
         set_bytes: bytes of the inputs and outputs of one iteration.
         device: whose last-level cache counts.
     """
+    if cache == "hot":
+        return 1
+    assert device.cache_bytes is not None, "the device is not started"
     reach = {"partial": device.cache_bytes, "cold": min(COLD_CACHES * device.cache_bytes, COLD_BYTES)}.get(cache, 0)
     return max(1, math.ceil(reach / max(set_bytes, 1.0)))
 
@@ -176,7 +179,7 @@ class OperationSession(Session):
 
     def path(self) -> str:
         """Operations that one untimed iteration really dispatched."""
-        return observed_path(self._once)
+        return self._backend.observed(self._once)
 
     def close(self) -> None:
         """Let go of the operands."""
@@ -186,27 +189,3 @@ class OperationSession(Session):
 def place(format_name: str, device: torch.device) -> Callable[[Recipe, Tensor], Tensor]:
     """A ``place`` that casts to one format and keeps the recipe's own layout."""
     return lambda recipe, tensor: tensor.to(device=device, dtype=dtype(format_name))
-
-
-COMPUTING = ("mm", "attention", "conv", "rms_norm", "embedding", "cross_entropy")
-WRAPPERS = {"matmul", "scaled_dot_product_attention"}  # they call what is meant
-PLUMBING = {"to", "_to_copy", "empty", "empty_like", "empty_strided", "as_strided", "view", "reshape", "detach"}
-PLUMBING |= {"slice", "select", "chunk", "split", "narrow", "unsqueeze", "expand", "resize_", "alias", "contiguous"}
-"""Operations that only make room or look at it in another way."""
-
-
-def observed_path(call: Callable[[], object]) -> str:
-    """Names of the computing operations that one call really runs, by the profiler, in order and each once.
-
-    ``inductor`` stands first where compiled code ran; the operations after it are those it left to the framework.
-    Work that has no operation of note is named by all it runs.
-    """
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        call()
-    names = dict.fromkeys(event.name.removeprefix("aten::") for event in profiled.events())
-    compiled = ["inductor"] if any("CompiledFxGraph" in name or "Torch-Compiled" in name for name in names) else []
-    operations = [name for name in names if " " not in name and "Backward" not in name and ":" not in name]
-    noted = [name for name in operations if any(word in name for word in COMPUTING) and name not in WRAPPERS]
-    return " ".join(compiled + (noted or (compiled and []) or [name for name in operations if name not in PLUMBING]))

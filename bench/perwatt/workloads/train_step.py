@@ -185,9 +185,9 @@ class TrainStepSession(Session):
 
         ``written_out`` where scores are capped, which no operation of the framework does.
         """
-        from perwatt.workloads.operation import observed_path
+        from perwatt.backends.observe import operations
 
-        seen = observed_path(lambda: self._trainer.run(0)).split()
+        seen = operations(lambda: self._trainer.run(0)).split()
         names = [name for name in (SDPA.get(op, op) for op in seen) if name in {"inductor", *SDPA.values()}]
         return " ".join([*names, "written_out"] if self._trainer.params.shape.attention_softcap else names)
 

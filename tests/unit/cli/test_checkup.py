@@ -14,11 +14,12 @@ from perwatt.cli import _checkup
 QUIET: dict[str, Any] = {
     "machine": {"busy_cores": 0.1, "usable_cores": 4, "logical_cores": 4, "governors": ["performance"]},
     "disk": {"folder": "results", "free_bytes": 10**12},
+    "busy": None,
 }
 
 
 def warned(machine: dict[str, Any], disk: dict[str, Any] | None = None) -> list[str]:
-    facts = {"machine": QUIET["machine"] | machine, "disk": QUIET["disk"] | (disk or {})}
+    facts = {**QUIET, "machine": QUIET["machine"] | machine, "disk": QUIET["disk"] | (disk or {})}
     found = _checkup.warnings(facts)
     assert all(warning["remedy"] for warning in found)
     return [warning["cause"] for warning in found]
@@ -82,8 +83,15 @@ def test_a_broken_suite_does_not_hide_the_rest(ship: Callable[[str], None]):
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_a_machine_without_a_device(ship: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, device: str):
     ship(SUITE)
-    monkeypatch.setattr(type(backends.available()["cpu"]), "missing", lambda self: "no torch: install it")
+    for backend in backends.available().values():
+        monkeypatch.setattr(type(backend), "missing", lambda self: "no torch: install it")
     facts = _checkup.checkup(device)
     assert facts["device"] is None
-    assert facts["backends"] == [{"name": "cpu", "missing": "no torch: install it", "device": None}]
+    assert {"name": "cpu", "missing": "no torch: install it", "device": None} in facts["backends"]
+    assert facts["busy"] is None
     assert facts["suites"][0]["reasons"] == {"no device is here": 4}
+
+
+def test_a_device_in_use_is_a_warning() -> None:
+    (found,) = _checkup.warnings({**QUIET, "busy": "cuda is in use by python3 (pid 7): stop that"})
+    assert found == {"cause": "cuda is in use by python3 (pid 7)", "remedy": "stop that"}

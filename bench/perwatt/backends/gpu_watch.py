@@ -1,0 +1,97 @@
+"""Watching a GPU while samples are taken: a thread that reads clocks, heat, limits and neighbours now and then."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from statistics import median
+from time import sleep
+from typing import Protocol
+
+from perwatt.backends.base import Health
+from perwatt.hardware.nvml import Process, Reading
+
+PERIOD_S = 0.05  # a reading takes some 0.1 ms of one host thread, without the interpreter's lock
+NEIGHBOURS_EVERY = 10  # readings between two looks at processes, which take longer
+GRAVITY = ("unknown", "none", "power_cap", "hw_slowdown", "thermal")
+
+
+class Card(Protocol):
+    """What is watched: :class:`perwatt.hardware.nvml.Meter`."""
+
+    def reading(self) -> Reading:
+        """State now."""
+
+    def power_limit_w(self) -> float | None:
+        """In force now."""
+
+    def ecc(self) -> int | None:
+        """Uncorrected errors so far."""
+
+    def processes(self) -> list[Process]:
+        """Who is there now."""
+
+
+class Watch:
+    """Readings of one card between :meth:`start` and :meth:`stop`. Those of an idle card count for its heat only.
+
+    Args:
+        card: what is read.
+        own: processes that may be there.
+        wait: sleeps; tests bring their own.
+    """
+
+    def __init__(self, card: Card, own: Collection[int], wait: Callable[[float], None] = sleep) -> None:
+        self._card, self._own, self._wait = card, frozenset(own), wait
+        self._readings: list[Reading] = []
+        self._limits: list[float] = []
+        self._neighbours: set[int] = set()
+        self._errors_before = card.ecc()
+        self._errors: int | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="perwatt-gpu-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, after one reading more."""
+        self._ended.set()
+        self._thread.join()
+        after = self._card.ecc()
+        if after is not None and self._errors_before is not None:
+            self._errors = max(0, after - self._errors_before)
+
+    def health(self) -> Health:
+        """What was seen: medians and extremes over the readings under load."""
+        busy = [one for one in self._readings if not one.idle]
+        clocks = [one.sm_clock_mhz for one in busy if one.sm_clock_mhz is not None]
+        memory = [one.mem_clock_mhz for one in busy if one.mem_clock_mhz is not None]
+        heat = [one.temp_c for one in self._readings if one.temp_c is not None]
+        return Health(
+            limiter=max((one.limiter for one in busy), key=GRAVITY.index, default="unknown"),
+            power_limit_w=min(self._limits, default=None),
+            sm_clock_mhz=median(clocks) if clocks else None,
+            sm_clock_mhz_min=min(clocks, default=None),
+            mem_clock_mhz=median(memory) if memory else None,
+            temp_c=max(heat, default=None),
+            ecc=self._errors,
+            others=1.0 if self._neighbours else 0.0,  # how much of the card they use, nobody tells
+        )
+
+    def _watch(self) -> None:
+        count = 0
+        while True:
+            self._readings.append(self._card.reading())
+            if count % NEIGHBOURS_EVERY == 0 or self._ended.is_set():
+                self._look_around()
+            if self._ended.is_set():
+                return
+            count += 1
+            self._wait(PERIOD_S)
+
+    def _look_around(self) -> None:
+        limit = self._card.power_limit_w()
+        self._limits += [limit] if limit is not None else []
+        self._neighbours |= {process.pid for process in self._card.processes()} - self._own

@@ -1,0 +1,237 @@
+"""libnvidia-ml in Python, behind the real nvidia-ml-py: by NVIDIA's NVML API reference, and as strict.
+
+Every call has to come after nvmlInit; buffers have to be large enough; structures have to carry their version; a MIG
+instance has no clocks, temperature or power of its own; nothing that sets anything exists.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pynvml
+
+OK = pynvml.NVML_SUCCESS
+H100 = "NVIDIA H100 80GB HBM3"
+GIB = 2**30
+
+
+@dataclass
+class Instance:
+    """A MIG instance."""
+
+    uuid: str
+    profile: str
+    memory_bytes: int
+    processes: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Card:
+    """A card, with the values it shows. ``readings`` (SM clock, memory clock, temperature, event reasons) come in turn,
+    the last one for ever."""
+
+    name: str = H100
+    uuid: str = "GPU-6f1c2a7e-0000-4000-8000-000000000000"
+    capability: tuple[int, int] = (9, 0)
+    memory_bytes: int = 80 * GIB
+    reserved_bytes: int = 640 * 2**20
+    readings: list[tuple[int, int, int, int]] = field(default_factory=lambda: [(1980, 2619, 55, 0)])
+    power_limit_mw: int | None = 700_000
+    ecc: list[int] = field(default_factory=lambda: [0])
+    processes: list[int] = field(default_factory=list)
+    mig: list[Instance] | None = None
+    mig_capable: bool = True
+    lost: bool = False
+
+
+class NvmlLibrary:
+    """Stands for ``ctypes.CDLL("libnvidia-ml.so.1")``."""
+
+    def __init__(self, *cards: Card, driver: str = "580.159.04", cuda: int = 13000, failing: int = OK) -> None:
+        self.cards, self.driver, self.cuda, self.failing = list(cards), driver, cuda, failing
+        self.initialized = 0
+        self.called: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        if not name.startswith("nvml"):
+            raise AttributeError(name)
+        assert "Set" not in name, f"{name} would change a setting"
+        assert "Clear" not in name, f"{name} would change a setting"
+        function = getattr(type(self), f"_{name}", None)
+        if function is None:
+            raise AttributeError(name)  # as dlsym of a symbol that an old driver does not have
+
+        def call(*arguments: Any) -> int:
+            self.called.append(name)
+            if name not in ("nvmlInitWithFlags", "nvmlErrorString") and not self.initialized:
+                return int(pynvml.NVML_ERROR_UNINITIALIZED)
+            return int(function(self, *arguments))
+
+        return call
+
+    # handles: 1 + card, and for instances 1000 x (1 + card) + 1 + instance
+
+    def _card(self, handle: Any) -> Card:
+        number = ctypes.cast(handle, ctypes.c_void_p).value or 0
+        return self.cards[(number // 1000 or number) - 1]
+
+    def _instance(self, handle: Any) -> Instance | None:
+        number = ctypes.cast(handle, ctypes.c_void_p).value or 0
+        return None if number < 1000 else (self.cards[number // 1000 - 1].mig or [])[number % 1000 - 1]
+
+    @staticmethod
+    def _give_handle(target: Any, number: int) -> int:
+        value = ctypes.c_void_p(number)
+        ctypes.memmove(ctypes.addressof(target._obj), ctypes.addressof(value), ctypes.sizeof(value))
+        return int(OK)
+
+    @staticmethod
+    def _give_text(buffer: Any, size: Any, text: str) -> int:
+        if size.value < len(text) + 1:
+            return int(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+        buffer.value = text.encode()
+        return int(OK)
+
+    def _nvmlInitWithFlags(self, flags: int) -> int:
+        if self.failing == OK:
+            self.initialized += 1
+        return self.failing
+
+    def _nvmlErrorString(self, code: Any) -> int:
+        raise AssertionError("nvidia-ml-py knows its errors by itself")
+
+    def _nvmlSystemGetDriverVersion(self, buffer: Any, size: Any) -> int:
+        return self._give_text(buffer, size, self.driver)
+
+    def _nvmlSystemGetCudaDriverVersion_v2(self, target: Any) -> int:
+        target._obj.value = self.cuda
+        return int(OK)
+
+    def _nvmlDeviceGetCount_v2(self, target: Any) -> int:
+        target._obj.value = len(self.cards)
+        return int(OK)
+
+    def _nvmlDeviceGetHandleByIndex_v2(self, index: Any, target: Any) -> int:
+        if self.cards[index.value].lost:
+            return int(pynvml.NVML_ERROR_GPU_IS_LOST)
+        if index.value >= len(self.cards):
+            return int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return self._give_handle(target, 1 + index.value)
+
+    def _nvmlDeviceGetHandleByUUID(self, text: Any, target: Any) -> int:
+        wanted = text.value.decode()
+        for c, card in enumerate(self.cards):
+            if card.uuid == wanted:
+                return self._give_handle(target, 1 + c)
+            for i, instance in enumerate(card.mig or []):
+                if instance.uuid == wanted:
+                    return self._give_handle(target, 1000 * (1 + c) + 1 + i)
+        return int(pynvml.NVML_ERROR_NOT_FOUND)
+
+    def _nvmlDeviceGetUUID(self, handle: Any, buffer: Any, size: Any) -> int:
+        instance = self._instance(handle)
+        return self._give_text(buffer, size, instance.uuid if instance else self._card(handle).uuid)
+
+    def _nvmlDeviceGetName(self, handle: Any, buffer: Any, size: Any) -> int:
+        instance, name = self._instance(handle), self._card(handle).name
+        return self._give_text(buffer, size, f"{name} MIG {instance.profile}" if instance else name)
+
+    def _nvmlDeviceGetMemoryInfo_v2(self, handle: Any, target: Any) -> int:
+        memory, card, instance = target._obj, self._card(handle), self._instance(handle)
+        if memory.version != pynvml.nvmlMemory_v2:
+            return int(pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH)
+        memory.total = instance.memory_bytes if instance else card.memory_bytes
+        memory.reserved = 0 if instance else card.reserved_bytes
+        memory.used = 0
+        memory.free = memory.total - memory.reserved
+        return int(OK)
+
+    def _nvmlDeviceGetCudaComputeCapability(self, handle: Any, major: Any, minor: Any) -> int:
+        major._obj.value, minor._obj.value = self._card(handle).capability
+        return int(OK)
+
+    def _nvmlDeviceGetMigMode(self, handle: Any, current: Any, pending: Any) -> int:
+        card = self._card(handle)
+        if not card.mig_capable:
+            return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        current._obj.value = pending._obj.value = int(card.mig is not None)
+        return int(OK)
+
+    def _nvmlDeviceGetMaxMigDeviceCount(self, handle: Any, target: Any) -> int:
+        target._obj.value = 7
+        return int(OK)
+
+    def _nvmlDeviceGetMigDeviceHandleByIndex(self, handle: Any, index: Any, target: Any) -> int:
+        number, instances = ctypes.cast(handle, ctypes.c_void_p).value or 0, self._card(handle).mig or []
+        if index.value >= len(instances):
+            return int(pynvml.NVML_ERROR_NOT_FOUND)
+        return self._give_handle(target, 1000 * number + 1 + index.value)
+
+    def _whole(self, handle: Any) -> Card | None:
+        """The card, if it was asked for itself."""
+        return None if self._instance(handle) else self._card(handle)
+
+    def _nvmlDeviceGetClockInfo(self, handle: Any, kind: Any, target: Any) -> int:
+        if (card := self._whole(handle)) is None:
+            return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        order = {pynvml.NVML_CLOCK_SM: 0, pynvml.NVML_CLOCK_MEM: 1}
+        target._obj.value = card.readings[0][order[kind.value]]
+        return int(OK)
+
+    def _nvmlDeviceGetTemperature(self, handle: Any, sensor: Any, target: Any) -> int:
+        if (card := self._whole(handle)) is None:
+            return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        if sensor.value != pynvml.NVML_TEMPERATURE_GPU:
+            return int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        target._obj.value = card.readings[0][2]
+        return int(OK)
+
+    def _nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any, target: Any) -> int:
+        """The last of a reading's four questions: the next reading is shown after it."""
+        if (card := self._whole(handle)) is None:
+            return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        target._obj.value = card.readings[0][3]
+        if len(card.readings) > 1:
+            card.readings.pop(0)
+        return int(OK)
+
+    def _nvmlDeviceGetEnforcedPowerLimit(self, handle: Any, target: Any) -> int:
+        card = self._whole(handle)
+        if card is None or card.power_limit_mw is None:
+            return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        target._obj.value = card.power_limit_mw
+        return int(OK)
+
+    def _nvmlDeviceGetTotalEccErrors(self, handle: Any, kind: Any, counter: Any, target: Any) -> int:
+        card = self._whole(handle)
+        if card is None or not card.ecc:
+            return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        assert (kind.value, counter.value) == (pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC)
+        target._obj.value = card.ecc.pop(0) if len(card.ecc) > 1 else card.ecc[0]
+        return int(OK)
+
+    def _nvmlDeviceGetComputeRunningProcesses_v3(self, handle: Any, count: Any, array: Any) -> int:
+        pids = (self._instance(handle) or self._card(handle)).processes
+        room, count._obj.value = count._obj.value, len(pids)
+        if not pids:
+            return int(OK)
+        if array is None or room < len(pids):
+            return int(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+        for at, pid in enumerate(pids):
+            array[at].pid, array[at].usedGpuMemory = pid, 512 * 2**20
+        return int(OK)
+
+    def _nvmlSystemGetProcessName(self, pid: Any, buffer: Any, size: Any) -> int:
+        return self._give_text(buffer, size, f"/usr/bin/python3.{pid.value % 10}")
+
+
+def install(library: NvmlLibrary) -> None:
+    """Let nvidia-ml-py, and what perwatt knows of it, find this library."""
+    from perwatt.hardware import nvml
+
+    pynvml.nvmlLib = library
+    pynvml._nvmlGetFunctionPointer_cache.clear()
+    nvml._nvml.cache_clear()
