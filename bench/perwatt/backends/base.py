@@ -190,6 +190,10 @@ class Backend(ABC):
 
         return operations(call)
 
+    def busy_s(self, call: Callable[[], object]) -> float | None:
+        """Durations of the device's kernels in one untimed call, summed, in seconds; None where nothing tells them."""
+        return None
+
     def facts(self) -> dict[str, Any]:
         """What else of the started device can change a number, for the environment record."""
         return {}

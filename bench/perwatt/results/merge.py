@@ -68,6 +68,7 @@ def timing(parts: Sequence[Part]) -> Cells:
         "iters_per_sample": timed[0].iters_per_sample,
         "warmup_s": _median(part.warmup_s for part in timed),
         "enqueue_s": _median(part.enqueue_s for part in timed),
+        "busy_s": _median(part.busy_s for part in timed),
         "stop_reason": "; ".join(dict.fromkeys(part.stop_reason for part in timed if part.stop_reason)) or None,
         "timing_method": timed[0].timing_method,
     }

@@ -12,12 +12,12 @@ from perwatt.runner.journal import Event
 from perwatt.runner.ledger import Key, Ledger
 from perwatt.runner.part import Part
 from perwatt.spec import work
+from perwatt.timing import host
 
 SEVERITY = (
     Status.OK, Status.UNSUPPORTED, Status.UNSTABLE, Status.INACCURATE, Status.TIMEOUT, Status.OOM, Status.RANK_FAILED,
     Status.CRASHED,
 )  # fmt: skip
-HOST_BOUND = 0.9  # share of the time above which handing over is what was measured (method 4)
 SHARED = 0.05  # share of the device that others may use before a row is marked
 CLOCK_DROP = 0.9  # share of the usual clock under which it counts as having fallen
 FEW_EFFECTIVE = 20.0  # n_eff under which an interval had to be widened (method 4)
@@ -131,7 +131,7 @@ def _rates(cells: Cells, asynchronous: bool) -> Cells:
             if chips and rate != "gbps":
                 rates[f"{rate}_per_chip"] = rates[rate] / chips
     if asynchronous and cells["enqueue_s"] is not None:
-        rates["bound"] = "host" if cells["enqueue_s"] > HOST_BOUND * time_s else "device"
+        rates["bound"] = host.bound(time_s, cells["enqueue_s"], cells["busy_s"])
     if cells["peak_tflops"] and "tflops" in rates and rates.get("bound") != "host":
         rates["mfu"] = rates["tflops"] / cells["peak_tflops"]
     return rates

@@ -23,6 +23,7 @@ class Part:
         blocks: block number of each sample.
         flags: marks for the row.
         health: fields of :class:`perwatt.backends.base.Health`.
+        busy_s: durations of the device's kernels of an iteration, where handing over took most of its time.
         guards: changes of the backend's counters inside samples.
         elapsed_s: wall time that the impl took in all.
     """
@@ -43,6 +44,7 @@ class Part:
     warmup_s: float | None = None
     stop_reason: str | None = None
     enqueue_s: float | None = None
+    busy_s: float | None = None
     timing_method: str | None = None
     compile_cold_s: float | None = None
     compile_warm_s: float | None = None

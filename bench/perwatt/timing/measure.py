@@ -19,6 +19,7 @@ from perwatt.backends.base import Backend
 from perwatt.results.schema import Status
 from perwatt.runner.part import Part
 from perwatt.spec.case import Case
+from perwatt.timing import host
 from perwatt.timing.body import Body
 from perwatt.timing.statistics import estimate
 from perwatt.timing.stopping import Stop, StoppingRule
@@ -266,7 +267,9 @@ def _conclude(subject: Subject, case: Case, backend: Backend, report: Report) ->
     """Health and memory of the samples, then the gate once more on fresh inputs."""
     assert subject.stop is not None
     enqueued = sorted(subject.enqueued)
-    by_wall = subject.body.settle(subject.part)
+    by_wall, median_s = subject.body.settle(subject.part), estimate(subject.body.series(subject.part)).median
+    if backend.asynchronous and host.suspected(median_s, enqueued[len(enqueued) // 2]):
+        subject.note(busy_s=backend.busy_s(lambda: subject.body.batch(1)))
     subject.note(
         stop_reason=subject.stop.text, iters_per_sample=subject.body.iterations,
         method="direct" if subject.session.part is None else "difference",

@@ -172,6 +172,19 @@ def test_host_bound_is_for_devices_that_run_ahead():
     assert row.mfu is None
     assert "host_bound" in row.flags
     assert one(case(), part(enqueue_s=0.5), run=RUN | {"asynchronous": True}).bound == "device"
+    busy = one(case(), part(enqueue_s=0.95, busy_s=0.98), run=RUN | {"asynchronous": True})
+    assert (busy.bound, busy.busy_s) == ("device", 0.98), "the host waited for room in the queue"
+
+
+def test_memory_errors_and_unexplained_clocks_are_told():
+    row = one(case(), part(health={"limiter": "none", "ecc": 2}))
+    assert (row.status, row.ecc) == ("unstable", 2)
+    assert "2 memory errors" in row.error
+    clocks = {"limiter": "none", "sm_clock_mhz": 1980.0, "sm_clock_mhz_min": 1200.0}
+    assert "clock_drop" in one(case(), part(health=clocks)).flags
+    for limiter, low in (("power_cap", 1200.0), ("none", 1900.0)):
+        row = one(case(), part(health=clocks | {"limiter": limiter, "sm_clock_mhz_min": low}))
+        assert "clock_drop" not in (row.flags or "")
 
 
 def test_part_of_a_chip_has_no_rate_per_chip():

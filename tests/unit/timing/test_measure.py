@@ -8,6 +8,7 @@ import pytest
 
 from fakes.clockwork import Clockwork, Scripted, ScriptedSession, case
 from perwatt.runner.part import Part
+from perwatt.backends.base import Timing
 from perwatt.timing.measure import measure
 from perwatt.workloads.base import Accuracy
 
@@ -244,3 +245,84 @@ def test_health_memory_and_clock_are_in_the_part(device: Clockwork) -> None:
     assert part.peak_bytes == 123.0
     assert part.timing_method == "script"
     assert part.enqueue_s == pytest.approx(0.01, rel=0.01)
+
+
+class Watched(Clockwork):
+    """A device whose own clock sees a share of what the wall sees, and that counts what it is asked for."""
+
+    def __init__(self, share: float = 1.0, enqueued: float = 0.5, busy: float | None = None) -> None:
+        super().__init__()
+        self.share, self.enqueued, self.busy, self.broken = share, enqueued, busy, False
+        self.asked: list[str] = []
+
+    def time(self, *arguments: Any) -> Timing:
+        wall = super().time(*arguments).total_s
+        return Timing(total_s=wall * self.share, enqueue_s=wall * self.enqueued, wall_s=wall)
+
+    def busy_s(self, call: Callable[[], object]) -> float | None:
+        self.asked.append("busy")
+        return self.busy
+
+    def prepare(self, precision: Any) -> None:
+        self.asked.append(f"prepare {precision.name}")
+
+    def release(self) -> None:
+        self.asked.append("release")
+
+    def poisoned(self, error: BaseException) -> bool:
+        return self.broken
+
+
+def test_a_clock_that_agrees_with_the_wall_within_a_hundredth_is_kept() -> None:
+    part, _ = single(Watched(share=0.992), lambda call: 0.02)
+    assert part.timing_method == "script"
+    assert part.samples[0] == pytest.approx(0.02 * 0.992)
+
+
+def test_a_clock_that_misses_work_gives_way_to_the_wall() -> None:
+    part, _ = single(Watched(share=0.5), lambda call: 0.02)
+    assert part.timing_method == "wall"
+    assert part.samples == pytest.approx([0.02] * len(part.samples))
+
+
+def test_the_wall_replaces_the_other_sides_of_a_pair_too() -> None:
+    device = Watched(share=0.5)
+    sessions = iter(ScriptedSession(device, name, lambda call: 0.02) for name in ("a", "its twin"))
+    parts, _ = run(device, Scripted({"a": lambda: next(sessions)}), aa=True)
+    assert parts["a"].twin == pytest.approx([0.02] * len(parts["a"].samples))
+
+
+def test_the_device_is_asked_how_busy_it_was_only_where_the_host_took_the_time() -> None:
+    device = Watched(enqueued=0.95, busy=0.019)
+    assert single(device, lambda call: 0.02)[0].busy_s == 0.019
+    assert device.asked.count("busy") == 1
+    device = Watched(enqueued=0.5)
+    assert single(device, lambda call: 0.02)[0].busy_s is None
+    assert "busy" not in device.asked
+
+
+def test_the_device_is_prepared_for_the_policy_and_released_after_each_impl() -> None:
+    device = Watched()
+    run(device, Scripted({name: lambda: ScriptedSession(device, "s", lambda call: 0.02) for name in ("a", "b")}))
+    assert device.asked[0] == "prepare fp32"
+    assert device.asked.count("release") == 2
+
+
+def failing(error: Exception) -> Callable[[int], float]:
+    def seconds(call: int) -> float:
+        raise error
+
+    return seconds
+
+
+def test_what_cannot_be_done_here_is_unsupported() -> None:
+    part, _ = single(Watched(), failing(NotImplementedError("no kernel\nfor this")))
+    assert (part.status, part.error) == ("unsupported", "no kernel for this")
+
+
+def test_a_fault_that_poisons_the_process_ends_it() -> None:
+    device = Watched()
+    assert single(device, failing(RuntimeError("a fault")))[0].status == "crashed"
+    device.broken = True
+    with pytest.raises(RuntimeError, match="a fault"):
+        single(device, failing(RuntimeError("a fault")))
