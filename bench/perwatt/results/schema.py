@@ -31,7 +31,7 @@ class Status(StrEnum):
 
 STATUS_MEANING = {
     Status.OK: "measured, and the accuracy gate passed before and after timing",
-    Status.UNSUPPORTED: "this device, impl or memory cannot do the case; nothing was run",
+    Status.UNSUPPORTED: "this device, impl or memory cannot do the case; nothing was measured",
     Status.INACCURATE: "the accuracy gate failed; its times are withheld, and it enters no comparison",
     Status.UNSTABLE: "measured, but something makes the figure untrustworthy; `error` says what",
     Status.OOM: "memory ran out",
