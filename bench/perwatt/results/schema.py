@@ -46,7 +46,7 @@ RAN = GATED | {Status.OOM, Status.TIMEOUT, Status.CRASHED, Status.RANK_FAILED}
 ANY = frozenset(Status)
 
 FLAGS = {
-    "host_bound": "the host took over 0.9 of the time to enqueue the work, and the device was not busy for as much of it",
+    "host_bound": "the host took over 0.9 of the time to enqueue the work, and the device was idle for some of it",
     "thermal_drift": "time in the energy window differs from `time_s` by over 2 %",
     "within_run_only": "one process only: the interval has no part for differences between processes",
     "few_effective_samples": "`n_eff` is under 20, and the interval was widened for it",
@@ -204,10 +204,10 @@ class Row:
     )
     timing_method: str | None = _timed("Time", "clock and bracket that timed it")
     enqueue_s: float | None = _timed("Time", "host time to hand over one iteration", "s")
-    busy_s: float | None = _timed("Time", "durations of the device's kernels of one profiled iteration, summed; looked at "
-                                  "where handing over took over 0.9 of the time", "s")  # fmt: skip
-    bound: str | None = _col("Time", "`host` if handing over took over 0.9 of the time and the device's kernels did not; "
-                             "empty on synchronous devices",
+    busy_s: float | None = _timed("Time", "summed durations of the device's kernels in one profiled iteration; "
+                                  "looked at where handing over took over 0.9 of the time", "s")  # fmt: skip
+    bound: str | None = _col("Time", "`host` if handing over took over 0.9 of the time, and the device's kernels "
+                             "did not; empty on synchronous devices",
                              when=TIMED, choices=("host", "device"))  # fmt: skip
     compile_cold_s: float | None = _col("Time", "first call less a steady one, compiler caches empty", "s", when=RAN)
     compile_warm_s: float | None = _col("Time", "the same with the compiler's cache on disk filled", "s", when=RAN)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fakes.clockwork import Clockwork, Scripted, ScriptedSession, case
-from perwatt.runner.part import Part
 from perwatt.backends.base import Timing
+from perwatt.runner.part import Part
 from perwatt.timing.measure import measure
 from perwatt.workloads.base import Accuracy
 
