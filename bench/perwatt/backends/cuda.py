@@ -289,6 +289,10 @@ class Cuda(Backend):
 
         return replay
 
+    def observed(self, call: Callable[[], object]) -> str:
+        """Libraries that the kernels come from: cublas, cudnn, flash, triton and the like."""
+        return families.families(call)
+
     def busy_s(self, call: Callable[[], object]) -> float | None:
         """By the profiler, whose own work on the host lengthens no kernel."""
         kernels = families.kernels(call)

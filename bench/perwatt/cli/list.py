@@ -31,6 +31,8 @@ def command(kind: str | None, as_json: bool) -> None:
     for name, entries in found.items():
         head = list(entries[0]) if entries else []
         print_table(name, head, [[_cell(entry[column]) for column in head] for entry in entries])
+    if "impls" in found:
+        click.echo("+graph: NAME+graph is NAME captured as a graph of the device and played back.")
 
 
 def workloads() -> Entries:
@@ -94,13 +96,21 @@ def backends() -> Entries:
 
 
 def impls() -> Entries:
-    """Implementations by workload."""
+    """Implementations by workload, and whether each is there as ``NAME+graph`` too."""
     from perwatt.workloads import available
+    from perwatt.workloads.variants import GRAPH
 
     return [
-        {"workload": name, "name": impl.name, "class": impl.impl_class, "summary": impl.summary}
+        {
+            "workload": name,
+            "name": impl.name,
+            "class": impl.impl_class,
+            GRAPH: impl.name + GRAPH in workload.impls(),
+            "summary": impl.summary,
+        }
         for name, workload in sorted(available().items())
         for impl in workload.impls().values()
+        if not impl.captured
     ]
 
 

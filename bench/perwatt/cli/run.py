@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from functools import partial
@@ -14,6 +15,8 @@ from perwatt.cli._output import json_option, print_json
 from perwatt.errors import InputError
 
 if TYPE_CHECKING:
+    from perwatt.analysis.best import Best
+    from perwatt.results.schema import Row
     from perwatt.runner.session import Request, Result
 
 SIGNALLED = 128  # added to a signal's number it makes the exit code, as in a shell
@@ -87,13 +90,26 @@ def _again(folder: Path) -> str:
 
 
 def _print(done: Result, as_json: bool) -> None:
+    from perwatt.analysis import best
     from perwatt.report import console, table
+    from perwatt.results import samples
     from perwatt.results.schema import cells
 
+    chosen = best.of_run(done.rows, samples.read(done.folder.samples))
     if not as_json:
-        table.show(console.console(sys.stdout), done.rows, str(done.folder.results))
+        table.show(console.console(sys.stdout), done.rows, str(done.folder.results), chosen)
         return
     rows = [{column.name: value for column, value in cells(row)} for row in done.rows]
     files = ("results", "samples", "journal", "environment", "suite")
     paths = {name: str(getattr(done.folder, name)) for name in files}
-    print_json({"run_id": done.run_id, "exit_code": done.exit_code, "paths": paths, "rows": rows})
+    found = [_best(row, chosen[row.samples_digest]) for row in done.rows if row.samples_digest in chosen]
+    print_json({"run_id": done.run_id, "exit_code": done.exit_code, "paths": paths, "rows": rows, "best": found})
+
+
+def _best(row: Row, choice: Best) -> dict[str, Any]:
+    """The best implementation of a case, with its time on the half of the blocks that had no part in the choice."""
+    found = choice.time_s
+    ends = {"time_s_lo": found.lo, "time_s_hi": found.hi}
+    known = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+    named = {"case": row.case, "match_key": row.match_key, "samples_digest": row.samples_digest}
+    return named | {"impl": choice.impl, "among": list(choice.among), "time_s": found.median, **known}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -29,25 +29,29 @@ FIGURES: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
 )
 
 
-def show(console: Console, rows: Sequence[Row], csv: str) -> None:
+def show(console: Console, rows: Sequence[Row], csv: str, best: Container[str | None] = ()) -> None:
     """Print the rows of a run.
 
     Args:
         console: where to.
         rows: in the order of the suite.
         csv: path of the results, as the user should read it.
+        best: digests of the samples of rows that are the best of their cases.
     """
     for workload, group in groupby(rows, key=attrgetter("workload")):
-        console.print(_table(workload, list(group)))
+        console.print(_table(workload, list(group), best))
     _failures(console, [row for row in rows if row.status != Status.OK])
     console.print(Text(f"{_counts(rows)}; results in {plain(csv)}", overflow="fold"))
+    if any(row.samples_digest in best for row in rows):
+        text = "* the best of its case, chosen on half of the blocks; --json has its time on the other half."
+        console.print(Text(text, style="dim"))
     if any(_shared(row) for row in rows):
         console.print(Text("shared: other processes used the device too, so these times say little about the device."))
     if not any(row.energy_j for row in rows):
         console.print(Text("No energy: no power sensor was read.", style="dim"))
 
 
-def _table(workload: str, rows: list[Row]) -> Table:
+def _table(workload: str, rows: list[Row], best: Container[str | None]) -> Table:
     """One workload's rows. Columns that nobody fills are left out."""
     figures = [(head, of) for head, of in FIGURES if any(of(row) is not None for row in rows)]
     table = Table(box=SIMPLE_HEAD, title=Text(plain(workload), style="bold"), title_justify="left", pad_edge=False)
@@ -60,15 +64,18 @@ def _table(workload: str, rows: list[Row]) -> Table:
     table.add_column("status", no_wrap=True)
     shown = ""
     for row in rows:
-        table.add_row(*_cells(row, figures, again=row.case == shown))
+        table.add_row(*_cells(row, figures, again=row.case == shown, best=row.samples_digest in best))
         shown = row.case
     return table
 
 
-def _cells(row: Row, figures: Iterable[tuple[str, Callable[[Row], float | None]]], *, again: bool) -> list[Text]:
+def _cells(
+    row: Row, figures: Iterable[tuple[str, Callable[[Row], float | None]]], *, again: bool, best: bool
+) -> list[Text]:
     label = "" if again else plain(row.case.removeprefix(f"{row.workload} "))
     time = (seconds(row.time_s), interval(row.time_s, row.time_s_lo, row.time_s_hi))
-    cells = [label, plain(row.impl or ""), *time, *(number(of(row)) for _, of in figures)]
+    impl = plain(row.impl or "") + (" *" if best else "")
+    cells = [label, impl, *time, *(number(of(row)) for _, of in figures)]
     status = Text(row.status, style=_style(row.status))
     return [*map(Text, cells), status.append(", shared", style="yellow") if _shared(row) else status]
 

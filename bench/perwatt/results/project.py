@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -188,9 +189,15 @@ def _with_ceilings(ledger: Ledger, made: dict[Key, Row]) -> dict[Key, Row]:
     places = {key: (made[key].placement, ledger.cases[key[0]]["compute"]) for key in made}
     best: dict[Any, float] = {}
     for key, item in made.items():
-        if item.workload == "gemm" and item.status == Status.OK and item.tflops:
+        if item.workload == "gemm" and item.status == Status.OK and item.tflops and not _of_zeros(item):
             best[places[key]] = max(item.tflops, best.get(places[key], 0.0))
     return {key: _with_ceiling(item, best.get(places[key])) for key, item in made.items()}
+
+
+def _of_zeros(item: Row) -> bool:
+    """Whether the data draws less power than any other, so that the rate is no ceiling for it."""
+    data = json.loads(item.work).get("data", {})
+    return bool(data.get("distribution") == "zeros")
 
 
 def _with_ceiling(item: Row, ceiling: float | None) -> Row:

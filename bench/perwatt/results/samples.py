@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from perwatt.runner.ledger import Ledger
@@ -37,6 +38,12 @@ def lines(ledger: Ledger) -> Iterator[str]:
         for part in parts:
             if part.samples:
                 yield json.dumps(head | _measured(part.message()), separators=(",", ":")) + "\n"
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Lines of a ``samples.jsonl`` as they were written."""
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
 
 
 def _measured(message: Mapping[str, Any]) -> dict[str, Any]:

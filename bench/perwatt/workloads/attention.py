@@ -25,6 +25,7 @@ from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads import kernels
 from perwatt.workloads.base import Counts, Impl, Workload
 from perwatt.workloads.operation import OperationSession, Tensors
+from perwatt.workloads.variants import plain
 from perwatt_kernels.attention.mask import pairs
 from perwatt_kernels.dtypes import dtype
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from perwatt.backends.base import Backend
     from perwatt.spec.case import Case
 
+WRITTEN_OUT = {"torch", "torch.compile", "sdpa-math", "reference"}
+REPEATING = {"torch", "torch.compile", "reference", "sdpa-efficient"}
+"""Implementations that may repeat the heads of keys and values."""
 Length = Field(default=0, ge=0, le=2**24)
 
 
@@ -152,12 +156,23 @@ class Attention(Workload):
         return Counts(flops=flops, bytes=moved)
 
     def memory(self, case: Case, devices: int = 1) -> float:
-        """Operands and results; written out, also the scores of every head, in float32 and in the compute format."""
+        """Operands and results, and what an implementation makes besides.
+
+        Written out, these are the scores of every head, in float32 and in the compute format; where key heads are
+        repeated, all of them, and their gradients; with a window the mask, and what it becomes when it is added.
+        """
         params: AttentionParams = case.params  # type: ignore[assignment]
-        moved = self.counts(params, case.pass_, case.precision).bytes or 0.0
-        written_out = {"torch", "torch.compile", "sdpa-math", "reference"} & set(case.impls)
-        scores = params.batch * params.heads * params.q_len * params.kv_len * (8.0 if case.grad else 6.0)
-        return moved + (scores if written_out else 0.0)
+        impls, width = set(map(plain, case.impls)), FORMATS[case.precision.activations]
+        needed = self.counts(params, case.pass_, case.precision).bytes or 0.0
+        if impls & WRITTEN_OUT:
+            scores = params.batch * params.heads * params.q_len * params.kv_len
+            needed += scores * (8.0 if case.grad else 6.0)
+        if impls & REPEATING and params.kv_heads < params.heads:
+            keys = params.batch * params.heads * params.kv_len * params.head_dim
+            needed += 2 * keys * width * (2 if case.grad else 1)
+        if impls - WRITTEN_OUT and params.window:
+            needed += params.q_len * params.kv_len * (1 + width)
+        return needed
 
     def impls(self) -> Mapping[str, Impl]:
         """Kernels of operation ``attention``."""
@@ -184,7 +199,7 @@ class Attention(Workload):
                 _placer(params, case.precision.activations, backend),
             ),
             verify=_verifier(params, case.precision),
-            set_bytes=self.counts(params, "fwd", case.precision).bytes or 0.0,
+            set_bytes=self.counts(params, "fwd", case.precision).bytes or 0.0, captured=impl.captured,
         )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class Impl:
         impl_class: ``eager``, ``graph`` (compiled as a whole) or ``kernel`` (a kernel of its own).
         build: makes the callable of this implementation; what it takes and gives is the workload's affair.
         unsupported: the reason why this impl cannot do a case on a backend, or None.
+        captured: its timed body is recorded as a graph of the device and played back.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Impl:
     build: Callable[..., Any]
     unsupported: Callable[[Case, Backend], str | None] = field(default=lambda case, backend: None)
     summary: str = ""
+    captured: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from perwatt import workloads
 from perwatt.workloads.base import Workload
+from perwatt.workloads.variants import GRAPH
 
 TOPICS = ("Stands for", "Formula", "FLOPs", "Bytes", "Gate", "Leaves out")
 _TOPIC = re.compile(rf"^({'|'.join(TOPICS)}):\s+", re.MULTILINE)
@@ -24,6 +25,11 @@ What each kind of work stands for in a training step, its parameters as suites s
 what its accuracy gate looks at, and what it deliberately leaves out. FLOPs count a multiply-add as two; `bwd` is the
 gradients of every operand; `fwd+bwd` is both. Bytes are compulsory traffic: each input read once, each output written
 once. A backward pass alone is timed directly where single calls can be bracketed, else as `fwd+bwd` less `fwd`.
+
+An implementation `NAME+graph` is `NAME` captured as a graph of the device, once for each operand set, and played back:
+the host launches one thing instead of every kernel. It is there for `fwd` and `fwd+bwd` without dropout, on devices
+that have graphs. `torch.compile-autotuned` has the compiler try several kernels for each product, where it knows more
+than one.
 
 This page is made from the modules in `bench/perwatt/workloads` by `python -m perwatt.workloads.document`.
 """
@@ -47,9 +53,15 @@ def _section(workload: Workload) -> str:
     lines = [f"\n## {workload.name}\n", own.pop(""), ""]
     lines += [f"**{topic}:** {_marked(text)}\n" for topic, text in own.items()]
     lines += [_marked(remarks), ""] if remarks else []
-    lines += [f"Passes: {_listed(workload.passes)}. Implementations: {_listed(tuple(workload.impls()))}.", ""]
+    lines += [f"Passes: {_listed(workload.passes)}. Implementations: {_impls(workload)}.", ""]
     lines += ["| parameter | default | |", "|---|---|---|", *_parameters(workload.Params)]
     return "\n".join(lines) + "\n"
+
+
+def _impls(workload: Workload) -> str:
+    impls = workload.impls().values()
+    own = _listed(tuple(impl.name for impl in impls if not impl.captured))
+    return own + (f", each also with `{GRAPH}`" if any(impl.captured for impl in impls) else "")
 
 
 def _listed(names: tuple[str, ...]) -> str:

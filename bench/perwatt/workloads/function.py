@@ -17,6 +17,7 @@ from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Workload
 from perwatt.workloads.compiled import compiled
 from perwatt.workloads.operation import OperationSession, Tensors
+from perwatt.workloads.variants import captured
 from perwatt_kernels.dtypes import dtype
 
 if TYPE_CHECKING:
@@ -104,14 +105,15 @@ class FunctionWorkload(Workload):
         """The function from its definition, in any arithmetic. Shares nothing with ``plain``."""
 
     def impls(self) -> Mapping[str, Impl]:
-        """Eager, and through the compiler."""
-        return {
+        """Eager, through the compiler, and what follows from these."""
+        own = {
             "torch": Impl(name="torch", impl_class="eager", build=self._eager, summary="eager"),
             "torch.compile": Impl(
                 name="torch.compile", impl_class="graph", build=self._graph,
                 unsupported=lambda case, backend: backend.uncompilable(), summary="the same through torch.compile",
             ),
         }  # fmt: skip
+        return captured(own)
 
     def unsupported(self, case: Case, impl: Impl, backend: Backend) -> str | None:
         """Operands that autocast or quantization would change on the way in are for workloads of their own."""
@@ -155,7 +157,7 @@ class FunctionWorkload(Workload):
             case=case, backend=backend, seed=seed, function=impl.build(case, backend),
             operands=_tensors(declared, case, backend), cotangent=_tensors([out], case, backend),
             verify=lambda *results: self.verify(case, *results),
-            set_bytes=sum(one.bytes for one in (*declared, out)),
+            set_bytes=sum(one.bytes for one in (*declared, out)), captured=impl.captured,
         )  # fmt: skip
 
 

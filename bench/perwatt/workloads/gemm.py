@@ -149,7 +149,7 @@ class Gemm(Workload):
                 place(output_format(params, case.precision), backend.device),
             ),
             verify=_verifier(params, case, backend),
-            set_bytes=counts.bytes or 0.0,
+            set_bytes=counts.bytes or 0.0, captured=impl.captured,
         )  # fmt: skip
 
 

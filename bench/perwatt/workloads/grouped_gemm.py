@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl
 from perwatt.workloads.function import SECOND_PASS, FunctionWorkload, Operand, by_pass, fan_in
+from perwatt.workloads.variants import captured
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from perwatt.accuracy.reference_parts import Arithmetic
     from perwatt.backends.base import Backend
     from perwatt.spec.case import Case
+
+
+GROUPED_FROM = 9  # major compute capability with a grouped kernel for bf16 (aten/src/ATen/native/cuda/GroupedBlas.cpp)
 
 
 class GroupedGemmParams(BaseModel):
@@ -105,7 +109,7 @@ class GroupedGemm(FunctionWorkload):
 
     def impls(self) -> Mapping[str, Impl]:
         """One product after the other, compiled, batched where loads are equal, and the framework's grouped product."""
-        return {
+        own = {
             **super().impls(),
             "bmm": Impl(
                 name="bmm", impl_class="eager", build=_batched, unsupported=_unequal,
@@ -116,6 +120,7 @@ class GroupedGemm(FunctionWorkload):
                 summary="the framework's grouped product",
             ),
         }  # fmt: skip
+        return captured(own)
 
     def plain(self, params: GroupedGemmParams, precision: Precision, device: torch.device) -> Callable[..., Tensor]:
         """A product for each group, joined."""
@@ -188,7 +193,7 @@ def _batched(case: Case, backend: Backend) -> Callable[..., Tensor]:
 
 def _ungrouped(case: Case, backend: Backend) -> str | None:
     if case.precision.activations != "bf16":
-        return "grouped_mm takes bf16 operands only"
+        return "grouped_mm takes bf16 operands only (in other formats it is a loop over groups)"
     params = _params(case)
     if params.hidden % 8 or params.intermediate % 8:
         return "grouped_mm needs rows of a multiple of 16 bytes: hidden and intermediate divisible by 8"
@@ -196,9 +201,19 @@ def _ungrouped(case: Case, backend: Backend) -> str | None:
 
 
 def _grouped(case: Case, backend: Backend) -> Callable[..., Tensor]:
+    """``grouped_mm``, public from torch 2.10 on; groups end at int32 offsets that stay on the device.
+
+    Raises:
+        NotImplementedError: it would be a loop over groups.
+    """
     import torch
     from torch.nn import functional as F
 
+    if backend.device.type == "cuda" and torch.cuda.get_device_capability(backend.device)[0] < GROUPED_FROM:
+        raise NotImplementedError(
+            f"below compute capability {GROUPED_FROM}.0 grouped_mm is a loop over groups that waits for the host; "
+            "impl torch is such a loop without the wait"
+        )
     product = getattr(F, "grouped_mm", None) or torch._grouped_mm
     ends = torch.tensor(_params(case).sizes).cumsum(0).to(backend.device, torch.int32)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perwatt.workloads.base import Impl
+from perwatt.workloads.variants import captured
 from perwatt_kernels import registry
 
 if TYPE_CHECKING:
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def impls(operation: str, output: Callable[[Case], str]) -> dict[str, Impl]:
-    """Every kernel of an operation as an :class:`Impl`.
+    """Every kernel of an operation as an :class:`Impl`, and what follows from these.
 
     Args:
         operation: name in the kernel registry.
         output: format of the result of a case.
     """
-    return {name: _impl(kernel, output) for name, kernel in registry.kernels(operation).items()}
+    return captured({name: _impl(kernel, output) for name, kernel in registry.kernels(operation).items()})
 
 
 def request_of(case: Case, backend: Backend, output: str) -> registry.Request:

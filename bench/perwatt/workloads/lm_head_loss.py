@@ -23,6 +23,7 @@ from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads.base import Counts, Impl
 from perwatt.workloads.cross_entropy import summed_loss
 from perwatt.workloads.function import FunctionWorkload, Operand, fan_in, indices, products, scalar
+from perwatt.workloads.variants import captured, plain
 from perwatt_kernels.dtypes import dtype
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class LmHeadLoss(FunctionWorkload):
         """Operands and gradients; unless every impl works in chunks, also the logits, in float32 too."""
         params: LmHeadLossParams = case.params  # type: ignore[assignment]
         logits = params.tokens * params.vocab * (FORMATS[case.precision.logits] + 4.0 * (2 if case.grad else 1))
-        return super().memory(case) + (0.0 if set(case.impls) == {"chunked"} else logits)
+        return super().memory(case) + (0.0 if set(map(plain, case.impls)) == {"chunked"} else logits)
 
     def impls(self) -> Mapping[str, Impl]:
         """Eager, compiled, and in chunks."""
@@ -92,7 +93,7 @@ class LmHeadLoss(FunctionWorkload):
             name="chunked", impl_class="eager", build=_chunked, unsupported=_unchunkable,
             summary="never all logits at once: gradients of each chunk are taken in the forward",
         )  # fmt: skip
-        return {**super().impls(), "chunked": chunked}
+        return captured({**super().impls(), "chunked": chunked})
 
     def plain(self, params: LmHeadLossParams, precision: Precision, device: torch.device) -> Callable[..., Tensor]:
         """All logits, then the framework's loss."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perwatt.spec.data import Recipe, Source
 from perwatt.workloads.base import Accuracy, Session
+from perwatt.workloads.captured import Playback
 from perwatt_kernels.dtypes import dtype
 
 if TYPE_CHECKING:
@@ -65,12 +66,15 @@ class OperationSession(Session):
         verify: gate; takes operands, the gradient that flowed in, the result, and the gradients of the operands
             (None where the pass gives none).
         set_bytes: bytes of inputs and outputs of one iteration, by which slots are counted.
+        captured: play the timed body back as a graph of the device.
     """
+
+    _body: Callable[[int], Any]
 
     def __init__(
         self, *, case: Case, backend: Backend, seed: int, function: Callable[..., Tensor], operands: Tensors,
         cotangent: Tensors, verify: Verify,
-        set_bytes: float,
+        set_bytes: float, captured: bool = False,
     ) -> None:  # fmt: skip
         self._case, self._backend, self._seed = case, backend, seed
         self._function, self._verify = function, verify
@@ -84,6 +88,8 @@ class OperationSession(Session):
         self.input_digest = source.digest()
         self._pending: list[Tensor | None] = [None] * self.slots
         self._choose_bodies()
+        if captured:
+            self._body = Playback(backend, self._body, self.slots)
 
     def _leaves(self, operands: list[Tensor], copy: bool = False) -> list[Tensor]:
         needs = self._case.grad
@@ -156,10 +162,11 @@ class OperationSession(Session):
             assert result is not None
             return result, self._backward(0)
         if not self._case.grad:
-            return self._forward(0), None
+            return self._body(0), None
         if self._case.pass_ == "fwd":
             return self._kept()
-        return self._both(0)
+        found: tuple[Tensor, Sequence[Tensor]] = self._body(0)
+        return found
 
     def _kept(self) -> tuple[Tensor, Sequence[Tensor]]:
         """A forward, and a backward that leaves what the forward saved where the gate can look at it."""
@@ -184,6 +191,7 @@ class OperationSession(Session):
     def close(self) -> None:
         """Let go of the operands."""
         self._sets, self._incoming, self._pending = [], [], []
+        vars(self).pop("_body", None)  # a graph keeps the memory of all that it touches
 
 
 def place(format_name: str, device: torch.device) -> Callable[[Recipe, Tensor], Tensor]:

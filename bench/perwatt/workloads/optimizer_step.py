@@ -27,6 +27,7 @@ from perwatt.workloads.compiled import compiled
 from perwatt.workloads.model_params import ModelParams
 from perwatt.workloads.optimizer_params import OptimizerParams
 from perwatt.workloads.train_memory import moments_of
+from perwatt.workloads.variants import autotuned
 
 if TYPE_CHECKING:
     from perwatt.backends.base import Backend
@@ -91,7 +92,7 @@ class OptimizerStep(Workload):
             unsupported=lambda case, backend: backend.uncompilable() or _unsupported("torch.compile", case, backend),
             summary="the form over lists of tensors, compiled",
         )  # fmt: skip
-        return found
+        return autotuned(found)
 
     def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> OptimizerStepSession:
         """Weights and gradients on the device."""

@@ -41,6 +41,7 @@ from perwatt.workloads.compiled import compiled
 from perwatt.workloads.model_params import WEIGHT_EXPONENT
 from perwatt.workloads.train_memory import footprint, reference_bytes
 from perwatt.workloads.train_params import TrainStepParams
+from perwatt.workloads.variants import autotuned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +114,7 @@ class TrainStep(Workload):
 
     def impls(self) -> Mapping[str, Impl]:
         """Eager, and forward with loss compiled as a whole; the optimizer is the framework's fused one in both."""
-        return {
+        own = {
             "torch": Impl(
                 name="torch", impl_class="eager", build=lambda case, backend: lambda function: function,
                 unsupported=_unsupported, summary="eager, fused attention and optimizer",
@@ -124,6 +125,7 @@ class TrainStep(Workload):
                 summary="forward, loss and backward compiled; clipping and fused optimizer eager",
             ),
         }  # fmt: skip
+        return autotuned(own)
 
     def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> TrainStepSession:
         """Weights and batches on the device."""

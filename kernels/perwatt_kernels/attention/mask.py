@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,9 +30,10 @@ def visible(rows: Tensor, columns: Tensor, params: Mapping[str, Any]) -> Tensor:
     if params["window"]:
         seen &= distance.abs() < params["window"]
     if params["varlen"]:
-        ends = torch.tensor(list(accumulate(params["varlen"])), device=rows.device)
-        documents = [torch.bucketize(positions, ends, right=True) for positions in (rows, columns)]
-        seen &= documents[0][:, None] == documents[1][None, :]
+        # Filled on the device: numbers of the host's would make it wait, and no graph could hold that.
+        filled = [rows.new_full((length,), number) for number, length in enumerate(params["varlen"])]
+        document = torch.cat(filled)
+        seen &= document[rows][:, None] == document[columns][None, :]
     return seen
 
 

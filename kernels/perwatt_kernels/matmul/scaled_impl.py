@@ -1,8 +1,12 @@
 """Products of 8-bit operands: the framework's scaled product, and one that only stores operands in 8 bits.
 
 Quantization is by the rule of :mod:`~perwatt_kernels.matmul.quantize`, through the framework's own cast. On CUDA the
-scaled product is cuBLASLt's and wants the left operand in rows and the right one in columns; another layout is copied
-in the timed body. On a CPU without 8-bit units oneDNN widens the operands inside.
+scaled product is cuBLASLt's, from compute capability 8.9 on. With scales by row it is torch's own CUTLASS kernel where
+cuBLAS is older than 12.9 or the device is not of capability 9. Both want the left operand in rows and the right one in
+columns (Hopper knows no other layout), so another layout is copied in the timed body; a depth and a width of whole 16
+elements; scales in float32; and e5m2 on one side only, by row on the left. By row CUTLASS gave bf16 alone at first,
+then fp16 and fp32, so that is tried out (aten/src/ATen/native/cuda/ScaledBlas.cpp and RowwiseScaledMM.cu).
+On a CPU without 8-bit units oneDNN widens the operands inside.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     Product = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     How = tuple[str, str, int]  # format, granularity of scales, depth dimension
 
-CUDA_MULTIPLE = 16  # cuBLASLt takes extents of 8-bit operands that are multiples of this
+CUDA_MULTIPLE = 16  # of depth and columns of a product on CUDA; rows may be any number
 
 
 def scaled(request: Request) -> Callable[..., Tensor]:
@@ -46,13 +50,18 @@ def scaled(request: Request) -> Callable[..., Tensor]:
 
 
 def _try(product: Product, request: Request) -> None:
-    """Multiply one tile: what is there differs by version of torch and by device, and is written nowhere."""
+    """Multiply one tile in each way: what is there differs by version of torch and device, and is written nowhere."""
     import torch
 
-    scheme, tile = Scheme.of(request), torch.ones(CUDA_MULTIPLE, CUDA_MULTIPLE, device=request.device)
-    (a, scale_a), (b, scale_b) = (cast(tile, *how) for how in scheme.each)
+    ways = [Scheme.of(request).each]
+    if request.gradients:
+        to_left, to_right = Scheme.of_gradients(request)
+        ways += [to_left.each, _transposed(to_right)]
+    tile = torch.ones(CUDA_MULTIPLE, CUDA_MULTIPLE, device=request.device)
     try:
-        product(a, b, scale_a, scale_b)
+        for how in ways:
+            (a, scale_a), (b, scale_b) = (cast(tile, *each) for each in how)
+            product(a, b, scale_a, scale_b)
     except (AttributeError, RuntimeError, ValueError) as error:
         message = f"torch {torch.__version__} on {request.device}: {error}; impl dequantize needs no such product"
         raise NotImplementedError(" ".join(message.split())) from error
@@ -95,11 +104,15 @@ def _quantizing(product: Product, left: How, right: How) -> Callable[[Tensor, Te
 
 
 def _differentiable(product: Product, request: Request) -> Callable[[Tensor, Tensor], Tensor]:
-    """The same with a backward pass, whose two products quantize anew: along another depth, rows have other scales."""
+    """The same with a backward pass, whose two products quantize anew: along another depth, rows have other scales.
+
+    The right operand's gradient is taken transposed, so that gradients in e5m2 are always on the left.
+    """
     import torch
 
+    left, right = Scheme.of_gradients(request)
     forward = _quantizing(product, *Scheme.of(request).each)
-    to_left, to_right = (_quantizing(product, *scheme.each) for scheme in Scheme.of_gradients(request))
+    to_left, to_right = _quantizing(product, *left.each), _quantizing(product, *_transposed(right))
 
     class Differentiable(torch.autograd.Function):
         @staticmethod
@@ -110,9 +123,14 @@ def _differentiable(product: Product, request: Request) -> Callable[[Tensor, Ten
         @staticmethod
         def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, Tensor]:
             a, b = ctx.saved_tensors
-            return to_left(incoming, b.mT).to(a.dtype), to_right(a.mT, incoming).to(b.dtype)
+            return to_left(incoming, b.mT).to(a.dtype), to_right(incoming.mT, a).mT.to(b.dtype)
 
     return Differentiable.apply
+
+
+def _transposed(scheme: Scheme) -> tuple[How, How]:
+    """How the operands of a product are quantized when it is computed as the transposed of right^T x left^T."""
+    return (scheme.right, scheme.scaling, -1), (scheme.left, scheme.scaling, -2)
 
 
 def cast(x: Tensor, name: str, scaling: str, depth: int) -> Scaled:
@@ -126,7 +144,10 @@ def cast(x: Tensor, name: str, scaling: str, depth: int) -> Scaled:
 def unsupported(request: Request) -> str | None:
     """What the framework's 8-bit products cannot do."""
     if request.scaling == "block32":
-        return "torch has no products with block scales on this device"
+        return (
+            "products with block scales are Blackwell's (compute capability 10.0), and the layout of their scales "
+            "that torch wants, tiles of 128 x 4, is not built yet"
+        )
     if request.compute == "e4m3":
         return "torch has no dtype for the e4m3 that follows IEEE 754"
     if request.gradients and request.quantize == "outside":
@@ -139,11 +160,16 @@ def unsupported_by_scaled(request: Request) -> str | None:
     params = request.params
     if params["batch"] > 1:
         return "torch._scaled_mm takes no batches"
-    if request.device == "cuda" and any(params[name] % CUDA_MULTIPLE for name in "mnk"):
-        return f"torch._scaled_mm on cuda takes multiples of {CUDA_MULTIPLE} for m, n and k"
-    if request.device == "cuda" and request.scaling == "row" and request.output != "bf16":
-        return "torch._scaled_mm with row scales on cuda gives bf16 only"
+    uneven = [name for name in _sixteens(request) if params[name] % CUDA_MULTIPLE]
+    if request.device == "cuda" and uneven:
+        names = " and ".join(uneven)
+        return f"torch._scaled_mm on cuda takes multiples of {CUDA_MULTIPLE} for depth and columns, here {names}"
     return unsupported(request)
+
+
+def _sixteens(request: Request) -> str:
+    """Extents of the linear layer that are depth or columns of a product."""
+    return "mnk" if request.gradients else {"fwd": "nk", "dgrad": "nk", "wgrad": "mk"}[request.params["product"]]
 
 
 def _unsupported(request: Request) -> str | None:

@@ -7,16 +7,8 @@ import pytest
 from rich.console import Console
 
 from perwatt.report import console, table
-from perwatt.results.schema import SCHEMA_VERSION, Row
+from support.rows import OK
 
-OK = Row(
-    schema_version=SCHEMA_VERSION, run_id="R", started_at="2026-01-01T00:00:00+00:00", suite="s",
-    case="gemm 1024x1024x1024 fwd fp32", workload="gemm", work="{}", match_key="m", task_key="t", protocol_key="p",
-    seed=0, pass_="fwd", method="direct", precision="fp32", impl="torch", impl_class="eager", backend="cpu",
-    chip="Test", placement="device", mode="replicate", replicas=1, world_size=1, devices_used=1, status="ok",
-    time_evidence="measured", energy_evidence="none", power_source="none", time_s=0.01231, time_s_lo=0.01221,
-    time_s_hi=0.01235, flops=2.1e9, tflops=0.1744,
-)  # fmt: skip
 BAD = replace(OK, impl="torch.compile", status="crashed", error="[bold]worker[/] killed", time_s=None, tflops=None)
 STEP = replace(OK, workload="train_step", case="train_step llama-tiny batch 4 seq 128 step fp32", tokens_per_s=1234.5)
 
@@ -99,3 +91,14 @@ def test_the_noise_floor_is_shown_where_it_was_learned():
     assert "noise %" in text
     assert "1.23" in text
     assert "noise" not in printed([OK])
+
+
+def test_the_best_of_a_case_is_marked():
+    rows = [replace(OK, samples_digest="1"), replace(OK, impl="torch+graph", samples_digest="2")]
+    stream = io.StringIO()
+    table.show(console.console(stream, 80), rows, "out/results.csv", best={"2"})
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if "torch+graph *" in line]
+    assert not [line for line in lines if "torch *" in line]
+    assert "* the best of its case" in stream.getvalue()
+    assert "*" not in printed(rows)

@@ -223,6 +223,14 @@ def test_the_ceiling_is_the_best_gemm_of_the_same_format_and_placement():
     assert made["step"].tokens_per_s == made["step"].tokens_per_s_per_chip == 1e3
 
 
+def test_a_product_of_zeros_is_no_ceiling():
+    zeros = work.canonical({"workload": "gemm", "data": {"generator": "philox4x64-10", "distribution": "zeros"}})
+    events = [case("plain"), part("plain"), case("zeros", work=zeros), part("zeros", samples=[0.5] * 30)]
+    made = {row.case.split()[1]: row for row in rows(Ledger.of([RUN, ENV, *events]))}
+    assert (made["plain"].ceiling_tflops, made["zeros"].ceiling_tflops) == (2.0, 2.0)
+    assert made["zeros"].ceiling_fraction == 2.0
+
+
 def test_order_is_that_of_the_suite():
     events = [case("b", impls=("y", "x")), case("a"), part("a"), part("b", "x"), part("b", "y")]
     made = rows(Ledger.of([RUN, ENV, *events]))

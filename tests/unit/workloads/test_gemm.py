@@ -217,3 +217,28 @@ def test_a_cold_backward_comes_a_turn_after_its_forward() -> None:
     assert order[first : second + 1] == ["b0", "f0", "b1"]
     assert len({t.data_ptr() for incoming in session._incoming for t in incoming}) == session.slots
     assert session.check(1).ok
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp8_tensor", "fp8_row_outside"])
+@pytest.mark.parametrize("params", [{}, {"m": 1024, "n": 1040, "k": 1024}], ids=["whole", "sampled"])
+def test_zeros_are_judged_too(precision: str, params: dict[str, Any]) -> None:
+    session = opened(case({"m": 48, "n": 80, "k": 32, **params}, precision=precision, data="zeros"))
+    assert session.check(0).ok
+    assert session.check(1).ok
+    honest = session._function
+    for fault in (lambda *o: honest(*o) + 1e-6, lambda *o: honest(*o) * float("nan")):
+        session._function = fault
+        assert not session.check(1).ok
+
+
+def test_a_lost_element_of_zeros_fails() -> None:
+    session = opened(case({"m": 256, "n": 256, "k": 64}, data="zeros"))
+    honest = session._function
+
+    def one_off(*operands: torch.Tensor) -> torch.Tensor:
+        result = honest(*operands)
+        result[200, 17] = 1e-3
+        return result
+
+    session._function = one_off
+    assert not session.check(0).ok
