@@ -166,6 +166,13 @@ def by_nvml_name(name: str) -> Chip | None:
     return shelf().by("nvml", name)
 
 
+def known(name: str) -> Chip | None:
+    """The chip of a row: by the sheet's own name, else by exactly what torch or NVML call it."""
+    if name in names():
+        return load(name)
+    return by_torch_name(name) or by_nvml_name(name)
+
+
 def by_neuron_name(name: str) -> Chip | None:
     """The chip that the Neuron driver's sysfs calls so (``info/architecture/device_name``)."""
     return shelf().by("neuron_sysfs", name)

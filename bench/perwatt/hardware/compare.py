@@ -93,7 +93,7 @@ def _format(quantity: str, name: str) -> str:
 
 
 def _cell(figure: Figure, scale: float, what: str = "") -> Cell:
-    one = figure.base / figure.value / scale if figure.value else 0.0
+    one = figure.one / scale
     return Cell(value=figure.value * one, lo=figure.lo * one, hi=figure.hi * one, what=what)
 
 

@@ -77,7 +77,12 @@ class Figure(Part):
     @property
     def base(self) -> float:
         """The value in the base unit: FLOP/s, bytes, bytes/s, watts, USD."""
-        return self.value * self.scale[self.unit]
+        return self.value * self.one
+
+    @property
+    def one(self) -> float:
+        """One of the unit in the base unit."""
+        return self.scale[self.unit]
 
     @property
     def lo(self) -> float:
