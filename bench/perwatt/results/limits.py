@@ -78,4 +78,5 @@ def operations(cells: dict[str, Any]) -> float | None:
     if cells["recompute"] == "none":
         return flops
     model = json.loads(cells["work"])["params"]["model"]
-    return flops + flops / 3 - 2.0 * cells["tokens"] * model["hidden"] * model["vocab"]
+    projection: float = 2.0 * cells["tokens"] * model["hidden"] * model["vocab"]
+    return flops + flops / 3 - projection

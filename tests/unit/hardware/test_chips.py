@@ -178,3 +178,11 @@ def test_a_sparse_peak_given_as_dense_is_a_warning(tmp_path: Path):
 
 def test_no_shipped_peak_looks_sparse():
     assert [warning for chip in SHELF.all() for warning in chip.sparse()] == []
+
+
+def test_the_example_of_the_documentation(tmp_path: Path):
+    page = (Path(__file__).resolve().parents[3] / "docs" / "chips.md").read_text()
+    text = page.partition("chips/h100-500w.yaml\n")[2].partition("\n\n")[0]
+    chip = sheet(tmp_path, "h100-500w", text.replace("\n    ", "\n").removeprefix("    ") + "\n").load("h100-500w")
+    assert chip.power is not None
+    assert (chip.power.value, chip.power.dated, chip.peaks) == (500, "2026-11-01", H100.peaks)
