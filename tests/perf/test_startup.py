@@ -1,9 +1,11 @@
-"""``perwatt --help`` against a bare ``import click``, both as whole processes."""
+"""Commands that have to answer at once against a bare ``import click``, both as whole processes."""
 
 import subprocess
 import sys
 from time import perf_counter
 from typing import Any
+
+import pytest
 
 from perf.abba import compare
 
@@ -19,3 +21,11 @@ def test_help_takes_at_most_three_times_a_bare_click(benchmark: Any) -> None:
         benchmark, lambda: _seconds("-m", "perwatt", "--help"), lambda: _seconds("-c", "import click"), pairs=15
     )
     assert found.median <= 3.0
+
+
+@pytest.mark.parametrize("arguments", [(), ("trainium3",), ("--compare", "h100-sxm", "trainium3"), ("--json",)])
+def test_chips_take_at_most_six_times_a_bare_click(benchmark: Any, arguments: tuple[str, ...]) -> None:
+    """A bare ``import click`` takes some 80 ms, so that six times is half a second."""
+    shown = ("-m", "perwatt", "chips", *arguments)
+    found = compare(benchmark, lambda: _seconds(*shown), lambda: _seconds("-c", "import click"), pairs=15)
+    assert found.median <= 6.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perwatt.results.schema import Row
+from perwatt.results.schema import SCHEMA_VERSION, Row
 
 OK = Row(
     schema_version=SCHEMA_VERSION, run_id="R", started_at="2026-01-01T00:00:00+00:00", suite="s",

@@ -9,10 +9,12 @@ from typing import Any
 
 from perwatt.errors import InputError, expected
 from perwatt.hardware.figure import Figure
-from perwatt.hardware.library import Library, bibliography, build, figures, place
+from perwatt.hardware.library import Library, bibliography, figures, place
+from perwatt.hardware.reader import build, part
 from perwatt.hardware.sheet import KINDS, Basis, Peak, Sheet, Unit, Watts
 
 
+@part
 class Chip(Sheet):
     """A chip sheet with what is asked of it."""
 
@@ -37,10 +39,11 @@ class Chip(Sheet):
         Raises:
             InputError: the chip has no such LNC.
         """
-        key = str(lnc if lnc is not None else self.default_lnc or 1)
-        if key not in self.devices:
-            raise InputError(expected(key, self.devices), field="lnc")
-        return self.devices[key]
+        by_lnc = self.devices.by_lnc if self.devices else {"1": 1}
+        key = str(lnc if lnc is not None else self.devices.default if self.devices else 1)
+        if key not in by_lnc:
+            raise InputError(expected(key, by_lnc), field="lnc")
+        return by_lnc[key]
 
     def peak(self, format: str, unit: Unit = "chip", basis: Basis = "vendor", lnc: int | None = None) -> Peak | None:
         """Dense peak for one number format of the operands; None where the sheet has none.
@@ -64,9 +67,7 @@ class Chip(Sheet):
         count = self.devices_per_chip(lnc) if unit == "device" else self.cores.count if self.cores else 0
         if "chip" not in peaks or not count or unit == "chip":
             return None
-        made = peaks["chip"].derived(1 / count, f"peak of the chip / {count} {unit}s", per=unit, arithmetic=None)
-        assert isinstance(made, Peak)
-        return made
+        return peaks["chip"].derived(1 / count, f"peak of the chip / {count} {unit}s", per=unit, arithmetic=None)
 
     def conflicts(self) -> Iterator[tuple[str, Figure]]:
         """Figures on which sources disagree, by their path."""
@@ -163,6 +164,13 @@ def by_torch_name(name: str) -> Chip | None:
 def by_nvml_name(name: str) -> Chip | None:
     """The chip for which NVML and nvidia-smi give exactly this."""
     return shelf().by("nvml", name)
+
+
+def known(name: str) -> Chip | None:
+    """The chip of a row: by the sheet's own name, else by exactly what torch or NVML call it."""
+    if name in names():
+        return load(name)
+    return by_torch_name(name) or by_nvml_name(name)
 
 
 def by_neuron_name(name: str) -> Chip | None:

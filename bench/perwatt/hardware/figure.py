@@ -6,9 +6,10 @@ says how the disagreement was handled.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from perwatt.hardware.reader import OWN, Part, part, rule
 
 Grade = Literal["A", "B", "C"]
 GRADES = {
@@ -16,43 +17,30 @@ GRADES = {
     "B": "reputable third party, peer-reviewed measurement, or dated capture of a vendor's page",
     "C": "estimate, back-calculation, hearsay, or arithmetic on other figures",
 }
-DATE = r"^\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?$"
+DATE = {"pattern": r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?", "doc": "YYYY-MM or YYYY-MM-DD"}
+F = TypeVar("F", bound="Figure")
 
 
-def _number(value: Any) -> Any:
-    """Pydantic would take text and truth values for numbers."""
-    if isinstance(value, (bool, str)):
-        raise ValueError(f"found {value!r}, expected a number")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number), Field(ge=0)]
-Date = Annotated[str, Field(pattern=DATE, description="YYYY-MM or YYYY-MM-DD")]
-
-
-class Part(BaseModel):
-    """What every part of a sheet has in common: no unknown fields, no change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
+@part
 class Source(Part):
     """One entry of the bibliography."""
 
-    title: str = Field(min_length=1)
-    location: str = Field(min_length=1, description="address, repository and path, or where else to find it")
-    date: Date
+    title: str = rule(some=True)
+    location: str = rule(some=True, doc="address, repository and path, or where else to find it")
+    date: str = rule(**DATE)
 
 
+@part
 class Other(Part):
     """Another value that was met for the same thing, in the same unit."""
 
-    value: Number
+    value: float
     source: str
     grade: Grade
     note: str = ""
 
 
+@part
 class Figure(Part):
     """One number.
 
@@ -65,27 +53,36 @@ class Figure(Part):
         high: its upper end.
         others: values of other sources.
         handling: why ``value`` was preferred, where sources disagree.
+        file: it was read from; empty for one made by hand.
+        line: of that file.
+        source_date: date of the source.
     """
 
     scale: ClassVar[dict[str, float]] = {}  # units and what one of them is in the base unit
 
-    value: Number
+    value: float
     unit: str
     source: str
     grade: Grade
-    date: Date | None = None
-    low: Number | None = None
-    high: Number | None = None
+    date: str | None = rule(None, **DATE)
+    low: float | None = None
+    high: float | None = None
     others: tuple[Other, ...] = ()
     handling: str = ""
     note: str = ""
-    _place: tuple[str, int] = PrivateAttr(default=("", 0))
-    _date: str = PrivateAttr(default="")
+    file: str = rule("", **OWN)
+    line: int = rule(0, **OWN)
+    source_date: str = rule("", **OWN)
 
     @property
     def base(self) -> float:
         """The value in the base unit: FLOP/s, bytes, bytes/s, watts, USD."""
-        return self.value * self.scale[self.unit]
+        return self.value * self.one
+
+    @property
+    def one(self) -> float:
+        """One of the unit in the base unit."""
+        return self.scale[self.unit]
 
     @property
     def lo(self) -> float:
@@ -100,41 +97,29 @@ class Figure(Part):
     @property
     def dated(self) -> str:
         """Date of the figure, else of its source."""
-        return self.date or self._date
+        return self.date or self.source_date
 
-    @property
-    def file(self) -> str:
-        """File it was read from; empty for one that was worked out."""
-        return self._place[0]
-
-    @property
-    def line(self) -> int:
-        """Line of that file; 0 for one that was worked out."""
-        return self._place[1]
-
-    def put(self, file: str, line: int, date: str) -> None:
+    def put(self, file: str, line: int, source_date: str) -> None:
         """Remember where it was read and the date of its source."""
-        self._place, self._date = (file, line), date
+        for name, value in (("file", file), ("line", line), ("source_date", source_date)):
+            object.__setattr__(self, name, value)
 
-    def derived(self, factor: float, note: str, **changes: Any) -> Figure:
+    def derived(self: F, factor: float, note: str, **changes: Any) -> F:
         """This figure times a factor: arithmetic, so of grade C, with the place it was worked out from."""
-        made = self.model_copy(update={
-            "value": self.value * factor, "grade": "C", "note": note, "others": tuple(
-                other.model_copy(update={"value": other.value * factor}) for other in self.others),
-            "low": self.low and self.low * factor, "high": self.high and self.high * factor, **changes,
-        })  # fmt: skip
-        made.put(self.file, self.line, self._date)
-        return made
+        others = tuple(replace(other, value=other.value * factor) for other in self.others)
+        band = {name: bound * factor for name in ("low", "high") if (bound := getattr(self, name)) is not None}
+        return replace(self, value=self.value * factor, grade="C", note=note, others=others, **band, **changes)
 
 
 def _given(value: float | None) -> list[float]:
     return [] if value is None else [value]
 
 
+@part
 class Compute(Figure):
     """A rate of operations; a multiply-add is two."""
 
-    scale = {"TFLOP/s": 1e12, "PFLOP/s": 1e15, "TOP/s": 1e12}
+    scale: ClassVar[dict[str, float]] = {"TFLOP/s": 1e12, "PFLOP/s": 1e15, "TOP/s": 1e12}
     unit: Literal["TFLOP/s", "PFLOP/s", "TOP/s"]
 
     @property
@@ -143,36 +128,41 @@ class Compute(Figure):
         return self.base / 1e12
 
 
+@part
 class Memory(Figure):
     """A capacity."""
 
-    scale = {"GB": 1e9, "GiB": float(2**30), "TB": 1e12, "TiB": float(2**40)}
+    scale: ClassVar[dict[str, float]] = {"GB": 1e9, "GiB": float(2**30), "TB": 1e12, "TiB": float(2**40)}
     unit: Literal["GB", "GiB", "TB", "TiB"]
 
 
+@part
 class Rate(Figure):
     """Bytes or bits moved in a second."""
 
-    scale = {"GB/s": 1e9, "TB/s": 1e12, "GiB/s": float(2**30), "Gb/s": 1e9 / 8}
+    scale: ClassVar[dict[str, float]] = {"GB/s": 1e9, "TB/s": 1e12, "GiB/s": float(2**30), "Gb/s": 1e9 / 8}
     unit: Literal["GB/s", "TB/s", "GiB/s", "Gb/s"]
 
 
+@part
 class Power(Figure):
     """Watts."""
 
-    scale = {"W": 1.0, "kW": 1e3, "MW": 1e6}
+    scale: ClassVar[dict[str, float]] = {"W": 1.0, "kW": 1e3, "MW": 1e6}
     unit: Literal["W", "kW", "MW"]
 
 
+@part
 class Clock(Figure):
     """A frequency."""
 
-    scale = {"MHz": 1e6, "GHz": 1e9}
+    scale: ClassVar[dict[str, float]] = {"MHz": 1e6, "GHz": 1e9}
     unit: Literal["MHz", "GHz"]
 
 
+@part
 class Factor(Figure):
     """A ratio."""
 
-    scale = {"1": 1.0}
+    scale: ClassVar[dict[str, float]] = {"1": 1.0}
     unit: Literal["1"]

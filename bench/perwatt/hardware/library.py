@@ -12,17 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from perwatt import configs
 from perwatt.errors import InputError, expected
-from perwatt.hardware.figure import Figure, Part, Source
+from perwatt.hardware.figure import Figure, Source
+from perwatt.hardware.reader import Part, build, parts
 from perwatt.spec import yamlfile
-from perwatt.spec.fields import validated
 from perwatt.spec.yamlfile import Document, of_kind
-
-P = TypeVar("P", bound=Part)
-Lines = Mapping[str, tuple[str, int]]
 
 
 def user_folder(kind: str) -> Path:
@@ -95,18 +92,6 @@ def bibliography() -> Mapping[str, Source]:
         return {key: build(Source, entry, key) for key, entry in of_kind("", document.value, dict).items()}
 
 
-def build(model: type[P], fields: Any, where: str = "") -> P:
-    """Plain fields as an object.
-
-    Raises:
-        InputError: for the first field that does not fit, with its path.
-    """
-    try:
-        return validated(model, of_kind(where, fields, dict), where)
-    except InputError as error:
-        raise InputError(error.message, field=(error.field or "").lstrip(".") or None) from None
-
-
 def place(part: Part, where: Mapping[str, Document], sources: Mapping[str, Source]) -> None:
     """Tell every figure of a sheet its file, line and date; check that every source is in the bibliography.
 
@@ -123,21 +108,6 @@ def place(part: Part, where: Mapping[str, Document], sources: Mapping[str, Sourc
             raise mistake.at(file=document.file, line=document.line(f"{path}.source"))
         if isinstance(inside, Figure):
             inside.put(document.file, document.line(path), sources[source].date)
-
-
-def parts(value: Any, path: str = "") -> Iterator[tuple[str, Part]]:
-    """Every part inside a value, itself included, with its path."""
-    if isinstance(value, Part):
-        yield path, value
-        items: Any = ((f"{path}.{name}".lstrip("."), getattr(value, name)) for name in type(value).model_fields)
-    elif isinstance(value, tuple):
-        items = ((f"{path}[{index}]", item) for index, item in enumerate(value))
-    elif isinstance(value, dict):
-        items = ((f"{path}.{key}", item) for key, item in value.items())
-    else:
-        return
-    for inside, item in items:
-        yield from parts(item, inside)
 
 
 def figures(value: Any) -> Iterator[tuple[str, Figure]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import field
 from typing import Literal
 
-from pydantic import Field, model_validator
-
-from perwatt.hardware.figure import Clock, Compute, Memory, Part, Power, Rate, Source
+from perwatt.errors import InputError, expected
+from perwatt.hardware.figure import Clock, Compute, Grade, Memory, Power, Rate, Source
+from perwatt.hardware.reader import Part, part, rule
 from perwatt.spec.precision import FORMATS
 
 Unit = Literal["core", "device", "chip"]
@@ -33,11 +34,12 @@ CLOSE = 0.005  # what a printed peak may differ from its arithmetic by rounding
 SPARSE = 1.8  # times the expected ratio to a wider format from which on a peak looks like a sparse one
 
 
+@part
 class Arithmetic(Part):
     """What a peak by the clock is the product of, with two operations for each multiply-add."""
 
-    cores: int = Field(ge=1)
-    multiply_adds: int = Field(ge=1, description="of one core in one cycle")
+    cores: int = rule(least=1)
+    multiply_adds: int = rule(least=1, doc="of one core in one cycle")
     clock: Clock
 
     @property
@@ -46,6 +48,7 @@ class Arithmetic(Part):
         return 2 * self.cores * self.multiply_adds * self.clock.base / 1e12
 
 
+@part
 class Peak(Compute):
     """A dense peak.
 
@@ -57,23 +60,25 @@ class Peak(Compute):
         dense: how we know, where the ratio to another format alone would make it look sparse.
     """
 
-    formats: tuple[str, ...] = Field(min_length=1)
+    formats: tuple[str, ...] = rule(some=True)
     per: Unit = "chip"
     basis: Basis = "vendor"
     arithmetic: Arithmetic | None = None
-    dense: str = Field(default="", description="why it is dense although it looks like a sparse peak")
+    dense: str = rule("", doc="why it is dense although it looks like a sparse peak")
 
-    @model_validator(mode="after")
-    def _agrees(self) -> Peak:
-        if unknown := [name for name in self.formats if name not in SHEET_FORMATS]:
-            raise ValueError(f"found format {unknown[0]!r}, expected one of {', '.join(SHEET_FORMATS)}")
+    def check(self) -> None:
+        """Refuse unknown formats, and a peak by the clock that is not the product it says."""
+        for index, name in enumerate(self.formats):
+            if name not in SHEET_FORMATS:
+                raise InputError(expected(name, SHEET_FORMATS), field=f"formats[{index}]")
         if (self.basis == "clock") != (self.arithmetic is not None):
-            raise ValueError(f"found basis {self.basis!r}, expected arithmetic with basis clock and only there")
+            raise InputError(f"found basis {self.basis!r}, expected arithmetic with basis clock and only there")
         if self.arithmetic and not math.isclose(self.arithmetic.tflops, self.tflops, rel_tol=CLOSE):
-            raise ValueError(f"found {self.tflops:g} TFLOP/s, expected {self.arithmetic.tflops:.4g} by its arithmetic")
-        return self
+            by = f"{self.arithmetic.tflops:.4g} by its arithmetic"
+            raise InputError(f"found {self.tflops:g} TFLOP/s, expected {by}", field="value")
 
 
+@part
 class Link(Rate):
     """A link between chips.
 
@@ -88,6 +93,7 @@ class Link(Rate):
     direction: Literal["both", "each"] = "both"
 
 
+@part
 class Watts(Power):
     """Watts of one chip at full load.
 
@@ -97,11 +103,12 @@ class Watts(Power):
         default: whether it is the nominal one.
     """
 
-    id: str = Field(min_length=1)
+    id: str = rule(some=True)
     kind: Literal["rated", "assumption", "measured"]
     default: bool = False
 
 
+@part
 class Cores(Part):
     """What the chip is made of.
 
@@ -111,28 +118,51 @@ class Cores(Part):
     """
 
     name: str
-    count: int = Field(ge=1)
+    count: int = rule(least=1)
     source: str
-    grade: Literal["A", "B", "C"]
+    grade: Grade
 
 
+@part
+class Devices(Part):
+    """Torch devices that make up the chip.
+
+    Attributes:
+        by_lnc: their number, by the logical NeuronCore configuration; a chip without one has the key 1.
+        default: LNC that the runtime takes by itself.
+    """
+
+    by_lnc: dict[str, int]
+    default: int = 1
+    source: str
+    grade: Grade
+
+    def check(self) -> None:
+        """Refuse a default that is none of the configurations."""
+        if str(self.default) not in self.by_lnc:
+            raise InputError(expected(str(self.default), self.by_lnc), field="default")
+
+
+@part
 class Name(Part):
     """A name by which software shows the chip, exactly as it shows it."""
 
-    name: str = Field(min_length=1)
+    name: str = rule(some=True)
     source: str
 
 
+@part
 class Names(Part):
     """How torch, NVML, neuron-ls, sysfs and EC2 name the chip."""
 
     torch: tuple[Name, ...] = ()
     nvml: tuple[Name, ...] = ()
-    neuron_sysfs: tuple[Name, ...] = Field(default=(), description="info/architecture/device_name of a Neuron device")
-    neuron_monitor: tuple[Name, ...] = Field(default=(), description="neuron_device_type of neuron-monitor")
-    instance_families: tuple[Name, ...] = Field(default=(), description="EC2 type up to the dot, as trn2")
+    neuron_sysfs: tuple[Name, ...] = rule((), doc="info/architecture/device_name of a Neuron device")
+    neuron_monitor: tuple[Name, ...] = rule((), doc="neuron_device_type of neuron-monitor")
+    instance_families: tuple[Name, ...] = rule((), doc="EC2 type up to the dot, as trn2")
 
 
+@part
 class Sheet(Part):
     """One chip.
 
@@ -140,13 +170,13 @@ class Sheet(Part):
         name: the file's name, and the row's ``chip``.
         base: name of a sheet that gives all fields which this file leaves out.
         context: shown for orientation; nothing here measures it.
-        devices: torch devices that make up the chip, by LNC; a chip without LNC has the key 1.
+        devices: torch devices that make up the chip; one where there are none.
         watts: of one chip at full load, one of them nominal.
         no_watts: why there are none.
         sources: of this file, beside the shared bibliography.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    name: str = rule(pattern=r"[a-z0-9][a-z0-9.-]*", doc="small letters, digits, dots and hyphens")
     title: str
     vendor: str
     family: str
@@ -156,28 +186,24 @@ class Sheet(Part):
     released: str = ""
     process: str = ""
     cores: Cores | None = None
-    devices: dict[str, int] = Field(default={"1": 1})
-    default_lnc: int | None = None
-    peaks: tuple[Peak, ...] = Field(min_length=1)
+    devices: Devices | None = None
+    peaks: tuple[Peak, ...] = rule(some=True)
     memory: Memory
     memory_kind: str = ""
     bandwidth: Rate
     links: tuple[Link, ...] = ()
-    domain: str = Field(default="", description="chips that one scale-up network joins")
+    domain: str = rule("", doc="chips that one scale-up network joins")
     watts: tuple[Watts, ...] = ()
     no_watts: str = ""
     names: Names = Names()
-    sources: dict[str, Source] = Field(default={})
+    sources: dict[str, Source] = field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Sheet:
+    def check(self) -> None:
+        """Refuse a sheet without nominal watts or the reason for it."""
         if bool(self.watts) == bool(self.no_watts):
-            raise ValueError("expected either watts or, where none are known, no_watts with the reason")
+            raise InputError("expected either watts or, where none are known, no_watts with the reason", field="watts")
         if self.watts and sum(watts.default for watts in self.watts) != 1:
-            raise ValueError("expected exactly one entry of watts with default: true")
-        if self.default_lnc is not None and str(self.default_lnc) not in self.devices:
-            raise ValueError(f"found default_lnc {self.default_lnc}, expected one of {', '.join(self.devices)}")
-        return self
+            raise InputError("expected exactly one entry of watts with default: true", field="watts")
 
     def sparse(self) -> Iterator[str]:
         """Warnings of peaks that look like sparse ones: over 1.8 times what the next wider format leads to expect."""

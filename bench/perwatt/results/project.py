@@ -6,7 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from perwatt.results import merge
+from perwatt.results import limits, merge
+from perwatt.results.limits import Limits
 from perwatt.results.merge import Cells
 from perwatt.results.schema import SCHEMA_VERSION, TIMED, Row, Status, columns, header_name
 from perwatt.runner.journal import Event
@@ -60,12 +61,14 @@ def row(ledger: Ledger, key: Key) -> Row:
     cells |= {name: case[name] for name in ("flops", "bytes", "tokens")}
     cells |= {"per_layer": "yes" if case["per_layer"] else None, "cache": case["cache"] or None}
     cells |= {"time_evidence": "measured", "energy_evidence": "none", "power_source": "none"}
-    cells |= {"peak_tflops": run.get("peak_tflops", {}).get(case["compute"])}
+    most = limits.of(cells, case["compute"])
+    if cells["flops"] is not None:
+        cells |= {"peak_tflops": most.peak_tflops, "peak_basis": most.peak_basis}
     cells |= merge.gate(parts) | merge.compiling(parts) | merge.health(parts)
     if any(part.samples for part in parts):
         cells |= merge.timing(parts)
         cells |= _rates(cells, run["asynchronous"])
-    status, error = _outcome(cells, parts, ledger.skipped.get(key, ""))
+    status, error = _outcome(cells, parts, most, ledger.skipped.get(key, ""))
     flags = _flags(cells, parts) if status in TIMED else []
     cells |= {"status": status, "error": error or None, "flags": " ".join(flags) or None}
     allowed = columns()
@@ -133,12 +136,14 @@ def _rates(cells: Cells, asynchronous: bool) -> Cells:
                 rates[f"{rate}_per_chip"] = rates[rate] / chips
     if asynchronous and cells["enqueue_s"] is not None:
         rates["bound"] = host.bound(time_s, cells["enqueue_s"], cells["busy_s"])
-    if cells["peak_tflops"] and "tflops" in rates and rates.get("bound") != "host":
-        rates["mfu"] = rates["tflops"] / cells["peak_tflops"]
+    if cells.get("peak_tflops") and "tflops" in rates and rates.get("bound") != "host":
+        rates["mfu"] = rates.get("tflops_per_chip", rates["tflops"]) / cells["peak_tflops"]
+        if (done := limits.operations(cells)) is not None:
+            rates["hfu"] = rates["mfu"] * done / cells["flops"]
     return rates
 
 
-def _outcome(cells: Cells, parts: list[Part], skipped: str) -> tuple[Status, str]:
+def _outcome(cells: Cells, parts: list[Part], most: Limits, skipped: str) -> tuple[Status, str]:
     """The worst status of all parts; what was measured well may still not be trusted."""
     if not parts:
         return Status.SKIPPED, skipped
@@ -147,11 +152,11 @@ def _outcome(cells: Cells, parts: list[Part], skipped: str) -> tuple[Status, str
         return Status(worst.status), worst.error
     if not cells.get("samples"):
         return Status.CRASHED, "the worker sent a part without samples"
-    trouble = _trouble(cells)
+    trouble = _trouble(cells, most)
     return (Status.UNSTABLE if trouble else Status.OK), "; ".join(trouble)
 
 
-def _trouble(cells: Cells) -> list[str]:
+def _trouble(cells: Cells, most: Limits) -> list[str]:
     found = [f"{cells[name]} {what} inside samples" for name, what in FORBIDDEN.items() if cells[name]]
     if cells["limiter"] in SLOWED:
         found.append(f"clocks were held down by {SLOWED[cells['limiter']]}")
@@ -161,6 +166,8 @@ def _trouble(cells: Cells) -> list[str]:
         found.append("implausible: the time is not above zero")
     if cells.get("mfu", 0.0) > 1.0:
         found.append(f"implausible: {cells['mfu']:.2f} times the peak of {cells['peak_tflops']:g} TFLOP/s")
+    if most.gbps and cells["cache"] == "cold" and cells.get("gbps", 0.0) > most.gbps:
+        found.append(f"implausible: {cells['gbps'] / most.gbps:.2f} times the memory's {most.gbps:g} GB/s")
     return found
 
 

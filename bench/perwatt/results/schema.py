@@ -225,11 +225,15 @@ class Row:
     tokens_per_s: float | None = _timed("Work and rates", "tokens / time_s, of the whole placement", "token/s")
     tflops_per_chip: float | None = _timed("Work and rates", "tflops / chips", "TFLOP/s")
     tokens_per_s_per_chip: float | None = _timed("Work and rates", "tokens_per_s / chips", "token/s")
-    peak_tflops: float | None = _col("Work and rates", "the chip's dense peak for this format", "TFLOP/s")
+    peak_tflops: float | None = _col(
+        "Work and rates",
+        "dense peak of a chip for this format, of its devices that worked where others idled",
+        "TFLOP/s",
+    )
     peak_basis: str | None = _col("Work and rates", "what that peak is", choices=("vendor", "clock"))
     ceiling_tflops: float | None = _timed("Work and rates", "best GEMM of this run, placement and format", "TFLOP/s")
     ceiling_run_id: str | None = _timed("Work and rates", "the run that ceiling was measured in")
-    mfu: float | None = _timed("Work and rates", "tflops / peak_tflops")
+    mfu: float | None = _timed("Work and rates", "TFLOP/s of a chip, or of the devices that worked, / peak_tflops")
     hfu: float | None = _timed("Work and rates", "the same, recomputation counted")
     ceiling_fraction: float | None = _timed("Work and rates", "tflops / ceiling_tflops")
     roofline_fraction: float | None = _timed("Work and rates", "share of the bound that peak and bandwidth set")

@@ -9,6 +9,7 @@ import pytest
 from perwatt.errors import InputError
 from perwatt.hardware import chips
 from perwatt.hardware.chips import Shelf
+from perwatt.hardware.reader import shape
 
 SHELF = chips.shelf()
 H100, TRN1, TRN2, TRN3 = (chips.load(name) for name in ("h100-sxm", "trainium1", "trainium2", "trainium3"))
@@ -35,7 +36,7 @@ def test_names_of_software_are_matched_whole():
 
 
 def test_no_name_means_two_chips():
-    for kind in type(TRN2.names).model_fields:
+    for kind in shape(type(TRN2.names)):
         names = [entry.name for chip in SHELF.all() for entry in getattr(chip.names, kind)]
         assert len(names) == len(set(names))
 
@@ -136,7 +137,7 @@ def test_another_chip_on_the_base_of_a_shipped_one_has_not_its_names(tmp_path: P
         ("16, unit: GB, source: lab", "16, unit: GB", "8: memory.source: found nothing, expected a value"),
         ("16, unit: GB, source: lab", "16, unit: GB, source: lap",
          "8: memory.source: found 'lap', expected one of"),
-        ("[bf16]", "[bf61]", "7: peaks[1]: found format 'bf61', expected one of"),
+        ("[bf16]", "[bf61]", "7: peaks[1].formats[0]: found 'bf61', expected one of"),
         ("grade: B}\nband", "grade: D}\nband", "8: memory.grade: found 'D', expected one of A, B, C"),
         ("date: 2026-11-01", "date: 1 November", "11: sources.lab.date: found '1 November', "),
         (", date: 2026-11-01", "", "11: sources.lab.date: found nothing, expected a value"),
@@ -160,7 +161,7 @@ def test_mistakes_in_a_users_sheet_are_one_line(tmp_path: Path, old: str, new: s
 def test_a_peak_that_is_not_its_arithmetic(tmp_path: Path):
     clock = "{cores: 2, multiply_adds: 1000, clock: {value: 2, unit: GHz, source: lab, grade: B}}"
     peak = f"{{formats: [bf16], basis: clock, value: 9, unit: TFLOP/s, source: lab, grade: B, arithmetic: {clock}}}"
-    with pytest.raises(InputError, match=r"peaks\[2\]: found 9 TFLOP/s, expected 8 by its arithmetic"):
+    with pytest.raises(InputError, match=r"peaks\[2\].value: found 9 TFLOP/s, expected 8 by its arithmetic"):
         sheet(tmp_path, "own", OWN.replace("memory:", f"  - {peak}\nmemory:")).load("own")
 
 
@@ -177,3 +178,11 @@ def test_a_sparse_peak_given_as_dense_is_a_warning(tmp_path: Path):
 
 def test_no_shipped_peak_looks_sparse():
     assert [warning for chip in SHELF.all() for warning in chip.sparse()] == []
+
+
+def test_the_example_of_the_documentation(tmp_path: Path):
+    page = (Path(__file__).resolve().parents[3] / "docs" / "chips.md").read_text()
+    text = page.partition("chips/h100-500w.yaml\n")[2].partition("\n\n")[0]
+    chip = sheet(tmp_path, "h100-500w", text.replace("\n    ", "\n").removeprefix("    ") + "\n").load("h100-500w")
+    assert chip.power is not None
+    assert (chip.power.value, chip.power.dated, chip.peaks) == (500, "2026-11-01", H100.peaks)

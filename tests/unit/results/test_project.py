@@ -11,7 +11,8 @@ from perwatt.results.samples import digest_of, lines, samples_digest
 from perwatt.results.schema import SCHEMA_VERSION
 from perwatt.runner.ledger import Ledger
 from perwatt.runner.part import Part
-from perwatt.spec import work
+from perwatt.spec import model, work
+from perwatt.spec.case import build
 from perwatt.timing import statistics
 
 DEVICE = {
@@ -158,18 +159,91 @@ def test_a_power_cap_is_normal_and_marked():
     assert row.sm_clock_mhz == 1500.0
 
 
-def test_more_than_the_peak_is_implausible_and_without_a_peak_there_is_no_mfu():
-    assert one(case(), part()).mfu is None
-    row = one(case(), part(), run=RUN | {"peak_tflops": {"fp32": 4.0}})
-    assert (row.status, row.mfu, row.peak_tflops) == ("ok", 0.5, 4.0)
-    row = one(case(), part(), run=RUN | {"peak_tflops": {"fp32": 1.5}})
-    assert (row.status, row.error) == ("unstable", "implausible: 1.33 times the peak of 1.5 TFLOP/s")
+def on(chip, **device):
+    return RUN | {"device": DEVICE | {"chip": chip, **device}}
+
+
+def test_mfu_is_of_the_sheet_of_the_chip_and_a_chip_without_one_has_none():
+    row = one(case(), part())
+    assert (row.peak_tflops, row.peak_basis, row.mfu) == (None, None, None)
+    for chip in ("h100-sxm", "NVIDIA H100 80GB HBM3"):
+        row = one(case(flops=33.5e12), part(), run=on(chip))
+        assert (row.status, row.peak_tflops, row.peak_basis, row.mfu) == ("ok", 67, "vendor", 0.5)
+    assert one(case(flops=1e12), part(), run=on("NVIDIA H100")).mfu is None  # which of them, nobody knows
+
+
+@pytest.mark.parametrize(
+    ("chip", "precision", "compute", "peak"),
+    [
+        ("h100-sxm", "bf16", "bf16", 989.4), ("h100-sxm", "bf16_master", "bf16", 989.4),
+        ("h100-sxm", "fp8_tensor", "e4m3fn", 1979), ("h100-sxm", "fp8_row_fast", "e4m3fn", 1979),
+        ("h100-sxm", "tf32", "tf32", 494.5),
+        ("h100-sxm", "mxfp8", "mxfp8", None), ("b200", "mxfp8", "mxfp8", 4500), ("trainium3", "mxfp8", "mxfp8", 2517),
+        ("trainium2", "fp8_tensor_ieee", "e4m3", 1299), ("trainium2", "fp8_tensor", "e4m3fn", None),
+        ("a100-40gb", "fp8_tensor", "e4m3fn", None),
+    ],
+)  # fmt: skip
+def test_the_peak_is_of_the_format_that_is_computed_in(chip, precision, compute, peak):
+    row = one(case(precision=precision, compute=compute), part(), run=on(chip))
+    assert (row.status, row.peak_tflops, row.peak_basis) == ("ok", peak, peak and "vendor")
+    assert row.mfu == (peak and pytest.approx(2.0 / peak))
+
+
+def test_a_step_of_several_formats_has_no_one_peak():
+    fp8 = {"precision": "fp8_tensor", "compute": "e4m3fn"}
+    assert one(case(workload="train_step", **fp8), part(), run=on("h100-sxm")).peak_tflops is None
+    assert one(case(workload="grouped_gemm", **fp8), part(), run=on("h100-sxm")).peak_tflops == 1979
+    assert one(case(workload="train_step"), part(), run=on("h100-sxm")).peak_tflops == 67
+
+
+def test_work_without_operations_has_no_peak():
+    row = one(case(workload="memcpy", flops=None), part(), run=on("h100-sxm"))
+    assert (row.status, row.peak_tflops, row.peak_basis, row.mfu) == ("ok", None, None, None)
+
+
+def test_a_device_that_is_part_of_a_chip_has_its_part_of_the_peak():
+    bf16 = case(precision="bf16", compute="bf16", flops=149.42e12)
+    row = one(bf16, part(), run=on("trainium2", devices_per_chip=4, lnc=2))
+    assert (row.peak_tflops, row.chips) == (166.75, None)
+    assert row.mfu == pytest.approx(0.896, abs=1e-3)
+    row = one(bf16, part(), run=on("h100-sxm", devices_per_chip=None))  # a slice of unknown size
+    assert (row.peak_tflops, row.mfu) == (None, None)
+
+
+def test_more_than_the_peak_is_implausible():
+    row = one(case(flops=100.5e12), part(), run=on("h100-sxm"))
+    assert (row.status, row.error) == ("unstable", "implausible: 1.50 times the peak of 67 TFLOP/s")
+    assert one(case(flops=67e12), part(), run=on("h100-sxm")).status == "ok"
+
+
+def test_more_traffic_than_the_memory_has_is_implausible_where_nothing_was_cached():
+    fast = {"workload": "memcpy", "flops": None, "bytes": 6.7e12}
+    row = one(case(cache="cold", **fast), part(), run=on("h100-sxm"))
+    assert (row.status, row.error) == ("unstable", "implausible: 2.00 times the memory's 3350 GB/s")
+    for cache in ("hot", "partial"):
+        assert one(case(cache=cache, **fast), part(), run=on("h100-sxm")).status == "ok"
+    assert one(case(cache="cold", **fast), part()).status == "ok"  # no sheet, no limit
+    nearly = {"workload": "memcpy", "flops": None, "cache": "cold", "bytes": 2.95e12}
+    assert one(case(**nearly), part(), run=on("trainium2")).status == "ok", "one source has 3.0 TB/s"
+
+
+def test_hfu_counts_what_is_computed_again():
+    step = build({"workload": "train_step", "params": {"model": "llama-tiny", "batch": 4, "seq": 128}})
+    shape, tokens = model.resolve("llama-tiny"), 512
+    layers = 2.0 * (shape.linear_parameters - shape.hidden * shape.vocab) * tokens
+    layers += 4.0 * 4 * shape.pairs(128) * shape.head_dim * shape.heads
+    content = {"work": work.canonical(step.work), "flops": 13341032448.0, "tokens": tokens, "workload": "train_step"}
+    plain = one(case(arrangement={"recompute": "none"}, **content), part(), run=on("h100-sxm"))
+    again = one(case(arrangement={"recompute": "full"}, **content), part(), run=on("h100-sxm"))
+    assert plain.hfu == plain.mfu == again.mfu
+    assert again.hfu / again.mfu == pytest.approx(1 + layers / 13341032448.0, rel=1e-12)
+    assert one(case(), part(), run=on("h100-sxm")).hfu is None
 
 
 def test_host_bound_is_for_devices_that_run_ahead():
     assert one(case(), part(enqueue_s=0.95), run=RUN | {"asynchronous": True}).bound == "host"
-    row = one(case(), part(enqueue_s=0.95), run=RUN | {"asynchronous": True, "peak_tflops": {"fp32": 4.0}})
-    assert row.mfu is None
+    row = one(case(), part(enqueue_s=0.95), run=on("h100-sxm") | {"asynchronous": True})
+    assert (row.mfu, row.peak_tflops) == (None, 67)
     assert "host_bound" in row.flags
     assert one(case(), part(enqueue_s=0.5), run=RUN | {"asynchronous": True}).bound == "device"
     busy = one(case(), part(enqueue_s=0.95, busy_s=0.98), run=RUN | {"asynchronous": True})
