@@ -161,6 +161,10 @@ class Workload(ABC):
             devices: that the case is sharded over. Workloads of which every device does its own copy ignore it.
         """
 
+    def gate_memory(self, case: Case, devices: int = 1) -> float:
+        """Bytes that the gate of one session needs beyond :meth:`memory`, which it has as well; none by default."""
+        return 0.0
+
     @abstractmethod
     def impls(self) -> Mapping[str, Impl]:
         """Implementations by name."""
