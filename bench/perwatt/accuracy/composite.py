@@ -107,15 +107,16 @@ def check(
         return lowered
     noise = _noise(problem, precision, backward)
     truth = Evaluation(problem, wide, backward)
-    errors = {at: Tally(problem.found_cuts[at] or 0) for at in range(len(noise)) if found[at] is not None}
+    given = {at: tensor for at, tensor in enumerate(found[: len(noise)]) if tensor is not None}
+    errors = {at: Tally(problem.found_cuts[at] or 0) for at in given}
     for own, part in problem.blocks():
         blockwise = truth.block(own, part)
         while blockwise:
             at, tensor = blockwise.popitem()
-            if at in errors:
-                errors[at].add(taken(found[at], problem.found_cuts[at], own), tensor)
-    for at in truth.sums.keys() & errors.keys():
-        errors[at].add(found[at], truth.sums[at])
+            if at in given:
+                errors[at].add(taken(given[at], problem.found_cuts[at], own), tensor)
+    for at in truth.sums.keys() & given.keys():
+        errors[at].add(given[at], truth.sums[at])
     names = problem.found_names
     results = []
     for at, tally in errors.items():

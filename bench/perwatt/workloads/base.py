@@ -119,6 +119,7 @@ class Workload(ABC):
         Params: pydantic model of the parameters, all with defaults but those that have none.
         passes: passes that exist; the first is the default.
         default_impls: impls measured when a suite names none.
+        paths: parameters that may be the path of a ``.json`` file, which a suite finds beside itself.
         cached: whether the state of the cache matters (not for steps, which stream through memory).
     """
 
@@ -128,6 +129,7 @@ class Workload(ABC):
     Params: ClassVar[type[BaseModel]]
     passes: ClassVar[tuple[str, ...]]
     default_impls: ClassVar[tuple[str, ...]] = ("torch",)
+    paths: ClassVar[tuple[str, ...]] = ()
     cached: ClassVar[bool] = True
 
     def check(self, params: Any, pass_: str) -> None:  # noqa: B027
