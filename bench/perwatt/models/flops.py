@@ -115,6 +115,7 @@ FOUNDRY, BRIDGE = "llm-foundry, 2024-04", "Megatron Bridge, 25.11 to 26.08"
 MAXTEXT, NEURON = "MaxText", "Neuron SDK 2.15 and 2.24"
 COARSE = "tokens a second are printed as a multiple of 64 or 128"
 LAYERS_ONLY = "the printed count fits the products of the layers alone, without logits and attention"
+HOW = "how pairs are counted is not said"
 SECOND_HAND = "the MFU is second-hand, of two digits, from 6 x all parameters, the embedding too"
 
 
@@ -167,7 +168,7 @@ ROWS: tuple[Row, ...] = (
     Row(MAXTEXT, "Mixtral 8x7B, 256 v6e", "mixtral-8x7b", 4096, True, 3_899, 0.352 * V6E),
     Row(NEURON, "Llama-3.1 8B, 512 Trn1", "llama-3-8b", 8192, False, 767, 0.22 * TRN1, SECOND_HAND),
     Row(NEURON, "Llama-3.1 70B, 512 Trn1", "llama-3-70b", 8192, False, 127, 0.30 * TRN1, SECOND_HAND),
-    Row(NEURON, "Llama-2 7B, 256 Trn1", LLAMA2_7B, 4096, True, 1_296, 0.308 * TRN1, "how pairs are counted is not said"),
+    Row(NEURON, "Llama-2 7B, 256 Trn1", LLAMA2_7B, 4096, True, 1_296, 0.308 * TRN1, HOW),
     Row(NEURON, "GPT-3 175B, 512 Trn1", GPT3_175B, 2048, True, 51, 0.331 * TRN1, "unexplained"),
 )  # fmt: skip
 

@@ -15,6 +15,8 @@ from support import faults
 from support.memory import peak_bytes
 from support.sessions import case, opened
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BOUND: dict[str, dict[str, Any]] = {  # by memory
     "rmsnorm": {"tokens": 1024, "hidden": 512},
     "softmax": {"tokens": 1024, "hidden": 512},
@@ -112,10 +114,7 @@ def test_blocks_say_what_the_whole_says(
     change = faults.IN_RESULT[fault] if fault else None
     if fault == "a lost tile" and not made.workload.result(made.params, made.precision).shape:
         pytest.skip("a loss is one number and has no tile")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     whole, streamed = (judged(made, block, change, monkeypatch) for block in (2**40, 2**9))
-    torch.set_num_threads(threads)
     assert streamed.ok == whole.ok == (fault is None)
     if not fault:  # of several things that are wrong another one may come first
         assert streamed.rel_err == pytest.approx(whole.rel_err, rel=0.3)
