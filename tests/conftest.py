@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +25,14 @@ def perwatt(tmp_path: Path) -> Perwatt:
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tensors of tests gain nothing from threads, which lose much when the machine is busy."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +57,23 @@ class Folder:
             yield
         finally:
             os.close(lock)
+
+    def keep(self, suite: str, attached: Mapping[str, str]) -> None:
+        """Write the suite, and the files that it names beside it.
+
+        Args:
+            suite: its text.
+            attached: text of each file, by its path in the folder.
+
+        Raises:
+            InputError: something cannot be written.
+        """
+        for name, text in attached.items():
+            path = self.path / name
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            replace(path, [text])
+        replace(self.suite, [suite])
 
     def _hold(self, lock: int) -> None:
         try:

@@ -15,7 +15,7 @@ def unsupported(case: Case, impl: str, backend: Backend, sessions: int) -> str |
     device = backend.describe()
     devices = _devices(case, device)
     alone = replace(case, impls=(impl,))
-    needed, there = sessions * case.workload.memory(alone, devices or 1), device.memory_bytes
+    needed, there = _needed(alone, sessions, devices or 1), device.memory_bytes
     if devices and needed > there:
         each = " on each" if devices > 1 else ""
         return f"needs at least {needed / 1e9:.3g} GB of memory{each}, the device has {there / 1e9:.3g} GB"
@@ -31,6 +31,11 @@ def _devices(case: Case, device: Device) -> int | None:
 
 
 def fitting(case: Case, backend: Backend, sessions: int) -> int:
-    """Impls of a case whose data fits into memory at once, so that they can be interleaved; at least one."""
-    needed = sessions * case.workload.memory(case)
-    return max(1, int(backend.describe().memory_bytes // needed)) if needed > 0 else len(case.impls)
+    """Impls of a case whose data fits into memory at once beside one gate, so that they can be interleaved."""
+    needed, there = sessions * case.workload.memory(case), backend.describe().memory_bytes
+    return max(1, int((there - case.workload.gate_memory(case)) // needed)) if needed > 0 else len(case.impls)
+
+
+def _needed(case: Case, sessions: int, devices: int) -> float:
+    """Bytes on each device: every session's, and the gate's, which only one session is at."""
+    return sessions * case.workload.memory(case, devices) + case.workload.gate_memory(case, devices)

@@ -107,7 +107,7 @@ def run(request: Request, screens: Screens) -> Result:
         with contextlib.closing(Journal(folder.journal, length)) as book:
             recorder = Recorder(folder, book, ledger)
             if not ledger.run:
-                files.replace(folder.suite, [suite.text])
+                folder.keep(suite.text, suite.attached)
                 recorder.add(begin)
             place = f"{backend.name} ({begin['device']['chip']}), in {folder.path}"
             place += "; nothing to resume there, so it starts" if request.resume and not events else ""

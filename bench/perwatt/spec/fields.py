@@ -14,6 +14,11 @@ LIMITS = {
     "greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than",
     "less_than": "less than", "multiple_of": "a multiple of",
 }  # fmt: skip
+KINDS = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "list": "a list",
+    "tuple": "a list", "dict": "a mapping", "model": "a mapping", "finite": "a finite number",
+}  # fmt: skip
+"""What pydantic's types of errors ask for, by their first word."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -48,6 +53,10 @@ def _message(model: type[BaseModel], error: Mapping[str, Any]) -> str:
             return f"found {shorten(error['input'])}, expected {LIMITS[kind]} {shown}"
         case "value_error":  # of a validator, which says what it found
             return str(error["msg"]).removeprefix("Value error, ")
+    kind = str(error["type"]).split("_")[0]
+    if kind in KINDS and not str(error["type"]).endswith(("long", "short")):
+        found = "nothing" if error["input"] is None else shorten(error["input"])
+        return f"found {found}, expected {KINDS[kind]}"
     return f"found {shorten(error['input'])}, {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 

@@ -19,6 +19,8 @@ from perwatt.errors import InputError
 from perwatt.spec import published
 from perwatt.spec.fields import validated
 
+EXPECTED = "a name (perwatt list models), a shape (a mapping), or the path of a config.json"
+PATH = "a shape (a mapping), or a path that ends in .json"
 Count = Field(ge=1, le=2**31)
 
 
@@ -251,7 +253,11 @@ def _named(name: str) -> ModelShape:
 
 
 def _file(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(configs.find("models", name).read_text(encoding="utf-8"))
+    try:
+        path = configs.find("models", name)
+    except InputError as error:
+        raise InputError(f"{error.message}; or {PATH}", field="model") from None
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found
 
 

@@ -40,8 +40,11 @@ def context(path: Path) -> int:
     Raises:
         InputError: unreadable, or of an unknown ``model_type``.
     """
-    found = _load(path)[1].get("max_position_embeddings", 0)
-    return found if isinstance(found, int) else 0
+    found = _load(path)[1].get("max_position_embeddings") or 0
+    if type(found) is not int or found < 0:
+        message = f"found {shorten(found)}, expected a whole number"
+        raise InputError(message, file=str(path), field="max_position_embeddings")
+    return found
 
 
 def _load(path: Path) -> tuple[str, Config]:
@@ -50,20 +53,37 @@ def _load(path: Path) -> tuple[str, Config]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read the model's config: {error.strerror}", file=str(path), field="model") from None
-    except ValueError as error:
-        raise InputError(f"not JSON: {error}", file=str(path), field="model") from None
-    kind = str(config.get("model_type")) if isinstance(config, dict) else config
-    if not isinstance(config, dict) or kind not in FAMILIES:
+    except UnicodeDecodeError as error:
+        message = f"found byte 0x{error.object[error.start]:02x}, expected UTF-8"
+        raise InputError(message, file=str(path), field="model") from None
+    except (ValueError, RecursionError) as error:
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else None
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
+        raise InputError(f"not JSON: {reason}", file=str(path), line=line, field="model") from None
+    if not isinstance(config, dict):
+        raise InputError(f"found {shorten(config)}, expected an object", file=str(path), field="model")
+    kind = config.get("model_type")
+    if kind is None:
+        raise InputError("missing key 'model_type'", file=str(path), field="model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise InputError(expected(kind, FAMILIES), file=str(path), field="model_type")
     return kind, config
 
 
+def _flag(config: Config, key: str, default: bool) -> bool:
+    """A key that is true or false; text in its place would count as true."""
+    found = config.get(key, default)
+    if not isinstance(found, bool):
+        raise InputError(f"found {shorten(found)}, expected true or false", field=key)
+    return found
+
+
 def _llama(config: Config) -> Fields:
     _only(config, "hidden_act", "silu")
-    bias = bool(config.get("attention_bias", False))
+    bias = _flag(config, "attention_bias", False)
     return _common(config) | {
         "rope": _rope(config), "attention_bias": bias, "output_bias": bias,
-        "mlp_bias": bool(config.get("mlp_bias", False)),
+        "mlp_bias": _flag(config, "mlp_bias", False),
     }  # fmt: skip
 
 
@@ -103,7 +123,7 @@ def _common(config: Config, tied: bool = False) -> Fields:
         "kv_heads": config.get("num_key_value_heads") or config["num_attention_heads"],
         "head_dim": config.get("head_dim") or 0,
         "vocab": config["vocab_size"],
-        "tied": bool(config.get("tie_word_embeddings", tied)),
+        "tied": _flag(config, "tie_word_embeddings", tied),
         "norm_eps": config.get("rms_norm_eps", 1e-6),
     }
 
@@ -132,7 +152,7 @@ def _gpt2(config: Config) -> Fields:
     return biases | {
         "hidden": config["n_embd"], "intermediate": config.get("n_inner") or 4 * config["n_embd"],
         "layers": config["n_layer"], "heads": config["n_head"], "vocab": config["vocab_size"],
-        "tied": bool(config.get("tie_word_embeddings", True)), "activation": "gelu_tanh", "norm": "layernorm",
+        "tied": _flag(config, "tie_word_embeddings", True), "activation": "gelu_tanh", "norm": "layernorm",
         "norm_eps": config.get("layer_norm_epsilon", 1e-5), "positions": "learned",
         "max_positions": config["n_positions"],
     }  # fmt: skip
@@ -148,7 +168,7 @@ def _mpt(config: Config) -> Fields:
     return biases | {
         "hidden": config["d_model"], "intermediate": config.get("expansion_ratio", 4) * config["d_model"],
         "layers": config["n_layers"], "heads": config["n_heads"], "kv_heads": attention.get("kv_n_heads") or 0,
-        "vocab": config["vocab_size"], "tied": bool(config.get("tie_word_embeddings", True)),
+        "vocab": config["vocab_size"], "tied": _flag(config, "tie_word_embeddings", True),
         "activation": "gelu_erf", "norm": "layernorm", "norm_eps": config.get("layer_norm_epsilon", 1e-5),
         "positions": "alibi", "attention_scale": attention.get("softmax_scale") or 0.0,
     }  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Any, get_args
 from perwatt import configs, workloads
 from perwatt.errors import InputError, expected, shorten
 from perwatt.spec import yamlfile
+from perwatt.spec.attached import Attached
 from perwatt.spec.case import Case, Measure, Pass, build
 from perwatt.spec.fields import validated
 from perwatt.spec.yamlfile import Document, of_kind
@@ -51,8 +52,9 @@ class Suite:
     """A named list of cases.
 
     Attributes:
-        text: the file as it was read; a run keeps it.
-        file: its path.
+        text: the file as a run keeps it: with paths of the files that it names as they are in the run's folder.
+        attached: text of those files, by such a path.
+        file: path of the suite.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Suite:
     cases: tuple[Case, ...]
     energy: Energy
     text: str
+    attached: Mapping[str, str]
     file: str
 
 
@@ -116,14 +119,20 @@ def _suite(document: Document, yes: bool) -> Suite:
     validated(Measure, measure, "measure")
     if not top["cases"]:
         raise InputError("found no case, expected at least one", field="cases")
-    entries = [_entry(document, f"cases[{i}]", item, defaults, measure) for i, item in enumerate(top["cases"])]
+    attached = Attached(document)
+    entries = [
+        _entry(document, attached, f"cases[{i}]", item, defaults, measure) for i, item in enumerate(top["cases"])
+    ]
     _check_count(entries, MAX_CASES_YES if yes else MAX_CASES)
+    cases = tuple(_distinct(document, entries))
+    text, files = attached.kept()
     return Suite(
         name=_label(top["suite"], "suite"),
         description=_label(top["description"], "description") if "description" in top else "",
-        cases=tuple(_distinct(document, entries)),
+        cases=cases,
         energy=_energy(document, top.get("energy", "auto")),
-        text=document.text,
+        text=text,
+        attached=files,
         file=document.file,
     )
 
@@ -170,15 +179,18 @@ def _impls(value: Any, place: str) -> list[str]:
 
 
 def _entry(
-    document: Document, place: str, item: Any, defaults: Mapping[str, Any], measure: Mapping[str, Any]
-) -> _Entry:
+    document: Document, attached: Attached, place: str, item: Any, defaults: Mapping[str, Any],
+    measure: Mapping[str, Any],
+) -> _Entry:  # fmt: skip
     given = document.mapping(place, item, CASE, required=("workload",))
     if given["workload"] not in workloads.available():
         raise InputError(expected(given["workload"], workloads.available()), field=f"{place}.workload")
     sweep = _sweep(place, given)
     if "name" in given:
         _label(given["name"], f"{place}.name")
-    entry = _Entry(place=place, fields={"params": {}, **given}, sweep=sweep)
+    paths = workloads.get(given["workload"]).paths
+    given["params"] = attached.located(given.get("params", {}), paths, f"{place}.params")
+    entry = _Entry(place=place, fields={**given}, sweep=attached.located(sweep, paths, f"{place}.sweep"))
     if "impl" in given:
         entry.fields["impl"] = _impls(given["impl"], f"{place}.impl")
         if isinstance(given["impl"], str):

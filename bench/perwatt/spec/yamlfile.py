@@ -46,12 +46,14 @@ class Document:
         text: its text as read.
         value: plain Python values.
         lines: 1-based line of every field, by path (``cases[2].params.m``); the whole document is the empty path.
+        spans: first character of every plain value in the text and the one after its last, by path.
     """
 
     file: str
     text: str
     value: Any
     lines: Mapping[str, int]
+    spans: Mapping[str, tuple[int, int]]
 
     def line(self, field: str) -> int:
         """Line of a field, or of the nearest field around it that is in the file."""
@@ -117,12 +119,20 @@ def load(path: str | Path) -> Document:
     root = _compose(file, text)
     if root is None:
         raise InputError("empty file, expected a mapping", file=file, line=1)
-    lines = {"": root.start_mark.line + 1}
+    places = _Places(lines={"": root.start_mark.line + 1}, spans={})
     try:
-        value = _value(root, "", lines)
+        value = _value(root, "", places)
     except InputError as error:
         raise error.at(file=file) from None
-    return Document(file=file, text=text, value=value, lines=lines)
+    return Document(file=file, text=text, value=value, lines=places.lines, spans=places.spans)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Places:
+    """As of :class:`Document`, while it is read."""
+
+    lines: dict[str, int]
+    spans: dict[str, tuple[int, int]]
 
 
 def _text(path: str) -> str:
@@ -207,18 +217,19 @@ def _compose(file: str, text: str) -> yaml.Node | None:
         raise InputError(message, file=file, line=loader.line + 1 if loader else None) from None
 
 
-def _value(node: yaml.Node, field: str, lines: dict[str, int]) -> Any:
+def _value(node: yaml.Node, field: str, places: _Places) -> Any:
     if isinstance(node, yaml.MappingNode):
-        return {key: _value(item, path, lines) for key, path, item in _entries(node, field, lines)}
+        return {key: _value(item, path, places) for key, path, item in _entries(node, field, places)}
     if isinstance(node, yaml.SequenceNode):
         paths = [f"{field}[{index}]" for index in range(len(node.value))]
-        lines.update({path: item.start_mark.line + 1 for path, item in zip(paths, node.value, strict=True)})
-        return [_value(item, path, lines) for item, path in zip(node.value, paths, strict=True)]
+        places.lines.update({path: item.start_mark.line + 1 for path, item in zip(paths, node.value, strict=True)})
+        return [_value(item, path, places) for item, path in zip(node.value, paths, strict=True)]
     assert isinstance(node, yaml.ScalarNode)
+    places.spans[field] = node.start_mark.index, node.end_mark.index
     return _scalar(node)
 
 
-def _entries(node: yaml.MappingNode, field: str, lines: dict[str, int]) -> Iterator[tuple[str, str, yaml.Node]]:
+def _entries(node: yaml.MappingNode, field: str, places: _Places) -> Iterator[tuple[str, str, yaml.Node]]:
     first: dict[str, int] = {}
     for key, item in node.value:
         line = key.start_mark.line + 1
@@ -231,7 +242,7 @@ def _entries(node: yaml.MappingNode, field: str, lines: dict[str, int]) -> Itera
         path = f"{field}.{name}" if field else name
         if name in first:
             raise InputError(f"duplicate key {name!r}, first in line {first[name]}", field=path, line=line)
-        first[name] = lines[path] = line
+        first[name] = places.lines[path] = line
         yield name, path, item
 
 

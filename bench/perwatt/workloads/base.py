@@ -121,6 +121,7 @@ class Workload(ABC):
         Params: pydantic model of the parameters, all with defaults but those that have none.
         passes: passes that exist; the first is the default.
         default_impls: impls measured when a suite names none.
+        paths: parameters that may be the path of a ``.json`` file, which a suite finds beside itself.
         cached: whether the state of the cache matters (not for steps, which stream through memory).
     """
 
@@ -130,6 +131,7 @@ class Workload(ABC):
     Params: ClassVar[type[BaseModel]]
     passes: ClassVar[tuple[str, ...]]
     default_impls: ClassVar[tuple[str, ...]] = ("torch",)
+    paths: ClassVar[tuple[str, ...]] = ()
     cached: ClassVar[bool] = True
 
     def check(self, params: Any, pass_: str) -> None:  # noqa: B027
@@ -162,6 +164,10 @@ class Workload(ABC):
             case: what is measured.
             devices: that the case is sharded over. Workloads of which every device does its own copy ignore it.
         """
+
+    def gate_memory(self, case: Case, devices: int = 1) -> float:
+        """Bytes that the gate of one session needs beyond :meth:`memory`, which it has as well; none by default."""
+        return 0.0
 
     @abstractmethod
     def impls(self) -> Mapping[str, Impl]:

@@ -33,6 +33,7 @@ IDS = "int64"
 """Format of operands that are indices."""
 SECOND_PASS = {"fwd": 1, "bwd": 2, "fwd+bwd": 3}
 """Products of a pass for each product of the forward: the gradients of both operands cost one each."""
+AT_ONCE = {False: 4.25, True: 6.25}  # with gradients: numbers at once over those of operands and result, as counted
 NORMAL_DEVIATION = 2 / math.sqrt(3)  # of the data recipe `normal`
 
 
@@ -45,8 +46,9 @@ class Operand:
         kind: recipe of its values; empty for the case's own distribution.
         exponent: its values are scaled by two to this power.
         high: exclusive upper bound of indices.
-        rows: whether its first dimension runs over rows that do not see each other, so that a part of the rows can be
+        rows: whether a dimension runs over rows that do not see each other, so that a part of the rows can be
             computed without the rest.
+        along: the dimension that does, if it is not the first.
     """
 
     name: str
@@ -56,11 +58,22 @@ class Operand:
     exponent: int = 0
     high: int = 0
     rows: bool = False
+    along: int = 0
+
+    @property
+    def cut(self) -> int | None:
+        """Dimension in which it can be cut in blocks, if there is one."""
+        return self.along if self.rows else None
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
 
     @property
     def bytes(self) -> float:
         """As stored."""
-        return math.prod(self.shape) * (8.0 if self.format == IDS else FORMATS[self.format])
+        return self.size * (8.0 if self.format == IDS else FORMATS[self.format])
 
     def recipe(self, distribution: str) -> Recipe:
         """How it is filled in a case of this data distribution."""
@@ -129,9 +142,40 @@ class FunctionWorkload(Workload):
 
     def memory(self, case: Case, devices: int = 1) -> float:
         """Operands and result, and with a backward the gradients of all of them."""
-        held = [*self.operands(case.params, case.precision), self.result(case.params, case.precision)]
+        held = self._all(case.params, case.precision)
         gradients = [one for one in held if one.format != IDS] if case.grad else []
         return sum(one.bytes for one in [*held, *gradients])
+
+    def at_once(self, params: Any, precision: Precision, grad: bool) -> float:
+        """Numbers of each row that the function written out, its gradients and their comparison have at once.
+
+        Functions that make more of a row than goes in and comes out have to say so.
+        """
+        cut = [one for one in self._all(params, precision) if one.rows and one.format != IDS]
+        return AT_ONCE[grad] * sum(one.size / one.shape[one.along] for one in cut)
+
+    def gate_memory(self, case: Case, devices: int = 1) -> float:
+        """Beside operands, result and gradients a block in float64; or a copy of an operand as it is filled anew."""
+        from perwatt.accuracy.blocks import working_bytes
+
+        held = self._all(case.params, case.precision)
+        floats = [one for one in held if one.format != IDS]
+        working = working_bytes(
+            extent=next((one.shape[one.along] for one in held if one.rows), 1),
+            at_once=self.at_once(case.params, case.precision, case.grad),
+            shared=sum(one.size for one in floats[:-1] if not one.rows),
+            rows=sum(one.size // one.shape[-1] for one in (floats if case.grad else floats[-1:]) if one.shape),
+            gradients=case.grad,
+        )
+        body = self.memory(case, devices)
+        saved = case.grad and case.pass_ == "fwd"  # what a forward saved is looked at by a backward in the gate
+        there = body if saved else FunctionWorkload.memory(self, case, devices)
+        filling = sum(one.bytes for one in (held if case.grad else held[:-1])) + max(one.bytes for one in held)
+        return max(0.0, there + working - body, filling - body)
+
+    def _all(self, params: Any, precision: Precision) -> list[Operand]:
+        """Operands and result."""
+        return [*self.operands(params, precision), self.result(params, precision)]
 
     def verify(
         self, case: Case, operands: list[Tensor], incoming: Tensor | None, result: Tensor | None,
@@ -143,10 +187,12 @@ class FunctionWorkload(Workload):
         declared = self.operands(case.params, case.precision)
         problem = composite.Problem(
             operands=operands,
-            rows=tuple(one.rows for one in declared),
+            cuts=tuple(one.cut for one in declared),
+            result_cut=self.result(case.params, case.precision).cut,
             names=tuple(one.name for one in declared),
             written=lambda arithmetic: self.written(case.params, arithmetic),
             flops=self.counts(case.params, case.pass_, case.precision).flops or 0.0,
+            at_once=self.at_once(case.params, case.precision, case.grad),
         )
         return composite.check(problem, case.precision, incoming, result, gradients)
 

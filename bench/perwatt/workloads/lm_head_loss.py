@@ -87,6 +87,10 @@ class LmHeadLoss(FunctionWorkload):
         logits = params.tokens * params.vocab * (FORMATS[case.precision.logits] + 4.0 * (2 if case.grad else 1))
         return super().memory(case) + (0.0 if set(map(plain, case.impls)) == {"chunked"} else logits)
 
+    def at_once(self, params: LmHeadLossParams, precision: Precision, grad: bool) -> float:
+        """As declared, and the logits with what the loss makes of them."""
+        return super().at_once(params, precision, grad) + (5 if grad else 3) * params.vocab
+
     def impls(self) -> Mapping[str, Impl]:
         """Eager, compiled, and in chunks."""
         chunked = Impl(

@@ -89,6 +89,10 @@ class Mlp(FunctionWorkload):
         between = params.tokens * params.intermediate * FORMATS[case.precision.activations]
         return super().memory(case) + between * (params.branches + 1)
 
+    def at_once(self, params: MlpParams, precision: Precision, grad: bool) -> float:
+        """As declared, and what lies between the products with its gradients."""
+        return super().at_once(params, precision, grad) + (6 if grad else 4) * params.intermediate
+
     def plain(self, params: MlpParams, precision: Precision, device: torch.device) -> Callable[..., Tensor]:
         """The framework's linear layers, the gate's two as one."""
         from torch.nn import functional as F

@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 
-from perwatt.errors import InputError
-from perwatt.spec.model import ModelShape, resolve
+from perwatt.errors import InputError, shorten
+from perwatt.spec.model import EXPECTED, ModelShape, context, resolve
 
 WEIGHT_EXPONENT = -6  # times a normal recipe's 2 / sqrt(3): standard deviation 0.018, near the usual 0.02
 
@@ -25,6 +25,13 @@ class ModelParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     model: str | dict[str, Any]
     layers: int | None = Field(default=None, ge=1, le=2**16)
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _told_apart(cls, model: object) -> object:
+        if not isinstance(model, str | dict):
+            raise ValueError(f"found {shorten(model)}, expected {EXPECTED}")
+        return model
 
     @cached_property
     def whole(self) -> ModelShape:
@@ -44,6 +51,15 @@ class ModelParams(BaseModel):
         """
         return resolve(self.whole, self.layers)
 
+    @cached_property
+    def context(self) -> int:
+        """Tokens of the longest sequence that the model was made for; 0 where nothing says so.
+
+        Raises:
+            InputError: as :attr:`whole`.
+        """
+        return context(self.model)
+
     @field_serializer("model")
     def _serialized(self, model: str | dict[str, Any]) -> str | dict[str, Any]:
         """A path is read once: another process gets the shape that was found in it."""
@@ -60,7 +76,7 @@ class ModelParams(BaseModel):
         shape = self.shape
         model = f"{shape.hidden}x{shape.intermediate}x{shape.layers}"
         if isinstance(self.model, str):
-            path = Path(self.model)
+            path = Path(self.model).absolute()  # called alike wherever it is looked at from
             model = path.parent.name if path.name == "config.json" else path.name.removesuffix(".json")
         return (model or "config.json") + (f" {shape.layers} layers" if self.cut else "")
 
@@ -71,9 +87,10 @@ class ModelParams(BaseModel):
             InputError: with the field under ``params``.
         """
         try:
-            _ = self.shape
+            _ = self.shape, self.context
         except InputError as error:
             if error.file is None:
                 raise InputError(error.message, field=f"params.{error.field or 'model'}") from None
             inside = f"{error.field}: " if error.field not in (None, "model") else ""
-            raise InputError(f"{error.file}: {inside}{error.message}", field="params.model") from None
+            line = "" if error.line is None else f":{error.line}"
+            raise InputError(f"{error.file}{line}: {inside}{error.message}", field="params.model") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from perwatt.spec.data import Recipe, Source
@@ -50,9 +50,14 @@ class Tensors:
 
     def make(self, source: Source) -> list[Tensor]:
         """Fresh operands from a source."""
+        return list(self.one_by_one(source))
+
+    def one_by_one(self, source: Source) -> Iterator[Tensor]:
+        """As :meth:`make`, for memory that has no room for all of them."""
         import torch
 
-        return [self._place(recipe, torch.from_numpy(source.array(recipe))) for recipe in self.recipes]
+        for recipe in self.recipes:
+            yield self._place(recipe, torch.from_numpy(source.array(recipe)))
 
 
 class OperationSession(Session):
@@ -141,10 +146,11 @@ class OperationSession(Session):
         self._poison()
         source = Source(self._seed + generation * 1_000_003)
         with torch.no_grad():
-            for old, new in zip(self._sets[0], self._recipes.make(source), strict=True):
+            for old, new in zip(self._sets[0], self._recipes.one_by_one(source), strict=True):
                 old.copy_(new)
-            for old, new in zip(self._incoming[0], self._cotangent.make(source), strict=False):
+            for old, new in zip(self._incoming[0], self._cotangent.one_by_one(source), strict=False):
                 old.copy_(new)
+                del new
         result, gradients = self._once()
         self._backend.synchronize()
         incoming = self._incoming[0][0] if self._incoming[0] else None

@@ -49,6 +49,7 @@ class OptimizerStep(Workload):
     name = "optimizer_step"
     summary = "the optimizer's step alone, over the weights of a model"
     Params = OptimizerStepParams
+    paths = ("model",)
     passes = ("step",)
     cached = False
 
@@ -136,8 +137,8 @@ class OptimizerStepSession(Session):
         names = {event.name for event in profiled.events()}
         marks = {"inductor": ("CompiledFxGraph", "Torch-Compiled"), "fused": ("_fused_",), "foreach": ("_foreach_",)}
         seen = [form for form, words in marks.items() if any(word in name for name in names for word in words)]
-        if "fused" in seen:  # its counts of steps are added up over lists
-            seen.remove("foreach")
+        if "fused" in seen:  # its counts of steps, where it has any, are added up over lists
+            seen = [form for form in seen if form != "foreach"]
         alone = not seen or _params(self._case).optimizer == "muon"  # Muon itself goes tensor after tensor
         return " ".join((["for-loop"] if alone else []) + seen)
 

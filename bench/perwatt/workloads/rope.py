@@ -70,11 +70,11 @@ class RopeWorkload(FunctionWorkload):
 
     def operands(self, params: RopeParams, precision: Precision) -> Sequence[Operand]:
         """What is turned."""
-        return (Operand(name="x", shape=_shape(params), format=precision.activations),)
+        return (Operand(name="x", shape=_shape(params), format=precision.activations, rows=True, along=1),)
 
     def result(self, params: RopeParams, precision: Precision) -> Operand:
         """What was turned."""
-        return Operand(name="dy", shape=_shape(params), format=precision.activations)
+        return Operand(name="dy", shape=_shape(params), format=precision.activations, rows=True, along=1)
 
     def plain(self, params: RopeParams, precision: Precision, device: torch.device) -> Callable[..., Tensor]:
         """As the models do it, with tables made beforehand."""

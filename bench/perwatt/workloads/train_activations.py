@@ -34,12 +34,20 @@ def token_bytes(shape: ModelShape, act: float, inside: float, seq: int) -> float
 
 
 def compiled_bytes(shape: ModelShape, precision: Precision, seq: int) -> float:
-    """As :func:`eager_bytes`, without what compilers compute again: normalized rows, activations, casts, copies."""
+    """Bytes of a token in all layers and the final norm, as torch's compiler keeps them.
+
+    It keeps what comes out of products and what goes into them (a normalized row, rotated queries and keys, the
+    activated branch), since to compute an operand again would take a kernel of its own; and the stream at every norm.
+    What lies between, in whatever format, is computed again within the kernels of the backward pass.
+    """
     act = FORMATS[precision.activations]
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    changed = q + kv if shape.positions == "rope" or shape.qk_norm else 0
     scores = shape.heads * seq if shape.attention_softcap else 0
-    wide = (2 if shape.gated else 1) * shape.intermediate * (shape.experts_per_token or 1)
-    return shape.layers * act * (2 * shape.hidden + (q + 2 * kv) + q + scores + wide)
+    wide = (3 if shape.gated else 2) * shape.intermediate * (shape.experts_per_token or 1)
+    norms = 2 * shape.hidden  # the stream, and its normalized row
+    layer = 2 * norms + (q + 2 * kv) + changed + q + scores + wide
+    return act * (shape.layers * layer + norms) + FP32 * shape.layers * shape.heads
 
 
 def _norm(shape: ModelShape, width: int, act: float, inside: float) -> float:

@@ -3,9 +3,8 @@
 The counts are those of the eager model: by torch's allocator the peak of a step is within 0.3 % of them (torch 2.13,
 CPU, all three policies, Llama-style models tied and untied, in micro-batches), and up to 8 % above with recomputation,
 by what one layer's backward pass holds. What autograd keeps is within 2 % for every family. A process's resident memory
-grows by up to 30 % more, which is glibc's heap keeping freed blocks. Compiled code keeps less, by an amount that is the
-compiler's to choose, so its estimate leaves out what can be computed again; the allocator's peak was 7 to 27 % above
-it.
+grows by up to 30 % more, which is glibc's heap keeping freed blocks. Compiled code keeps less, see
+:func:`~.train_activations.compiled_bytes`.
 """
 
 from __future__ import annotations
@@ -79,11 +78,24 @@ def footprint(params: TrainStepParams, precision: Precision, compiled: bool = Fa
         gradients=stored * shape.parameters,
         activations=activations,
         again=again,
-        logits=tokens * shape.vocab * FP32 * (1 if compiled else 3),
+        logits=_logits_bytes(params, precision, compiled),
         masks=FORMATS[precision.activations] * _masks(shape, params.seq),
         table=(1 if cast else 2) * stored * shape.hidden * shape.vocab if shape.tied else 0.0,
         micro_batches=params.grad_accum,
     )
+
+
+def _logits_bytes(params: TrainStepParams, precision: Precision, compiled: bool) -> float:
+    """What there is of logits when the backward pass starts.
+
+    Eager: logits in float32, their softmax and its gradient. Compiled: logits, whose gradient takes their place, and
+    the first gradient that follows from it, the output projection's.
+    """
+    shape, elements = params.shape, params.micro_batch * params.seq * params.shape.vocab
+    if not compiled:
+        return 3 * FP32 * elements
+    logits = precision.logits if params.logits == "policy" else params.logits
+    return FORMATS[logits] * elements + FORMATS[precision.activations] * shape.hidden * shape.vocab
 
 
 def moments_of(optimizer: str, shape: ModelShape) -> int:

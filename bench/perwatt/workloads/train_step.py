@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING, Any
 
 from perwatt.errors import InputError
 from perwatt.spec.data import Source
-from perwatt.spec.model import context
 from perwatt.spec.precision import Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
 from perwatt.workloads.compiled import compiled
@@ -69,6 +68,7 @@ class TrainStep(Workload):
     name = "train_step"
     summary = "one training step of a decoder: forward, loss, backward, clipping, optimizer"
     Params = TrainStepParams
+    paths = ("model",)
     passes = ("step",)
     cached = False
 
@@ -77,7 +77,7 @@ class TrainStep(Workload):
         params.refuse_foreign()
         params.refuse_uneven()
         params.refuse_unknown_model()
-        longest = params.shape.max_positions or context(params.model)
+        longest = params.shape.max_positions or params.context
         if 0 < longest < params.seq:
             message = f"found {params.seq}, expected at most the {longest} tokens that the model has positions for"
             raise InputError(message, field="params.seq")

@@ -115,6 +115,13 @@ class TransformerLayer(FunctionWorkload):
         held = params.batch * params.seq * kept * FORMATS[case.precision.activations]
         return super().memory(case) + (held if case.grad else 0.0)
 
+    def at_once(self, params: TransformerLayerParams, precision: Precision, grad: bool) -> float:
+        """As declared, and of a sequence the scores of all heads, its projections and branches, with gradients."""
+        heads = (2 * params.heads + 2 * params.kv_heads) * params.head_dim
+        inside = params.seq * (heads + 3 * params.intermediate)
+        scores = 3 * params.heads * params.seq**2
+        return super().at_once(params, precision, grad) + (2 if grad else 1) * (inside + scores)
+
     def plain(
         self, params: TransformerLayerParams, precision: Precision, device: torch.device
     ) -> Callable[..., Tensor]:

@@ -59,10 +59,10 @@ def test_what_fits():
         (
             {"size": 1, "pair": [1, "x"]},
             "params.pair[1]",
-            "found 'x', input should be a valid number, unable to parse string as a number",
+            "found 'x', expected a number",
         ),
         ({"size": 1, "pair": [1]}, "params.pair[1]", "found nothing, expected a value"),
-        ({"size": 1, "either": 5}, "params.either", "found 5, input should be a valid string"),
+        ({"size": 1, "either": 5}, "params.either", "found 5, expected text"),
         ({"size": 1, "inner": {"theta": -1}}, "params.inner.theta", "found -1, expected more than 0"),
         (
             {"size": 1, "inner": {"thetta": 1}},

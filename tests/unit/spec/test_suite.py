@@ -178,9 +178,9 @@ BAD = [
         7,
         "cases[0].params.k: found 1000000000000000019884624838656, expected at most",
     ),
-    at(HEAD + GEMM + "      k: 1.5\n", 7, "cases[0].params.k: found 1.5, input should be a valid integer"),
+    at(HEAD + GEMM + "      k: 1.5\n", 7, "cases[0].params.k: found 1.5, expected a whole number"),
     at(HEAD + GEMM + "      k: true\n", 7, "cases[0].params.k: found True, expected a number"),
-    at(HEAD + GEMM + "      k:\n", 7, "cases[0].params.k: found None, input should be a valid integer"),
+    at(HEAD + GEMM + "      k:\n", 7, "cases[0].params.k: found nothing, expected a whole number"),
     at(
         HEAD + GEMM + "      k: 1\n      product: dgrd\n",
         8,
@@ -302,7 +302,7 @@ BAD_MODELS = [
         10,
         "cases[0].sweep.model[1]: found 'llama-tny', expected one of ",
     ),
-    at(STEP + "      model: none.json\n", 7, "cases[0].params.model: none.json: "),
+    at(STEP + "      model: /nowhere/none.json\n", 7, "cases[0].params.model: /nowhere/none.json: cannot read"),
     at(
         STEP + "      model: llama-tiny\n      betas:\n        - 0.9\n        - 1.5\n",
         10,

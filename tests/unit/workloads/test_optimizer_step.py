@@ -180,7 +180,7 @@ def test_honest_impls_pass_before_and_after_timing(precision: str, impl: str, op
 @pytest.mark.parametrize(
     ("precision", "impl", "optimizer", "path"),
     [
-        ("fp32", "torch", "adamw", "fused"), ("bf16", "torch", "sgd", "foreach"),
+        ("fp32", "torch", "adamw", "fused"), ("bf16", "torch", "sgd", "foreach"), ("fp32", "torch", "sgd", "fused"),
         ("fp32", "for-loop", "adamw", "for-loop"),
         ("fp32", "foreach", "adamw", "foreach"), ("fp32", "torch", "muon", "for-loop fused"),
     ],
