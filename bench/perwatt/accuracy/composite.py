@@ -156,7 +156,10 @@ def _leaf(tensor: Tensor, compute: torch.dtype, wide: bool, gradient: bool) -> T
     tensor = tensor.detach()
     if wide and tensor.device.type not in ("cpu", "cuda"):
         tensor = tensor.cpu()
-    return tensor.to(compute).requires_grad_(gradient) if tensor.is_floating_point() else tensor
+    if not tensor.is_floating_point():
+        return tensor
+    # under autocast it is wider than products compute in: the function written out casts it where autocast does
+    return tensor.to(torch.promote_types(tensor.dtype, compute)).requires_grad_(gradient)
 
 
 def _rows(incoming: Tensor | None, own: slice) -> Tensor | None:
