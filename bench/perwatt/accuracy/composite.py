@@ -158,7 +158,7 @@ def _leaf(tensor: Tensor, compute: torch.dtype, wide: bool, gradient: bool) -> T
         tensor = tensor.cpu()
     if not tensor.is_floating_point():
         return tensor
-    # under autocast it is wider than products compute in: the function written out casts it where autocast does
+    # the residual stream under autocast is wider than the arithmetic of what branches off it
     return tensor.to(torch.promote_types(tensor.dtype, compute)).requires_grad_(gradient)
 
 

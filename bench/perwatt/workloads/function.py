@@ -159,12 +159,17 @@ class FunctionWorkload(Workload):
         self, case: Case, operands: list[Tensor], incoming: Tensor | None, result: Tensor | None,
         gradients: Sequence[Tensor] | None,
     ) -> Accuracy:  # fmt: skip
-        """The gate: against the function written out, see :mod:`perwatt.accuracy.composite`."""
+        """The gate: against the function written out, see :mod:`perwatt.accuracy.composite`.
+
+        Under autocast the operands of products count as cast, as in the gate of single products.
+        """
         from perwatt.accuracy import composite
 
         declared = self.operands(case.params, case.precision)
+        compute = dtype(case.precision.compute)
+        seen = [t.to(compute) if one.product else t for one, t in zip(declared, operands, strict=True)]
         problem = composite.Problem(
-            operands=operands,
+            operands=seen,
             rows=tuple(one.rows for one in declared),
             names=tuple(one.name for one in declared),
             written=lambda arithmetic: self.written(case.params, arithmetic),

@@ -126,8 +126,7 @@ class LmHeadLoss(FunctionWorkload):
         """See the module."""
 
         def loss(x: Tensor, w: Tensor, labels: Tensor) -> Tensor:
-            logits = x.to(arithmetic.compute) @ w.T.to(arithmetic.compute)
-            return summed_loss(logits.to(arithmetic.inside), labels) / params.tokens
+            return summed_loss((x @ w.T).to(arithmetic.inside), labels) / params.tokens
 
         return loss
 

@@ -126,8 +126,7 @@ class Mlp(FunctionWorkload):
                 share = (1 + torch.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3))) / 2
             return (wide * share).to(arithmetic.compute)
 
-        def mlp(*operands: Tensor) -> Tensor:
-            x, up, down = (operand.to(arithmetic.compute) for operand in operands)
+        def mlp(x: Tensor, up: Tensor, down: Tensor) -> Tensor:
             if params.activation not in GATED:
                 return activated(x @ up.T) @ down.T
             gate, value = up[: params.intermediate], up[params.intermediate :]
