@@ -176,7 +176,10 @@ class Evaluation:
         tensor, compute = tensor.detach(), self._arithmetic.compute
         if compute == torch.float64 and tensor.device.type not in WIDE_DEVICES:
             tensor = tensor.cpu()
-        return tensor.to(compute).requires_grad_(self._backward is not None) if tensor.is_floating_point() else tensor
+        if not tensor.is_floating_point():
+            return tensor
+        # The residual stream under autocast is wider than the arithmetic of what branches off it.
+        return tensor.to(torch.promote_types(tensor.dtype, compute)).requires_grad_(self._backward is not None)
 
 
 def taken(tensor: Tensor, cut: int | None, own: slice) -> Tensor:

@@ -30,10 +30,9 @@ class Formats:
     def of(cls, precision: Precision, logits: str = "policy") -> Formats:
         """The formats of a policy; ``logits`` other than ``policy`` replaces the policy's own."""
         final = precision.logits if logits == "policy" else logits
-        compute = precision.weights if precision.casts == "autocast" else precision.activations
         return cls(
             storage=dtype(precision.stored),
             products=dtype(precision.activations),
-            compute=dtype(compute),
+            compute=dtype(precision.stream),
             logits=dtype(final),
         )

@@ -12,10 +12,15 @@ leaves it out. The list is closed: a suite names one of these, and what a device
 
 **Autocast.** What `bf16_autocast` casts is the framework's choice, and differs by device and version. So before a run a
 fixed list of operations of a training step is run under autocast, and the formats they compute in are hashed into the
-policy. The list is in the run's journal; the keys of a suite that was not run have no hash yet.
+policy. The list is in the run's journal; the keys of a suite that was not run have no hash yet. Weights and what layers
+hand on arrive in fp32, each call makes its own casts, and gradients of what arrives are fp32; a result has the format
+that autocast leaves it (a product bf16, a layer with its residual stream and a loss fp32). Workloads without products
+(norms, softmax, rotation, lookup, a loss of given logits) are `unsupported` under it: nothing in them is cast.
 
-**fp8.** A scale is the largest magnitude over the format's largest value, in float32 (`tensor`: one for each operand;
-`row`: one for each row of the left and column of the right), or OCP's power of two for each 32 elements along the depth
+**fp8.** These policies are for `gemm`; other workloads are `unsupported` under them.
+
+A scale is the largest magnitude over the format's largest value, in float32 (`tensor`: one for each operand; `row`: one
+for each row of the left and column of the right), or OCP's power of two for each 32 elements along the depth
 (`block32`). Each policy with scales has three variants by suffix: `_fast` (the device's fast accumulation), `_outside`
 (operands arrive quantized), `_outside_fast` (both). Without one, operands arrive in the activations' format and are
 quantized in the timed body, and sums are as exact as the device makes them. The table leaves the variants out.

@@ -68,6 +68,11 @@ class Precision:
         """Format in which operands of products arrive, and are read: casts and quantization may follow in the work."""
         return self.compute if self.quantize == "outside" else self.source
 
+    @property
+    def stream(self) -> str:
+        """Format of what layers hand on: autocast leaves it as wide as the weights, and casts for products only."""
+        return self.weights if self.casts == "autocast" else self.activations
+
     def bound(self, autocast_ops: str) -> Precision:
         """This policy under a backend's autocast op list, by the list's hash; the same where nothing is autocast."""
         return replace(self, autocast_ops=autocast_ops) if self.casts == "autocast" else self

@@ -10,10 +10,11 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from perwatt.spec.data import Recipe
 from perwatt.spec.precision import FORMATS, Precision
+from perwatt.workloads import autocast
 from perwatt.workloads.base import Accuracy, Counts, Impl, Workload
 from perwatt.workloads.compiled import compiled
 from perwatt.workloads.operation import OperationSession, Tensors
@@ -49,6 +50,7 @@ class Operand:
         rows: whether a dimension runs over rows that do not see each other, so that a part of the rows can be
             computed without the rest.
         along: the dimension that does, if it is not the first.
+        product: whether it goes into products as it is, so that autocast makes a copy of it in their format.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Operand:
     high: int = 0
     rows: bool = False
     along: int = 0
+    product: bool = False
 
     @property
     def cut(self) -> int | None:
@@ -97,9 +100,15 @@ def fan_in(features: int) -> int:
 
 
 class FunctionWorkload(Workload):
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        multiplies: whether it has products, which are what autocast casts for. Then what it takes has the formats
+            ``stream`` and ``weights`` of the policy.
+    """
 
     passes = ("fwd", "bwd", "fwd+bwd")
+    multiplies: ClassVar[bool] = False
 
     @abstractmethod
     def operands(self, params: Any, precision: Precision) -> Sequence[Operand]:
@@ -129,9 +138,17 @@ class FunctionWorkload(Workload):
         return captured(own)
 
     def unsupported(self, case: Case, impl: Impl, backend: Backend) -> str | None:
-        """Operands that autocast or quantization would change on the way in are for workloads of their own."""
-        if case.precision.name not in POLICIES:
-            return f"{self.name} has no {case.precision.name} yet (there are {', '.join(POLICIES)})"
+        """Policies under which this is no work, or that of another policy, or not there yet."""
+        name = case.precision.name
+        if case.precision.scaling != "none":
+            return f"fp8 policies are for gemm: {self.name} has no {name}"
+        if case.precision.casts == "autocast" and not self.multiplies:
+            return (
+                f"autocast casts nothing in {self.name}, which has no products: measure it by the policy whose format "
+                "it meets, such as fp32 or bf16"
+            )
+        if case.precision.casts != "autocast" and name not in POLICIES:
+            return f"{self.name} has no {name} yet (there are {', '.join(POLICIES)})"
         return super().unsupported(case, impl, backend)
 
     def _eager(self, case: Case, backend: Backend) -> Callable[..., Tensor]:
@@ -141,10 +158,17 @@ class FunctionWorkload(Workload):
         return compiled(self._eager(case, backend), backend)
 
     def memory(self, case: Case, devices: int = 1) -> float:
-        """Operands and result, and with a backward the gradients of all of them."""
+        """Operands and result, with a backward the gradients of all of them, and the copies that autocast makes."""
         held = self._all(case.params, case.precision)
         gradients = [one for one in held if one.format != IDS] if case.grad else []
-        return sum(one.bytes for one in [*held, *gradients])
+        return sum(one.bytes for one in [*held, *gradients]) + self.cast_bytes(case)
+
+    def cast_bytes(self, case: Case) -> float:
+        """Of the copies of operands in the format of products, which autocast keeps for the backward."""
+        if case.precision.casts != "autocast" or not case.grad:
+            return 0.0
+        factors = [one for one in self.operands(case.params, case.precision) if one.product]
+        return sum(one.size for one in factors) * FORMATS[case.precision.compute]
 
     def at_once(self, params: Any, precision: Precision, grad: bool) -> float:
         """Numbers of each row that the function written out, its gradients and their comparison have at once.
@@ -181,12 +205,17 @@ class FunctionWorkload(Workload):
         self, case: Case, operands: list[Tensor], incoming: Tensor | None, result: Tensor | None,
         gradients: Sequence[Tensor] | None,
     ) -> Accuracy:  # fmt: skip
-        """The gate: against the function written out, see :mod:`perwatt.accuracy.composite`."""
+        """The gate: against the function written out, see :mod:`perwatt.accuracy.composite`.
+
+        Under autocast the operands of products count as cast, as in the gate of single products.
+        """
         from perwatt.accuracy import composite
 
         declared = self.operands(case.params, case.precision)
+        compute = dtype(case.precision.compute)
+        seen = [t.to(compute) if one.product else t for one, t in zip(declared, operands, strict=True)]
         problem = composite.Problem(
-            operands=operands,
+            operands=seen,
             cuts=tuple(one.cut for one in declared),
             result_cut=self.result(case.params, case.precision).cut,
             names=tuple(one.name for one in declared),
@@ -200,7 +229,8 @@ class FunctionWorkload(Workload):
         """Operands on the device, the impl built."""
         declared, out = self.operands(case.params, case.precision), self.result(case.params, case.precision)
         return OperationSession(
-            case=case, backend=backend, seed=seed, function=impl.build(case, backend),
+            case=case, backend=backend, seed=seed,
+            function=autocast.cast(impl.build(case, backend), case.precision, backend),
             operands=_tensors(declared, case, backend), cotangent=_tensors([out], case, backend),
             verify=lambda *results: self.verify(case, *results),
             set_bytes=sum(one.bytes for one in (*declared, out)), captured=impl.captured,

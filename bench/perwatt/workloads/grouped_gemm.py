@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from perwatt.spec.precision import FORMATS, Precision
+from perwatt.spec.precision import Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl
 from perwatt.workloads.function import SECOND_PASS, FunctionWorkload, Operand, by_pass, fan_in
 from perwatt.workloads.variants import captured
+from perwatt_kernels.dtypes import dtype
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +81,7 @@ class GroupedGemm(FunctionWorkload):
     name = "grouped_gemm"
     summary = "products of a mixture-of-experts layer, one weight for each group of tokens"
     Params = GroupedGemmParams
+    multiplies = True
 
     def label(self, params: GroupedGemmParams) -> str:
         """``8x 16384x4096x14336 zipf``: groups, then tokens of all x hidden x intermediate."""
@@ -88,19 +90,19 @@ class GroupedGemm(FunctionWorkload):
 
     def counts(self, params: GroupedGemmParams, pass_: str, precision: Precision) -> Counts:
         """See the module."""
-        x, y = params.tokens * params.hidden, params.tokens * params.intermediate
-        w = params.groups * params.hidden * params.intermediate
+        x, w = (one.bytes for one in self.operands(params, precision))
+        y = self.result(params, precision).bytes
         return Counts(
-            flops=2.0 * x * params.intermediate * SECOND_PASS[pass_],
-            bytes=by_pass(x + w + y, 2 * (x + w) + y)[pass_] * FORMATS[precision.activations],
+            flops=2.0 * params.tokens * params.hidden * params.intermediate * SECOND_PASS[pass_],
+            bytes=by_pass(x + w + y, 2 * (x + w) + y)[pass_],
         )
 
     def operands(self, params: GroupedGemmParams, precision: Precision) -> Sequence[Operand]:
         """Rows sorted by group, and weights."""
         weights = (params.groups, params.intermediate, params.hidden)
         return (
-            Operand(name="x", shape=(params.tokens, params.hidden), format=precision.activations),
-            Operand(name="w", shape=weights, format=precision.activations, exponent=fan_in(params.hidden)),
+            Operand(name="x", shape=(params.tokens, params.hidden), format=precision.stream, product=True),
+            Operand(name="w", shape=weights, format=precision.weights, exponent=fan_in(params.hidden), product=True),
         )
 
     def result(self, params: GroupedGemmParams, precision: Precision) -> Operand:
@@ -152,7 +154,7 @@ class GroupedGemm(FunctionWorkload):
         from perwatt.accuracy import products
 
         params: GroupedGemmParams = case.params  # type: ignore[assignment]
-        x, w = operands
+        x, w = (operand.to(dtype(case.precision.compute)) for operand in operands)  # as products see them
         compute, output, sizes = case.precision.compute, case.precision.activations, list(params.sizes)
         results = []
 
@@ -192,6 +194,8 @@ def _batched(case: Case, backend: Backend) -> Callable[..., Tensor]:
 
 
 def _ungrouped(case: Case, backend: Backend) -> str | None:
+    if case.precision.casts == "autocast":
+        return "autocast does not cast the operands of grouped_mm"
     if case.precision.activations != "bf16":
         return "grouped_mm takes bf16 operands only (in other formats it is a loop over groups)"
     params = _params(case)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from perwatt.workloads import autocast
 from perwatt.workloads.base import Impl
 from perwatt.workloads.variants import captured
 from perwatt_kernels import registry
@@ -43,22 +44,8 @@ def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
         return uncompilable or kernel.unsupported(request(case, backend))
 
     def build(case: Case, backend: Backend) -> Callable[..., Any]:
-        function = kernel.build(request(case, backend))
-        return _cast(function, backend) if case.precision.casts == "autocast" else function
+        return autocast.cast(kernel.build(request(case, backend)), case.precision, backend)
 
     return Impl(
         name=kernel.impl, impl_class=kernel.impl_class, build=build, unsupported=unsupported, summary=kernel.summary
     )
-
-
-def _cast(function: Callable[..., Any], backend: Backend) -> Callable[..., Any]:
-    """A function under autocast, entered at every call, as a training step enters it."""
-    import torch
-
-    kind = backend.device.type
-
-    def under_autocast(*operands: Any) -> Any:
-        with torch.autocast(kind, torch.bfloat16):
-            return function(*operands)
-
-    return under_autocast

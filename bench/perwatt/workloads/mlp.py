@@ -61,6 +61,7 @@ class Mlp(FunctionWorkload):
     name = "mlp"
     summary = "feed-forward layer: products with an activation between"
     Params = MlpParams
+    multiplies = True
 
     def label(self, params: MlpParams) -> str:
         """``8192x2048x8192 swiglu``: tokens x hidden x intermediate."""
@@ -72,11 +73,15 @@ class Mlp(FunctionWorkload):
 
     def operands(self, params: MlpParams, precision: Precision) -> Sequence[Operand]:
         """Rows and weights."""
-        act, hidden, width = precision.activations, params.hidden, params.intermediate
+        hidden, width = params.hidden, params.intermediate
+
+        def weight(name: str, *shape: int) -> Operand:
+            return Operand(name=name, shape=shape, format=precision.weights, exponent=fan_in(shape[1]), product=True)
+
         return (
-            Operand(name="x", shape=(params.tokens, hidden), format=act, rows=True),
-            Operand(name="up", shape=(params.branches * width, hidden), format=act, exponent=fan_in(hidden)),
-            Operand(name="down", shape=(hidden, width), format=act, exponent=fan_in(width)),
+            Operand(name="x", shape=(params.tokens, hidden), format=precision.stream, rows=True, product=True),
+            weight("up", params.branches * width, hidden),
+            weight("down", hidden, width),
         )
 
     def result(self, params: MlpParams, precision: Precision) -> Operand:

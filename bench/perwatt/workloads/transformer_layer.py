@@ -86,6 +86,7 @@ class TransformerLayer(FunctionWorkload):
     name = "transformer_layer"
     summary = "one whole layer of a Llama-style model"
     Params = TransformerLayerParams
+    multiplies = True
 
     def label(self, params: TransformerLayerParams) -> str:
         """``2x4096x2048x8192 heads 32/8``: batch x seq x hidden x intermediate."""
@@ -182,21 +183,22 @@ def _block(params: TransformerLayerParams, precision: Precision, device: torch.d
     from perwatt.models.places import Places
     from perwatt_kernels.dtypes import dtype
 
-    compute = dtype(precision.activations)
+    compute = dtype(precision.stream)
     return Block(params.shape, 0, torch.device("meta"), compute), Places(params.shape, params.seq, device, compute)
 
 
 def _stream(name: str, params: TransformerLayerParams, precision: Precision) -> Operand:
     shape = (params.batch, params.seq, params.hidden)
-    return Operand(name=name, shape=shape, format=precision.activations, rows=True)
+    return Operand(name=name, shape=shape, format=precision.stream, rows=True)
 
 
 def _weights(params: TransformerLayerParams, precision: Precision) -> list[Operand]:
     hidden, width, queries = params.hidden, params.intermediate, params.heads * params.head_dim
 
     def weight(name: str, *shape: int) -> Operand:
-        exponent = fan_in(shape[1]) if len(shape) == 2 else 0
-        return Operand(name=name, shape=shape, format=precision.activations, exponent=exponent)
+        matrix = len(shape) == 2
+        exponent = fan_in(shape[1]) if matrix else 0
+        return Operand(name=name, shape=shape, format=precision.weights, exponent=exponent, product=matrix)
 
     return [
         weight("attention_norm", hidden),

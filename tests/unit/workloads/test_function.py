@@ -11,19 +11,11 @@ from perwatt import workloads
 from perwatt.errors import InputError
 from perwatt.workloads.function import FunctionWorkload
 from support import faults
+from support.functions import MULTIPLYING, SMALL
 from support.sessions import PASSES, PRECISIONS, assert_passes, case, faulty, opened
 
-SMALL: dict[str, dict[str, Any]] = {
-    "rmsnorm": {"tokens": 300, "hidden": 96},
-    "softmax": {"tokens": 300, "hidden": 96},
-    "cross_entropy": {"tokens": 300, "vocab": 512},
-    "lm_head_loss": {"tokens": 300, "hidden": 96, "vocab": 512},
-    "rope": {"tokens": 300, "heads": 4, "head_dim": 32},
-    "embedding": {"tokens": 300, "vocab": 128, "hidden": 96},
-    "mlp": {"tokens": 300, "hidden": 96, "intermediate": 256},
-    "grouped_gemm": {"groups": 3, "tokens": 300, "hidden": 96, "intermediate": 128},
-    "transformer_layer": {"batch": 2, "seq": 48, "hidden": 64, "intermediate": 176, "heads": 4},
-}
+JUDGED = [(name, precision) for name in SMALL for precision in ("fp32", "bf16")]
+JUDGED += [(name, "bf16_autocast") for name in MULTIPLYING]
 
 
 def test_every_function_workload_is_tried_here() -> None:
@@ -44,8 +36,7 @@ def test_passes_its_gate_compiled(name: str) -> None:
     assert_passes(case(name, SMALL[name], pass_="fwd+bwd"), "torch.compile")
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("name", "precision"), JUDGED)
 @pytest.mark.parametrize("fault", faults.IN_RESULT)
 def test_faults_in_the_result_are_caught(name: str, precision: str, fault: str) -> None:
     if fault == "a lost tile" and name in ("cross_entropy", "lm_head_loss"):
@@ -54,8 +45,7 @@ def test_faults_in_the_result_are_caught(name: str, precision: str, fault: str) 
     assert not found.ok, found
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("name", "precision"), JUDGED)
 @pytest.mark.parametrize("fault", faults.IN_GRADIENT)
 def test_faults_in_gradients_are_caught(name: str, precision: str, fault: str) -> None:
     made = case(name, SMALL[name], precision=precision, pass_="fwd+bwd")
