@@ -50,7 +50,7 @@ def test_a_healthy_gpu(run: Any, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(rows) == 3
     for row in rows:
-        assert (row.status, row.backend, row.chip) == ("ok", "pretend-cuda", "NVIDIA H100 80GB HBM3")
+        assert (row.status, row.backend, row.chip) == ("ok", "pretend-cuda", "h100-sxm")
         assert (row.timing_method, row.chips, row.limiter) == ("cuda_events", 1.0, "none")
         assert (row.sm_clock_mhz, row.mem_clock_mhz, row.power_limit_w, row.temp_c) == (1980, 2619, 700, 55)
         assert (row.ecc, row.driver, row.runtime) == (0, "580.159.04", "CUDA 13.0")

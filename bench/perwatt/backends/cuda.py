@@ -20,7 +20,7 @@ from perwatt.backends import cuda_events, cuda_presence, families, inductor
 from perwatt.backends.base import Backend, Device, Health, Timing
 from perwatt.backends.gpu_watch import Watch
 from perwatt.errors import InputError, MissingHardware
-from perwatt.hardware import machine, nvml, torch_build
+from perwatt.hardware import chips, machine, nvml, torch_build
 from perwatt.spec.precision import Precision
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ class Cuda(Backend):
             raise MissingHardware(f"no {self.address}: {error}") from None
 
     def describe(self) -> Device:
-        """Product name, memory, versions; a MIG instance is no whole chip. The cache is known once CUDA is up."""
-        build = self.build()
+        """The chip by its sheet, else by its product name; memory, versions; a MIG instance is no whole chip. The cache is known once CUDA is up."""
+        build, sheet = self.build(), chips.by_nvml_name(self.gpu.name)
         return Device(
-            chip=self.gpu.name,
+            chip=sheet.name if sheet else self.gpu.name,
             devices_per_chip=None if self.gpu.mig else 1,
             memory_bytes=self.gpu.memory_bytes,
             cache_bytes=float(self._properties.L2_cache_size) if self._properties else None,

@@ -17,6 +17,7 @@ from perwatt.hardware.cgroup import ROOT, read
 CPUS = "sys/devices/system/cpu"
 DMI = "sys/devices/virtual/dmi/id"
 CACHE_UNKNOWN = 64 * 2**20  # taken where the kernel tells no cache size: larger than most, so that cold stays cold
+BUSY = ("user", "nice", "system", "irq", "softirq", "steal")  # a process of low priority takes the caches all the same
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -128,9 +129,7 @@ def busy_seconds() -> float:
     import psutil
 
     times = psutil.cpu_times()
-    return float(times.user + times.system + getattr(times, "irq", 0) + getattr(times, "softirq", 0)) + float(
-        getattr(times, "steal", 0)
-    )
+    return float(sum(getattr(times, kind, 0.0) for kind in BUSY))
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:

@@ -203,7 +203,7 @@ def _with_ceilings(ledger: Ledger, made: dict[Key, Row]) -> dict[Key, Row]:
 
 def _of_zeros(item: Row) -> bool:
     """Whether the data draws less power than any other, so that the rate is no ceiling for it."""
-    data = json.loads(item.work).get("data", {})
+    data = json.loads(item.work or "{}").get("data", {})
     return bool(data.get("distribution") == "zeros")
 
 

@@ -155,17 +155,21 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
     report({"event": "phase", "impl": name, "phase": "warmup"})
     iteration_s = _warm_up(subject, case)
     if subject.impl.impl_class != "eager":
-        subject.note(compile_cold_s=max(0.0, first_s - iteration_s), compile_warm_s=max(0.0, again_s - iteration_s))
+        subject.note(compile_cold_s=max(0.0, first_s - iteration_s))
+        subject.note(compile_warm_s=None if again_s is None else max(0.0, again_s - iteration_s))
     backend.reset_peak_memory()
 
 
-def _compile(subject: Subject, backend: Backend) -> tuple[float, float]:
-    """Seconds of the first call with the compiler's caches empty, and with those on disk filled."""
+def _compile(subject: Subject, backend: Backend) -> tuple[float, float | None]:
+    """Seconds of the first call with the compiler's caches empty, and with those on disk filled.
+
+    What was captured plays back code and constants of what was compiled, so that stays where it is.
+    """
     if subject.impl.impl_class == "graph":
         backend.empty_compiler_cache()
     first_s = subject.body.batch(1).total_s
-    if subject.impl.impl_class == "eager":
-        return first_s, first_s
+    if subject.impl.impl_class == "eager" or subject.impl.captured:
+        return first_s, None
     backend.forget_compiled()
     return first_s, subject.body.batch(1).total_s
 

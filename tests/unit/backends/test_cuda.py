@@ -123,9 +123,15 @@ def test_a_machine_without_a_gpu_measures_its_cpu(install: Install) -> None:
 def test_describe_names_the_card(install: Install) -> None:
     install(Card())
     device = Cuda().describe()
-    assert (device.chip, device.devices_per_chip, device.driver) == (H100, 1, "580.159.04")
+    assert (device.chip, device.devices_per_chip, device.driver) == ("h100-sxm", 1, "580.159.04")
     assert (device.runtime, device.cache_bytes) == ("CUDA 13.0", None)
     assert device.memory_bytes == 80 * GIB - 640 * 2**20
+
+
+def test_a_card_without_a_sheet_keeps_its_own_name(install: Install) -> None:
+    """No sheet of a similar name is taken: a peak that is not this card's would be a guess."""
+    install(Card(name="NVIDIA H100 NVL"))
+    assert Cuda().describe().chip == "NVIDIA H100 NVL"
 
 
 @pytest.mark.parametrize(

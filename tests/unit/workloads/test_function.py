@@ -93,3 +93,19 @@ def test_cold_operands_take_turns(name: str) -> None:
     session = opened(made)
     assert session.slots > 1
     assert session.check(0).ok
+
+
+def test_an_impl_that_overwrites_its_operands_fails() -> None:
+    """Read after the call, they would be taken for what had come in."""
+
+    def overwriting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(*operands: Any) -> Any:
+            with torch.no_grad():
+                operands[0].mul_(2)
+            return function(*operands)
+
+        return wrong
+
+    found = faulty(case("rmsnorm", SMALL["rmsnorm"]), overwriting)
+    assert not found.ok
+    assert "operands" in found.detail

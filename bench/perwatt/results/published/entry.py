@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from perwatt.hardware.figure import Date, Grade, Part
+from perwatt.hardware.figure import DATE, Grade
 from perwatt.hardware.sheet import Peak
 from perwatt.results.published import peaks
 from perwatt.results.published.conventions import UNKNOWN
 
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f-\x9f\u200b-\u202e\u2028-\u2069\ufeff]*$")]
+Date = Annotated[str, Field(pattern=f"^{DATE['pattern']}$", description=DATE["doc"])]
 Positive = Annotated[float, Field(gt=0, strict=True)]
 Count = Annotated[int, Field(ge=1)]
 UNITS = {
@@ -20,6 +21,12 @@ UNITS = {
     "pflops_per_chip": "PFLOP/s per chip", "tflops": "TFLOP/s", "gbps": "GB/s", "time_us": "us", "minutes": "min",
     "mfu": "% MFU", "hfu": "% HFU", "energy_mj": "MJ", "text": "",
 }  # fmt: skip
+
+
+class Part(BaseModel):
+    """What every part of a table has in common: no unknown fields, no change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Source(Part):

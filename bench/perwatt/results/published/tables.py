@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 
 from perwatt import configs
 from perwatt.errors import InputError, expected
-from perwatt.hardware.figure import Part
 from perwatt.results.published import peaks
 from perwatt.results.published.conventions import CONVENTIONS
-from perwatt.results.published.entry import Entry, Model, Source, Text
+from perwatt.results.published.entry import Entry, Model, Part, Source, Text
 from perwatt.spec.fields import validated
 from perwatt.spec.model import ModelShape, resolve
 from perwatt.spec.yamlfile import Document, load, of_kind
