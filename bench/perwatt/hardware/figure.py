@@ -34,7 +34,7 @@ class Source(Part):
 class Other(Part):
     """Another value that was met for the same thing, in the same unit."""
 
-    value: float
+    value: float = rule(above=0)
     source: str
     grade: Grade
     note: str = ""
@@ -60,7 +60,7 @@ class Figure(Part):
 
     scale: ClassVar[dict[str, float]] = {}  # units and what one of them is in the base unit
 
-    value: float
+    value: float = rule(above=0)
     unit: str
     source: str
     grade: Grade

@@ -55,6 +55,10 @@ class Library:
         """Names of all files."""
         return sorted({path.stem for folder in self.folders for path in folder.glob("*.yaml")})
 
+    def is_own(self, name: str) -> bool:
+        """Whether the user has a file of that name."""
+        return (self.folders[0] / f"{name}.yaml").is_file()
+
     def files(self, name: str) -> Iterator[Path]:
         """Files of that name, the user's first."""
         return (path for folder in self.folders if (path := folder / f"{name}.yaml").is_file())

@@ -86,8 +86,9 @@ def read() -> PriceList:
     Raises:
         InputError: a file is wrong, or prices an instance that is no system.
     """
-    own = Path(os.environ.get("PERWATT_PRICES") or user_folder("prices").with_suffix(".yaml"))
-    lists = [_list(path) for path in (own, configs.root() / "prices.yaml") if path != own or own.is_file()]
+    given = os.environ.get("PERWATT_PRICES")
+    own = Path(given or user_folder("prices").with_suffix(".yaml"))
+    lists = [_list(path) for path in ([own] if given or own.is_file() else []) + [configs.root() / "prices.yaml"]]
     return PriceList(
         prices=tuple(price for each in lists for price in each.prices),
         missing=tuple(missing for each in lists for missing in each.missing),

@@ -38,8 +38,8 @@ SPARSE = 1.8  # times the expected ratio to a wider format from which on a peak 
 class Arithmetic(Part):
     """What a peak by the clock is the product of, with two operations for each multiply-add."""
 
-    cores: int = rule(least=1)
-    multiply_adds: int = rule(least=1, doc="of one core in one cycle")
+    cores: int
+    multiply_adds: int = rule(doc="of one core in one cycle")
     clock: Clock
 
     @property
@@ -118,7 +118,7 @@ class Cores(Part):
     """
 
     name: str
-    count: int = rule(least=1)
+    count: int
     source: str
     grade: Grade
 

@@ -125,6 +125,17 @@ def test_another_chip_on_the_base_of_a_shipped_one_has_not_its_names(tmp_path: P
     assert shelf.by("torch", "NVIDIA H100 80GB HBM3") == H100
 
 
+def test_a_name_belongs_to_the_users_chip_first_and_to_one(tmp_path: Path):
+    names = "names: {torch: [{name: NVIDIA H100 80GB HBM3, source: vllm-names}]}\n"
+    shelf = sheet(tmp_path, "h100-500w", "name: h100-500w\nbase: h100-sxm\n" + names)
+    found = shelf.by("torch", "NVIDIA H100 80GB HBM3")
+    assert found is not None
+    assert found.name == "h100-500w"
+    shelf = sheet(tmp_path, "h100-600w", "name: h100-600w\nbase: h100-sxm\n" + names)
+    with pytest.raises(InputError, match=r"names\.torch: found 'NVIDIA H100 80GB HBM3' in h100-500w and h100-600w"):
+        shelf.by("torch", "NVIDIA H100 80GB HBM3")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
@@ -134,6 +145,7 @@ def test_another_chip_on_the_base_of_a_shipped_one_has_not_its_names(tmp_path: P
         ("value: 16", "value: lots", "8: memory.value: found 'lots', expected a number"),
         ("value: 16", "value: true", "8: memory.value: found True, expected a number"),
         ("value: 16", "value: -16", "8: memory.value: found -16, expected at least 0"),
+        ("value: 16", "value: 0", "8: memory.value: found 0, expected more than 0"),
         ("16, unit: GB, source: lab", "16, unit: GB", "8: memory.source: found nothing, expected a value"),
         ("16, unit: GB, source: lab", "16, unit: GB, source: lap",
          "8: memory.source: found 'lap', expected one of"),
