@@ -17,7 +17,9 @@ GRADES = {
     "B": "reputable third party, peer-reviewed measurement, or dated capture of a vendor's page",
     "C": "estimate, back-calculation, hearsay, or arithmetic on other figures",
 }
-DATE = {"pattern": r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?", "doc": "YYYY-MM or YYYY-MM-DD"}
+DATE = r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?"
+DATED = {"pattern": DATE, "doc": "YYYY-MM or YYYY-MM-DD"}
+"""Rules of a field with a date."""
 F = TypeVar("F", bound="Figure")
 
 
@@ -27,7 +29,7 @@ class Source(Part):
 
     title: str = rule(some=True)
     location: str = rule(some=True, doc="address, repository and path, or where else to find it")
-    date: str = rule(**DATE)
+    date: str = rule(**DATED)
 
 
 @part
@@ -64,7 +66,7 @@ class Figure(Part):
     unit: str
     source: str
     grade: Grade
-    date: str | None = rule(None, **DATE)
+    date: str | None = rule(None, **DATED)
     low: float | None = None
     high: float | None = None
     others: tuple[Other, ...] = ()
