@@ -136,6 +136,9 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def _chip(library: Library, name: str) -> Chip:
     fields, document, where = library.read(name)
+    for said, unsaid in (("watts", "no_watts"), ("no_watts", "watts")):
+        if where.get(said) is document is not where.get(unsaid):
+            fields.pop(unsaid, None)  # of the base, which says the opposite
     with document.placed():
         _of_name(fields, name)
         chip = build(Chip, fields)

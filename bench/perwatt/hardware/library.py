@@ -85,6 +85,8 @@ class Library:
         given, _, where = self._read(str(base), below, (*seen, str(base)))
         left_out = {"names", "aliases"} if base != name else set()  # two chips never share a name
         kept = {key: value for key, value in given.items() if key not in left_out}
+        if isinstance(fields.get("sources"), dict):
+            fields["sources"] = kept.get("sources", {}) | fields["sources"]
         return kept | fields, document, where | dict.fromkeys(fields, document)
 
 
