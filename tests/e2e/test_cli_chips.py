@@ -65,6 +65,19 @@ def test_a_sheet_with_sources_and_conflicts(perwatt: Perwatt):
     assert "watts[0]" in sheet["conflicts"]
 
 
+def test_a_sheet_with_systems_and_their_prices(perwatt: Perwatt):
+    shown = perwatt("chips", "trainium2", COLUMNS="300").stdout
+    assert "35.7608 USD/h capacity_block 2026-10-08" in shown
+    (sheet,) = json.loads(perwatt("chips", "trainium2", "--json").stdout)
+    systems = {system["name"]: system for system in sheet["systems"]}
+    assert systems["trn2-ultraserver"]["chips"] == 64
+    (price,) = systems["trn2.48xlarge"]["prices"]
+    assert (price["value"], price["dated"], price["file"]) == (35.7608, "2026-10-08", "prices.yaml")
+    (sheet,) = json.loads(perwatt("chips", "h100-sxm", "--json").stdout)
+    prices = {s["name"]: [price["value"] for price in s["prices"]] for s in sheet["systems"]}
+    assert sorted(prices["p5.48xlarge"]) == [41.528, 55.04], "of each kind of purchase the newest"
+
+
 def test_chips_side_by_side(perwatt: Perwatt):
     shown = perwatt("chips", "--compare", "h100-sxm", "trn1", "trn3", COLUMNS="250").stdout
     assert "trainium3 / h100-sxm" in shown

@@ -73,6 +73,7 @@ CHECKS: dict[str, Any] = {
     "required": _test(lambda rule, value: not set(rule) <= set(value)),
     "enum": _test(lambda rule, value: value not in rule),
     "minimum": _test(lambda rule, value: value < rule),
+    "exclusiveMinimum": _test(lambda rule, value: value <= rule),
     "minItems": _test(lambda rule, value: len(value) < rule),
     "minLength": _test(lambda rule, value: len(value) < rule),
     "pattern": _test(lambda rule, value: not re.search(rule, value)),

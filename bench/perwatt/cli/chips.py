@@ -96,8 +96,22 @@ def _sheet(chip: Chip) -> None:
     conflicts = [(_label(path, item), *row) for path, item in chip.conflicts() for row in _conflict(item)]
     if conflicts:
         print_table("where sources disagree", ("figure", "value", "grade", "source", "how it was handled"), conflicts)
+    columns = ("system", "chips", "network", "power", "newest prices")
+    print_table("systems", columns, (_system(system) for system in describe.sold(chip)))
     cited = describe.sources(chip).items()
     print_table("sources", ("key", "title", "where", "date"), ((k, s.title, s.location, s.date) for k, s in cited))
+
+
+def _system(system: dict[str, Any]) -> tuple[str, ...]:
+    power = [f"{_value(power)} {power['kind']}" for power in system["power"]]
+    asked = [f"{_value(price)} {price['purchase']} {price['dated']}" for price in system["prices"]]
+    known = "; ".join(power) or (f"as {system['like']}" if system["like"] else f"unknown: {system['no_power']}")
+    network = ", ".join(_value(rate) for rate in system["network"])
+    return system["name"], str(system["chips"]), network, known, "; ".join(asked)
+
+
+def _value(figure: dict[str, Any]) -> str:
+    return f"{_number(figure['value'], 6)} {figure['unit']}"
 
 
 def _facts(chip: Chip) -> Iterator[tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""What hardware is: facts about this machine. Nothing here imports torch."""
+"""What hardware is: facts about this machine, and published ones of chips. Nothing here imports torch."""

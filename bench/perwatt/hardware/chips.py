@@ -96,7 +96,7 @@ class Shelf:
             InputError: there is none; the message has the nearest one. Or its file is wrong.
         """
         wanted = name.casefold()
-        if wanted in self.names():
+        if wanted in self._chips or wanted in self.names():
             return self._named(wanted)
         chips = self.all()
         for chip in chips:
@@ -105,13 +105,21 @@ class Shelf:
         raise InputError(_unknown(name, [chip.name for chip in chips]), field="chip")
 
     def by(self, kind: str, name: str) -> Chip | None:
-        """The chip that software calls exactly so, or None: a name is never guessed at.
+        """The chip that software calls exactly so, the user's first, or None: a name is never guessed at.
 
         Args:
             kind: a field of :class:`~perwatt.hardware.sheet.Names`.
             name: the name as the software gives it.
+
+        Raises:
+            InputError: two chips have the name, or a sheet is wrong.
         """
-        return next((chip for chip in self.all() if any(name == n.name for n in getattr(chip.names, kind))), None)
+        found = [chip for chip in self.all() if any(name == entry.name for entry in getattr(chip.names, kind))]
+        found = [chip for chip in found if self._library.is_own(chip.name)] or found
+        if len(found) > 1:
+            both = " and ".join(chip.name for chip in found)
+            raise InputError(f"found {name!r} in {both}, expected it in one sheet", field=f"names.{kind}")
+        return found[0] if found else None
 
     def _named(self, name: str) -> Chip:
         if name not in self._chips:
@@ -128,6 +136,9 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def _chip(library: Library, name: str) -> Chip:
     fields, document, where = library.read(name)
+    for said, unsaid in (("watts", "no_watts"), ("no_watts", "watts")):
+        if where.get(said) is document is not where.get(unsaid):
+            fields.pop(unsaid, None)  # of the base, which says the opposite
     with document.placed():
         _of_name(fields, name)
         chip = build(Chip, fields)

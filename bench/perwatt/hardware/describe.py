@@ -63,8 +63,27 @@ def sheet(chip: Chip) -> dict[str, Any]:
         "cores": plain(chip.cores), "devices": plain(chip.devices), "devices_per_chip": chip.devices_per_chip(),
         "names": plain(chip.names), "figures": [{"field": path, **figure(item)} for path, item in figures(chip)],
         "conflicts": [path for path, _ in chip.conflicts()], "sources": plain(sources(chip)),
-        "warnings": list(chip.sparse()),
+        "warnings": list(chip.sparse()), "systems": sold(chip),
     }  # fmt: skip
+
+
+def sold(chip: Chip) -> list[dict[str, Any]]:
+    """Systems with the chip, each with the last price of every kind of purchase, in the US and elsewhere."""
+    from perwatt.hardware import prices, systems
+
+    last: dict[str, dict[Any, prices.Price]] = {}
+    for price in sorted(prices.read().prices, key=lambda price: price.date):
+        where = ("us",) if all(region.startswith("us") for region in price.regions) else price.regions
+        last.setdefault(price.instance, {})[price.purchase, where] = price
+    return [
+        {
+            "name": system.name, "chips": system.chips, "kind": system.kind, "scale_up": system.scale_up,
+            "network": [figure(rate) for rate in system.network], "power": [figure(power) for power in system.power],
+            "no_power": system.no_power, "like": system.like,
+            "prices": [figure(price) for price in last.get(system.name, {}).values()],
+        }
+        for system in systems.all_systems().values() if system.chip == chip.name
+    ]  # fmt: skip
 
 
 def comparison(chips: Sequence[Chip], basis: Basis) -> dict[str, Any]:

@@ -17,7 +17,9 @@ GRADES = {
     "B": "reputable third party, peer-reviewed measurement, or dated capture of a vendor's page",
     "C": "estimate, back-calculation, hearsay, or arithmetic on other figures",
 }
-DATE = {"pattern": r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?", "doc": "YYYY-MM or YYYY-MM-DD"}
+DATE = r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?"
+DATED = {"pattern": DATE, "doc": "YYYY-MM or YYYY-MM-DD"}
+"""Rules of a field with a date."""
 F = TypeVar("F", bound="Figure")
 
 
@@ -27,14 +29,14 @@ class Source(Part):
 
     title: str = rule(some=True)
     location: str = rule(some=True, doc="address, repository and path, or where else to find it")
-    date: str = rule(**DATE)
+    date: str = rule(**DATED)
 
 
 @part
 class Other(Part):
     """Another value that was met for the same thing, in the same unit."""
 
-    value: float
+    value: float = rule(above=0)
     source: str
     grade: Grade
     note: str = ""
@@ -60,11 +62,11 @@ class Figure(Part):
 
     scale: ClassVar[dict[str, float]] = {}  # units and what one of them is in the base unit
 
-    value: float
+    value: float = rule(above=0)
     unit: str
     source: str
     grade: Grade
-    date: str | None = rule(None, **DATE)
+    date: str | None = rule(None, **DATED)
     low: float | None = None
     high: float | None = None
     others: tuple[Other, ...] = ()

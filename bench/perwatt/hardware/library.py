@@ -55,6 +55,10 @@ class Library:
         """Names of all files."""
         return sorted({path.stem for folder in self.folders for path in folder.glob("*.yaml")})
 
+    def is_own(self, name: str) -> bool:
+        """Whether the user has a file of that name."""
+        return (self.folders[0] / f"{name}.yaml").is_file()
+
     def files(self, name: str) -> Iterator[Path]:
         """Files of that name, the user's first."""
         return (path for folder in self.folders if (path := folder / f"{name}.yaml").is_file())
@@ -81,6 +85,8 @@ class Library:
         given, _, where = self._read(str(base), below, (*seen, str(base)))
         left_out = {"names", "aliases"} if base != name else set()  # two chips never share a name
         kept = {key: value for key, value in given.items() if key not in left_out}
+        if isinstance(fields.get("sources"), dict):
+            fields["sources"] = kept.get("sources", {}) | fields["sources"]
         return kept | fields, document, where | dict.fromkeys(fields, document)
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 from perwatt import configs
 from perwatt.errors import InputError, expected
 from perwatt.hardware import systems
-from perwatt.hardware.figure import DATE, Figure, Source
+from perwatt.hardware.figure import DATED, Figure, Source
 from perwatt.hardware.library import bibliography, place, user_folder
 from perwatt.hardware.reader import Part, build, part, rule, shape
 from perwatt.spec import yamlfile
@@ -40,7 +40,7 @@ class Price(Figure):
     instance: str
     purchase: Purchase
     regions: tuple[str, ...] = rule(some=True)
-    date: str = rule(**DATE)
+    date: str = rule(**DATED)
 
     def holds_in(self, region: str) -> bool:
         """Whether it is a price of that region."""
@@ -86,8 +86,9 @@ def read() -> PriceList:
     Raises:
         InputError: a file is wrong, or prices an instance that is no system.
     """
-    own = Path(os.environ.get("PERWATT_PRICES") or user_folder("prices").with_suffix(".yaml"))
-    lists = [_list(path) for path in (own, configs.root() / "prices.yaml") if path != own or own.is_file()]
+    given = os.environ.get("PERWATT_PRICES")
+    own = Path(given or user_folder("prices").with_suffix(".yaml"))
+    lists = [_list(path) for path in ([own] if given or own.is_file() else []) + [configs.root() / "prices.yaml"]]
     return PriceList(
         prices=tuple(price for each in lists for price in each.prices),
         missing=tuple(missing for each in lists for missing in each.missing),

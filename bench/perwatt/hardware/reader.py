@@ -18,6 +18,7 @@ from perwatt.spec.yamlfile import of_kind
 P = TypeVar("P", bound="Part")
 OWN = {"own": True}
 """Rules of a field that is filled in after reading, and stands in no file."""
+LEAST = {int: 1, float: 0}  # whole numbers count things
 _SHAPES: dict[type, Mapping[str, tuple[Any, Field[Any]]]] = {}
 
 
@@ -44,7 +45,8 @@ def rule(default: Any = MISSING, **rules: Any) -> Any:
 
     Args:
         default: value where the file has none; without it the field has to be there.
-        rules: ``least`` of a number, ``pattern`` of text, ``some`` for text or lists that are not empty, ``doc``.
+        rules: ``least`` and ``above`` of a number, ``pattern`` of text, ``some`` for text or lists that are not empty,
+            ``doc``.
     """
     return field(metadata=rules) if default is MISSING else field(default=default, metadata=rules)
 
@@ -149,8 +151,10 @@ def optional(arguments: tuple[Any, ...]) -> Any:
 
 def _scalar(kind: type, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     of_kind(path, value, kind)
-    if kind in (int, float) and value < rules.get("least", 0):
-        raise InputError(f"found {value}, expected at least {rules.get('least', 0)}", field=path)
+    if kind in (int, float) and value < (least := rules.get("least", LEAST[kind])):
+        raise InputError(f"found {value}, expected at least {least}", field=path)
+    if "above" in rules and not value > rules["above"]:
+        raise InputError(f"found {value}, expected more than {rules['above']}", field=path)
     if kind is str and rules.get("some") and not value:
         raise InputError("found empty text, expected some", field=path)
     if kind is str and "pattern" in rules and not re.fullmatch(rules["pattern"], value):

@@ -14,7 +14,7 @@ from perwatt import configs
 from perwatt.hardware.chips import Chip
 from perwatt.hardware.figure import Source
 from perwatt.hardware.prices import PriceList
-from perwatt.hardware.reader import Part, optional, required, shape
+from perwatt.hardware.reader import LEAST, Part, optional, required, shape
 from perwatt.hardware.systems import Family
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -74,7 +74,10 @@ def _schema(hint: Any, rules: Mapping[str, Any], named: dict[str, Any]) -> dict[
     if issubclass(hint, Part):
         return _define(hint, named)
     if hint in (int, float):
-        return {"type": "integer" if hint is int else "number", "minimum": rules.get("least", 0)}
+        least = (
+            {"exclusiveMinimum": rules["above"]} if "above" in rules else {"minimum": rules.get("least", LEAST[hint])}
+        )
+        return {"type": "integer" if hint is int else "number", **least}
     if hint is bool:
         return {"type": "boolean"}
     pattern = {"pattern": f"^(?:{rules['pattern']})$"} if "pattern" in rules else {}

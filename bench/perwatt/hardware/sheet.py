@@ -7,7 +7,7 @@ the vendor prints, or what cores, arrays and clock give.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import Literal
 
@@ -38,8 +38,8 @@ SPARSE = 1.8  # times the expected ratio to a wider format from which on a peak 
 class Arithmetic(Part):
     """What a peak by the clock is the product of, with two operations for each multiply-add."""
 
-    cores: int = rule(least=1)
-    multiply_adds: int = rule(least=1, doc="of one core in one cycle")
+    cores: int
+    multiply_adds: int = rule(doc="of one core in one cycle")
     clock: Clock
 
     @property
@@ -118,7 +118,7 @@ class Cores(Part):
     """
 
     name: str
-    count: int = rule(least=1)
+    count: int
     source: str
     grade: Grade
 
@@ -207,24 +207,24 @@ class Sheet(Part):
 
     def sparse(self) -> Iterator[str]:
         """Warnings of peaks that look like sparse ones: over 1.8 times what the next wider format leads to expect."""
-        here = {
-            name: peak for peak in self.peaks if (peak.per, peak.basis) == ("chip", "vendor") for name in peak.formats
-        }
-        known = sorted(
-            (name for name in here if name not in ("fp64", "fp32")), key=bits, reverse=True
-        )  # no tensor cores
-        for place, name in enumerate(known):
-            before = [
-                other for other in known[:place] if other != "int8" and (name != "int8" or bits(other) > bits(name))
-            ]
-            wider = before[-1] if before else None
-            if wider is None or here[name].dense:
-                continue
-            usual = here[wider].tflops * bits(wider) / bits(name)
-            if here[name].tflops > SPARSE * usual:
-                found = f"{here[name].tflops:g} TFLOP/s for {name} beside {here[wider].tflops:g} for {wider}"
-                where = f"{here[name].file}:{here[name].line}: peaks"
-                yield f"{where}: found {found}, expected about {usual:g}: is it a sparse peak?"
+        printed = [peak for peak in self.peaks if (peak.per, peak.basis) == ("chip", "vendor")]
+        here = {name: peak for peak in printed for name in peak.formats if name not in ("fp64", "fp32")}
+        for name, peak in here.items():
+            beside = [] if peak.dense else _beside(name, here)
+            usual = {other: here[other].tflops * bits(other) / bits(name) for other in beside}
+            over = [other for other in beside if peak.tflops > SPARSE * usual[other]]
+            if over:
+                found = f"{peak.tflops:g} TFLOP/s for {name} beside {here[over[0]].tflops:g} for {over[0]}"
+                where = f"{peak.file}:{peak.line}: peaks"
+                yield f"{where}: found {found}, expected about {usual[over[0]]:g}: is it a sparse peak?"
+
+
+def _beside(name: str, peaks: Mapping[str, Peak]) -> list[str]:
+    """Floats whose peak leads to expect one of a format: the next wider ones, and for a float others of its width."""
+    floats = [other for other in peaks if other != "int8" and peaks[other] is not peaks[name]]
+    wider = [bits(other) for other in floats if bits(other) > bits(name)]
+    widths = {min(wider, default=0)} | ({bits(name)} if name != "int8" else set())
+    return [other for other in floats if bits(other) in widths]
 
 
 def bits(name: str) -> int:

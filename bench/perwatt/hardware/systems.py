@@ -16,7 +16,7 @@ from perwatt.errors import InputError, expected
 from perwatt.hardware import chips
 from perwatt.hardware.figure import Factor, Grade, Power, Rate, Source
 from perwatt.hardware.library import Library, bibliography, place
-from perwatt.hardware.reader import Part, build, part, rule
+from perwatt.hardware.reader import Part, build, part
 from perwatt.hardware.sheet import CLOSE, Basis, Peak
 
 
@@ -52,7 +52,7 @@ class System(Part):
 
     name: str
     chip: str
-    chips: int = rule(least=1)
+    chips: int
     kind: Literal["instance", "server", "rack", "pod"]
     made_of: dict[str, int] = field(default_factory=dict)
     source: str
@@ -112,7 +112,7 @@ def families(folder: str | Path | None = None) -> tuple[Family, ...]:
     """
     library = Library.of("systems", folder)
     read = []
-    for name in sorted(library.names(), key=lambda name: next(library.files(name)).parent == library.folders[0]):
+    for name in sorted(library.names(), key=library.is_own):
         fields, document, where = library.read(name)
         with document.placed():
             family = build(Family, fields)
@@ -124,11 +124,11 @@ def families(folder: str | Path | None = None) -> tuple[Family, ...]:
 
 def _known(family: Family) -> None:
     """Refuse chips that have no sheet, and parts or likenesses that are not systems of the file."""
-    here = [system.name for system in family.systems]
+    here, sheets = [system.name for system in family.systems], chips.names()
     for index, system in enumerate(family.systems):
         at = f"systems[{index}]"
-        if system.chip not in chips.names():
-            raise InputError(expected(system.chip, chips.names()), field=f"{at}.chip")
+        if system.chip not in sheets:
+            raise InputError(expected(system.chip, sheets), field=f"{at}.chip")
         for name in (*system.made_of, *([system.like] if system.like else [])):
             if name not in here:
                 raise InputError(expected(name, here), field=f"{at}.{'made_of' if name in system.made_of else 'like'}")
@@ -136,8 +136,8 @@ def _known(family: Family) -> None:
         if not (system.power or system.no_power or system.like):
             raise InputError("found neither power nor no_power nor like, expected one", field=at)
     for index, name in enumerate(family.chips):
-        if name not in chips.names():
-            raise InputError(expected(name, chips.names()), field=f"chips[{index}]")
+        if name not in sheets:
+            raise InputError(expected(name, sheets), field=f"chips[{index}]")
 
 
 def _adds_up(system: System, at: str) -> None:

@@ -119,10 +119,34 @@ def test_a_users_sheet_changes_some_fields_of_a_shipped_one(tmp_path: Path):
     assert chip.names == H100.names
 
 
+def test_watts_where_the_base_has_none_and_sources_of_both(tmp_path: Path):
+    watts = "[{id: own, kind: measured, default: true, value: 100, unit: W, source: lab, grade: B}]"
+    lab = "{title: ours, location: here, date: 2026-11}"
+    sheet(tmp_path, "trainium1", f"name: trainium1\nbase: trainium1\nwatts: {watts}\nsources: {{lab: {lab}}}\n")
+    text = "name: second\nbase: trainium1\nno_watts: no more\nmemory: {value: 1, unit: GB, source: two, grade: B}\n"
+    shelf = sheet(tmp_path, "second", text + f"sources: {{two: {lab}}}\n")
+    metered, second = shelf.load("trainium1"), shelf.load("second")
+    assert metered.power is not None
+    assert (metered.power.value, metered.no_watts, metered.names) == (100, "", TRN1.names)
+    assert (second.power, second.no_watts) == (None, "no more")
+    assert set(second.sources) == {"lab", "two"}
+
+
 def test_another_chip_on_the_base_of_a_shipped_one_has_not_its_names(tmp_path: Path):
     shelf = sheet(tmp_path, "h100-500w", "name: h100-500w\nbase: h100-sxm\ntitle: H100 at 500 W\n")
     assert shelf.load("h100-500w").peaks == H100.peaks
     assert shelf.by("torch", "NVIDIA H100 80GB HBM3") == H100
+
+
+def test_a_name_belongs_to_the_users_chip_first_and_to_one(tmp_path: Path):
+    names = "names: {torch: [{name: NVIDIA H100 80GB HBM3, source: vllm-names}]}\n"
+    shelf = sheet(tmp_path, "h100-500w", "name: h100-500w\nbase: h100-sxm\n" + names)
+    found = shelf.by("torch", "NVIDIA H100 80GB HBM3")
+    assert found is not None
+    assert found.name == "h100-500w"
+    shelf = sheet(tmp_path, "h100-600w", "name: h100-600w\nbase: h100-sxm\n" + names)
+    with pytest.raises(InputError, match=r"names\.torch: found 'NVIDIA H100 80GB HBM3' in h100-500w and h100-600w"):
+        shelf.by("torch", "NVIDIA H100 80GB HBM3")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +158,7 @@ def test_another_chip_on_the_base_of_a_shipped_one_has_not_its_names(tmp_path: P
         ("value: 16", "value: lots", "8: memory.value: found 'lots', expected a number"),
         ("value: 16", "value: true", "8: memory.value: found True, expected a number"),
         ("value: 16", "value: -16", "8: memory.value: found -16, expected at least 0"),
+        ("value: 16", "value: 0", "8: memory.value: found 0, expected more than 0"),
         ("16, unit: GB, source: lab", "16, unit: GB", "8: memory.source: found nothing, expected a value"),
         ("16, unit: GB, source: lab", "16, unit: GB, source: lap",
          "8: memory.source: found 'lap', expected one of"),
@@ -174,6 +199,23 @@ def test_a_sparse_peak_given_as_dense_is_a_warning(tmp_path: Path):
         f"{tmp_path / 'own.yaml'}:7: peaks: found 200 TFLOP/s for bf16 beside 50 for tf32, "
         "expected about 100: is it a sparse peak?"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "found"),
+    [
+        ("h100-sxm", "value: 989.4", "value: 1979", ["bf16", "fp16"]),
+        ("h100-sxm", "[e4m3fn, e5m2], value: 1979", "[e4m3fn, e5m2], value: 3958", ["e4m3fn", "e5m2"]),
+        ("h100-sxm", "[int8], value: 1979", "[int8], value: 3958", ["int8"]),
+        ("b200", "value: 9000", "value: 18000", ["nvfp4", "mxfp4"]),
+        ("trainium2", "value: 1299", "value: 2563", ["e4m3", "e5m2"]),
+    ],
+)
+def test_the_sparse_figures_that_vendors_print(tmp_path: Path, name: str, old: str, new: str, found: list[str]):
+    text = (Path(H100.memory.file).parent / f"{name}.yaml").read_text()
+    assert text.count(old) == 1
+    warned = list(sheet(tmp_path, name, text.replace(old, new)).load(name).sparse())
+    assert [warning.partition("TFLOP/s for ")[2].partition(" ")[0] for warning in warned] == found
 
 
 def test_no_shipped_peak_looks_sparse():

@@ -87,6 +87,11 @@ sources: {contract: {title: our contract, location: drawer, date: 2026-11-01}}
 """
 
 
+def test_a_file_that_is_asked_for_has_to_be_there(own: Path):
+    with pytest.raises(InputError, match="cannot be read"):
+        prices.read()
+
+
 def test_prices_of_the_users_own(own: Path):
     own.write_text(OWN)
     price = prices.price("trn2.48xlarge", "reserved")

@@ -42,7 +42,7 @@ def test_every_chip_has_a_sheet():
 def test_no_figure_without_unit_source_date_and_grade(where: str, figure: Figure):
     assert figure.unit in figure.scale
     assert figure.source in bibliography()
-    assert re.fullmatch(DATE["pattern"], figure.dated)
+    assert re.fullmatch(DATE, figure.dated)
     assert figure.grade in GRADES
     text = Path(figure.file).read_text().splitlines()[figure.line - 1 :]
     assert f"{figure.source}" in "\n".join(text[:15]), "its place is where it stands"
