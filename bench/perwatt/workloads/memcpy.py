@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from perwatt.accuracy import blocks
 from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
@@ -176,9 +177,15 @@ def _triad_error(found: Tensor, b: Tensor, c: Tensor) -> Accuracy:
     """The largest error over the largest of sum and terms, of which two roundings are allowed."""
     import torch
 
-    exact = b.double() + FACTOR * c.double()
-    size = torch.maximum(exact.abs(), FACTOR * c.double().abs()).clamp_min(1e-300)
-    error = float(((found.double() - exact).abs() / size).max())
+    error = 0.0
+    for y, x, z in zip(*(t.split(blocks.BLOCK) for t in (found, b, c)), strict=True):
+        exact = x.double() + FACTOR * z.double()
+        size = torch.maximum(exact.abs(), FACTOR * z.double().abs()).clamp_min(1e-300)
+        worst = float(((y.double() - exact).abs() / size).max())
+        if not worst <= error:  # a NaN is worst of all
+            error = worst
+        if math.isnan(error):
+            break
     bound = torch.finfo(found.dtype).eps
     return Accuracy(rel_err=error, bound=bound, detail="" if error <= bound else "the triad is off")
 

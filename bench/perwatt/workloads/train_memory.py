@@ -89,13 +89,18 @@ def _logits_bytes(params: TrainStepParams, precision: Precision, compiled: bool)
     """What there is of logits when the backward pass starts.
 
     Eager: logits in float32, their softmax and its gradient. Compiled: logits, whose gradient takes their place, and
-    the first gradient that follows from it, the output projection's.
+    what follows from it while it is there. That is the output projection's gradient; the compiler puts off that of a
+    tied embedding until it can be added to the table's, so that the last layer's branches have theirs first.
     """
-    shape, elements = params.shape, params.micro_batch * params.seq * params.shape.vocab
+    shape, tokens = params.shape, params.micro_batch * params.seq
     if not compiled:
-        return 3 * FP32 * elements
-    logits = precision.logits if params.logits == "policy" else params.logits
-    return FORMATS[logits] * elements + FORMATS[precision.activations] * shape.hidden * shape.vocab
+        return 3 * FP32 * tokens * shape.vocab
+    logits = FORMATS[precision.logits if params.logits == "policy" else params.logits]
+    used = FORMATS[precision.activations]
+    follows = used * shape.hidden * shape.vocab
+    if shape.tied and used == FORMATS[precision.stored]:
+        follows = max(follows, used * tokens * (2 if shape.gated else 1) * shape.intermediate)
+    return logits * tokens * shape.vocab + follows
 
 
 def moments_of(optimizer: str, shape: ModelShape) -> int:

@@ -85,3 +85,16 @@ def test_an_impl_is_refused_for_its_own_memory_only(backend, monkeypatch):
     assert needs["torch.compile"] < needs["torch"]
     assert "GB of memory" in preflight.unsupported(step, "torch", backend, 1)
     assert "GB of memory" not in (preflight.unsupported(step, "torch.compile", backend, 1) or "")
+
+
+def test_the_gate_of_one_session_has_to_fit_too(backend, monkeypatch):
+    norm = build({"workload": "rmsnorm", "params": {"tokens": 2**15, "hidden": 2**10}, "impl": ["torch"]})
+    body, gate = norm.workload.memory(norm), norm.workload.gate_memory(norm)
+    assert gate > 0
+    for sessions in (1, 2):
+        for there, fits in ((sessions * body + gate, True), (sessions * body + gate - 1, False)):
+            device = replace(backend.describe(), memory_bytes=there)
+            monkeypatch.setattr(type(backend), "describe", lambda self, device=device: device)
+            reason = preflight.unsupported(norm, "torch", backend, sessions)
+            assert (reason is None) == fits
+            assert preflight.fitting(replace(norm, impls=("torch", "torch.compile")), backend, sessions) == 1

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 import torch
 
+from perwatt.backends.cpu import BACKEND
 from perwatt.models.trainer import Trainer
 from perwatt.spec.data import Source
 from perwatt.spec.precision import policy
+from perwatt.workloads.compiled import compiled
 from perwatt.workloads.train_memory import footprint
 from perwatt.workloads.train_params import TrainStepParams
 from perwatt.workloads.train_step import WORKLOAD
+from support.memory import peak_bytes
 from support.training import INLINE, MODELS, case
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -100,3 +103,23 @@ def test_compiled_code_is_asked_for_less() -> None:
         for impls in (["torch"], ["torch", "torch.compile"], ["torch.compile"])
     )
     assert compiled < eager == both
+
+
+LARGER = INLINE | {"hidden": 128, "intermediate": 352, "vocab": 1000}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "tied"), [("fp32", False), ("fp32", True), ("bf16_master", False)])
+def test_a_compiled_step_takes_what_is_said(precision: str, tied: bool) -> None:
+    """By torch's record of allocations, as of eager steps: neither refused without need nor out of memory."""
+    if reason := BACKEND.uncompilable():
+        pytest.skip(reason)
+    torch.compiler.reset()
+    params = TrainStepParams(model=LARGER | {"tied": tied}, batch=16, seq=32)
+    trainer = Trainer(params, policy(precision), torch.device("cpu"), lambda f: compiled(f, BACKEND), 1)
+    trainer.fill(Source(0), "normal", -4)
+    trainer.run(0)  # compiles, and makes the optimizer's state
+    trainer.optimizer.zero_grad(set_to_none=True)
+    said = footprint(params, policy(precision), compiled=True)
+    found = said.weights + said.moments + peak_bytes(trainer.run)
+    assert 0.97 * found <= said.peak <= 1.03 * found
