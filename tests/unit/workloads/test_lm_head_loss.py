@@ -59,7 +59,7 @@ LARGE = [("fp32", 2048, 256), *((p, tokens, 4096) for p in ("bf16", "bf16_autoca
 
 
 @pytest.mark.parametrize(("precision", "tokens", "hidden"), LARGE)
-def test_at_a_vocabulary_of_128k_chunks_take_a_thirtieth_beside_what_no_impl_can_do_without(
+def test_at_a_vocabulary_of_128k_chunks_take_a_sixteenth_beside_what_no_impl_can_do_without(
     precision: str, tokens: int, hidden: int
 ) -> None:
     """That is gradients and autocast's copies. With them it is an eighth in all, where they alone do not take more."""
@@ -73,7 +73,7 @@ def test_at_a_vocabulary_of_128k_chunks_take_a_thirtieth_beside_what_no_impl_can
         assert _estimate(one) <= peaks[impl] <= _estimate(one) + 64 * tokens, impl
     x, w, _ = made["torch"].workload.operands(made["torch"].params, made["torch"].precision)
     needed = x.bytes + w.bytes + made["torch"].workload.cast_bytes(made["torch"])
-    assert peaks["chunked"] - needed <= peaks["torch"] / 30
+    assert peaks["chunked"] - needed <= peaks["torch"] / 16
     if needed <= peaks["torch"] / 10:
         assert peaks["chunked"] <= peaks["torch"] / 8
 
