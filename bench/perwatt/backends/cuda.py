@@ -101,7 +101,7 @@ class Cuda(Backend):
             raise MissingHardware(f"no {self.address}: {error}") from None
 
     def describe(self) -> Device:
-        """The chip by its sheet, else by its product name; memory, versions; a MIG instance is no whole chip. The cache is known once CUDA is up."""
+        """The chip by its sheet or product name; a MIG instance is no whole one. The cache is known once CUDA is up."""
         build, sheet = self.build(), chips.by_nvml_name(self.gpu.name)
         return Device(
             chip=sheet.name if sheet else self.gpu.name,

@@ -13,7 +13,7 @@ for the epilogue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -160,13 +160,14 @@ class Prepared(Tensors):
         self._plain, self._scheme = plain, scheme
         self.recipes = plain.recipes
 
-    def make(self, source: Source) -> list[Tensor]:
+    def one_by_one(self, source: Source) -> Iterator[Tensor]:
         """Fresh operands from a source, quantized by the written-out rule."""
-        operands = self._plain.make(source)
         if not self._scheme.outside:
-            return operands
+            yield from self._plain.one_by_one(source)
+            return
+        operands = self._plain.make(source)
         a, b, *scales = self._scheme.quantized(*operands[:2])
-        return [a.to(dtype(self._scheme.left)), b.to(dtype(self._scheme.right)), *scales, *operands[2:]]
+        yield from (a.to(dtype(self._scheme.left)), b.to(dtype(self._scheme.right)), *scales, *operands[2:])
 
 
 def output_format(params: GemmParams, precision: Precision) -> str:

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from perwatt.hardware.figure import DATE, Grade
+from perwatt.hardware.figure import DATE, DATED, Grade
 from perwatt.hardware.sheet import Peak
 from perwatt.results.published import peaks
 from perwatt.results.published.conventions import UNKNOWN
 
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f-\x9f\u200b-\u202e\u2028-\u2069\ufeff]*$")]
-Date = Annotated[str, Field(pattern=f"^{DATE['pattern']}$", description=DATE["doc"])]
+Date = Annotated[str, Field(pattern=f"^({DATE})$", description=DATED["doc"])]
 Positive = Annotated[float, Field(gt=0, strict=True)]
 Count = Annotated[int, Field(ge=1)]
 UNITS = {

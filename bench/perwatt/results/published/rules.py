@@ -12,7 +12,7 @@ from perwatt.results.schema import columns
 
 NEEDS = ("source", "source_date", "grade", "printed")  # what a published row always says
 UNIQUE = ("run_id", "case")  # no two rows of a file have both in common; they may have no keys to tell them apart
-DATE = re.compile(f"^{figure.DATE['pattern']}$")
+DATE = re.compile(figure.DATE)
 
 
 def is_published(values: Mapping[str, Any]) -> bool:
