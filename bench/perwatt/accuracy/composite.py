@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from perwatt.accuracy import blocks
+from perwatt.accuracy import blocks, single
 from perwatt.accuracy.products import relative_error
 from perwatt.accuracy.reference_parts import Arithmetic
 from perwatt.accuracy.tally import Tally
@@ -110,7 +110,8 @@ def check(
     given = {at: tensor for at, tensor in enumerate(found[: len(noise)]) if tensor is not None}
     errors = {at: Tally(problem.found_cuts[at] or 0) for at in given}
     for own, part in problem.blocks():
-        blockwise = truth.block(own, part)
+        with single.exact():
+            blockwise = truth.block(own, part)
         while blockwise:
             at, tensor = blockwise.popitem()
             if at in given:
@@ -227,8 +228,9 @@ def _own(precision: Precision) -> Arithmetic:
 def _lowered(problem: Problem, backward: Tensor | None) -> Accuracy | None:
     """A failure if float32 on this device is not single precision."""
     own, first = next(problem.blocks())
-    single, exact = (Evaluation(problem, arithmetic, backward) for arithmetic in (SINGLE, DOUBLE))
-    near, true = (side.block(own, first) | side.sums for side in (single, exact))
+    sides = [Evaluation(problem, arithmetic, backward) for arithmetic in (SINGLE, DOUBLE)]
+    with single.exact():
+        near, true = (side.block(own, first) | side.sums for side in sides)
     for at, tensor in true.items():
         error = relative_error(near[at], tensor)
         if not error <= HONEST_FLOAT32:

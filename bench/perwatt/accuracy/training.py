@@ -42,6 +42,7 @@ from perwatt.accuracy.answers import (
 )
 from perwatt.accuracy.reference_optimizer import Optimizer, Rule, clipped_by, global_norm
 from perwatt.accuracy.reference_parts import Arithmetic
+from perwatt.accuracy.single import exact
 from perwatt.models.trainer import Trainer
 from perwatt.spec.data import Source
 from perwatt.spec.precision import Precision
@@ -221,7 +222,8 @@ def full_size(trainer: Trainer, source: Source, precision: Precision) -> list[Ac
     single = Arithmetic(compute=torch.float32, inside=torch.float32, logits=torch.float32)
     weights = {name: w.to(torch.float32).requires_grad_() for name, w in trainer.weights().items()}
     batch = trainer.tokens[0], trainer.labels[0]
-    truth, reference = differentiated_by_sequence(weights, *batch, trainer.params, single)
+    with exact():
+        truth, reference = differentiated_by_sequence(weights, *batch, trainer.params, single)
     trainer.tokens.copy_(kept[0])
     trainer.labels.copy_(kept[1])
     bounds = _bounds(trainer.params, precision)
