@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,7 +90,7 @@ class Clockwork(Backend):
     def guards(self) -> dict[str, int]:
         return {"compilations": self.compilations, "graph_breaks": 0, "cpu_fallbacks": 0}
 
-    def health(self) -> Health:
+    def health(self, during: Sequence[tuple[float, float]]) -> Health:
         return Health(limiter="none")
 
     def is_out_of_memory(self, error: BaseException) -> bool:

@@ -71,7 +71,7 @@ class Surface:
         self.event_scale = 1.0
         self.capturing: list[Callable[[], object]] | None = None
         self.emptied = self.peak_resets = 0
-        self.peak_bytes = 123_000_000
+        self.held_bytes, self.peak_bytes = 0, 123_000_000
         self.initialized = False
         self.arches = list(ARCHES)
         self.capability = (9, 0)
@@ -137,6 +137,9 @@ class Surface:
 
     def reset_peak_memory_stats(self) -> None:
         self.peak_resets += 1
+
+    def memory_allocated(self) -> int:
+        return self.held_bytes
 
     def max_memory_allocated(self) -> int:
         return self.peak_bytes

@@ -53,6 +53,7 @@ class NvmlLibrary:
     def __init__(self, *cards: Card, driver: str = "580.159.04", cuda: int = 13000, failing: int = OK) -> None:
         self.cards, self.driver, self.cuda, self.failing = list(cards), driver, cuda, failing
         self.initialized = 0
+        self.failing_now = int(OK)
         self.called: list[str] = []
 
     def __getattr__(self, name: str) -> Callable[..., int]:
@@ -68,7 +69,7 @@ class NvmlLibrary:
             self.called.append(name)
             if name not in ("nvmlInitWithFlags", "nvmlErrorString") and not self.initialized:
                 return int(pynvml.NVML_ERROR_UNINITIALIZED)
-            return int(function(self, *arguments))
+            return self.failing_now or int(function(self, *arguments))
 
         return call
 

@@ -1,1 +1,1 @@
-"""The accuracy gate: what must hold before and after a time may be believed (method 6)."""
+"""The accuracy gate: what must hold before and after a time may be believed (docs/method.md, Accuracy gate)."""

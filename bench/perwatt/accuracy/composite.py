@@ -2,8 +2,8 @@
 
 The truth is the function written out in float64, a block of rows at a time, so that the gate needs little memory beside
 operands and results. A yardstick, the same in the policy's own formats, says what honest rounding costs; an impl may
-err ``FACTOR`` times as much (method 6). Errors are taken of each tensor as a whole and row by row, because a lost tile
-hardly shows in the norm of a large result.
+err ``FACTOR`` times as much (docs/method.md). Errors are taken of each tensor as a whole and row by row, because a lost
+tile hardly shows in the norm of a large result.
 
 Where float64 would take too long the truth is in float32, and its first block has to agree with float64: a device that
 lowers float32 products behind our back is found out there.
@@ -35,7 +35,6 @@ HONEST_FLOAT32 = 1e-4  # more is not single precision
 
 DOUBLE = Arithmetic(compute=torch.float64, inside=torch.float64, logits=torch.float64)
 SINGLE = Arithmetic(compute=torch.float32, inside=torch.float32, logits=torch.float32)
-WIDE_DEVICES = ("cpu", "cuda")  # that have float64
 WIDE_DEVICES = ("cpu", "cuda")  # that have float64
 
 
@@ -169,8 +168,8 @@ class Evaluation:
         if at in self.sums:
             self.sums[at] += tensor
         else:
-            truth = self._arithmetic.compute == self._arithmetic.inside and tensor.device.type in WIDE_DEVICES
-            self.sums[at] = tensor.to(torch.float64 if truth else self._arithmetic.inside, copy=True)
+            unrounded = self._arithmetic.compute == self._arithmetic.inside and tensor.device.type in WIDE_DEVICES
+            self.sums[at] = tensor.to(torch.float64 if unrounded else self._arithmetic.inside, copy=True)
 
     def _leaf(self, tensor: Tensor) -> Tensor:
         """An operand in this arithmetic; on the host if its device has no float64."""

@@ -23,7 +23,7 @@ WHOLE = 2**30  # multiply-adds up to which the whole reference is computed
 EDGES = (0, 1, 15, 16, 31, 32, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513)  # common tile edges
 SEED = 20_011
 
-_BOUNDS = {  # relative Frobenius error at a depth of about 4096 (method 6)
+_BOUNDS = {  # relative Frobenius error at a depth of about 4096 (docs/method.md, Accuracy gate)
     ("fp64", "fp64"): 1e-13,
     ("fp32", "fp32"): 1e-5,
     ("tf32", "fp32"): 5e-4,

@@ -1,4 +1,4 @@
-"""Gate of training steps: a reduced twin against float64, and the real model against float32 (method 6).
+"""Gate of training steps: a reduced twin against float64, and the real model against float32 (docs/method.md).
 
 A loss near ln(vocab) proves nothing: a model that drops a gradient has it too. So the twin, made by the same code, impl
 and policy as what is timed, is examined in three parts.

@@ -1,4 +1,4 @@
-"""The best of several implementations: chosen on one half of the blocks, timed on the other (method 8).
+"""The best of several implementations: chosen on one half of the blocks, timed on the other (docs/method.md).
 
 The fastest of several equal ones is the luckiest, and its time is too short: of five that scatter by 1 %, by more than
 1 %. The other half of its blocks knows nothing of that luck.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -73,6 +74,16 @@ class Health:
     mig: str | None = None
     chip_id: str | None = None
     others: float | None = None
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Python's garbage collector held still, so that it does not run inside a sample."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Backend(ABC):
@@ -152,6 +163,10 @@ class Backend(ABC):
     def reset_peak_memory(self) -> None:
         """Start counting peak memory anew."""
 
+    def held_memory(self) -> float:
+        """Bytes that are allocated now, by the allocator's count; 0 where nothing counts them."""
+        return 0.0
+
     @abstractmethod
     def peak_memory(self) -> float | None:
         """Bytes at the peak by the allocator's count since the reset, or None where nothing counts them."""
@@ -230,8 +245,12 @@ class Backend(ABC):
         """Counts of compilations, graph breaks and CPU fallbacks so far: none may change inside a sample."""
 
     @abstractmethod
-    def health(self) -> Health:
-        """State of the device now."""
+    def health(self, during: Sequence[tuple[float, float]]) -> Health:
+        """State of the device while it was watched.
+
+        Args:
+            during: spans of ``perf_counter`` that count, where the device was read often enough to tell them apart.
+        """
 
     @abstractmethod
     def is_out_of_memory(self, error: BaseException) -> bool:

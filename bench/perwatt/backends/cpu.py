@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 from perwatt.backends import inductor
-from perwatt.backends.base import Backend, Device, Health, Timing
+from perwatt.backends.base import Backend, Device, Health, Timing, no_collection
 from perwatt.hardware import machine
 from perwatt.spec.precision import Precision
 
@@ -88,13 +87,12 @@ class Cpu(Backend):
     def time(self, run: Callable[[int], object], iterations: int, first: int, ring: list[Any]) -> Timing:
         """Wall time of a batch, the garbage collector held still."""
         order = [i % len(ring) for i in range(first, first + iterations)]
-        gc.disable()
-        start = perf_counter()
-        for slot in order:
-            ring[slot] = None  # the last result makes room first, or two buffers would take turns in the cache
-            ring[slot] = run(slot)
-        total = perf_counter() - start
-        gc.enable()
+        with no_collection():
+            start = perf_counter()
+            for slot in order:
+                ring[slot] = None  # the last result makes room first, or two buffers would take turns in the cache
+                ring[slot] = run(slot)
+            total = perf_counter() - start
         _leave_warm_buffer(ring)
         return Timing(total_s=total, enqueue_s=total)
 
@@ -109,14 +107,13 @@ class Cpu(Backend):
         """Wall time of each call summed, what ``before`` takes left out."""
         order = [i % len(ring) for i in range(first, first + iterations)]
         total = 0.0
-        gc.disable()
-        for slot in order:
-            before(slot)
-            ring[slot] = None
-            start = perf_counter()
-            ring[slot] = run(slot)
-            total += perf_counter() - start
-        gc.enable()
+        with no_collection():
+            for slot in order:
+                before(slot)
+                ring[slot] = None
+                start = perf_counter()
+                ring[slot] = run(slot)
+                total += perf_counter() - start
         _leave_warm_buffer(ring)
         return Timing(total_s=total, enqueue_s=total)
 
@@ -152,7 +149,7 @@ class Cpu(Backend):
         others = (machine.busy_seconds() - busy) - (process_time() - own)
         self._others = max(0.0, others) / ((perf_counter() - wall) * machine.logical_cores())
 
-    def health(self) -> Health:
+    def health(self, during: Sequence[tuple[float, float]]) -> Health:
         """What other processes used. Clocks and temperatures that virtual machines show cannot be trusted."""
         return Health(others=self._others)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -244,6 +244,10 @@ class Cuda(Backend):
         """Of torch's allocator."""
         self.surface.reset_peak_memory_stats()
 
+    def held_memory(self) -> float:
+        """Of torch's allocator."""
+        return float(self.surface.memory_allocated())
+
     def peak_memory(self) -> float | None:
         """Of torch's allocator; what libraries take for themselves is not in it."""
         return float(self.surface.max_memory_allocated())
@@ -308,10 +312,10 @@ class Cuda(Backend):
         finally:
             self._watch.stop()
 
-    def health(self) -> Health:
+    def health(self, during: Sequence[tuple[float, float]]) -> Health:
         """What was seen while samples were taken."""
         assert self._watch is not None
-        return replace(self._watch.health(), mig=self.gpu.mig, chip_id=self.gpu.chip_id)
+        return replace(self._watch.health(during), mig=self.gpu.mig, chip_id=self.gpu.chip_id)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """The allocator's, the driver's and cuBLAS's ways to say so."""

@@ -59,8 +59,9 @@ def summary(kernels: Iterable[tuple[str, float]]) -> str:
         kernels: names, and the time that each took.
     """
     spent: dict[str, float] = {}
-    for name, time in kernels:
-        spent[family(name)] = spent.get(family(name), 0.0) + time
+    for kernel, time in kernels:
+        name = family(kernel)
+        spent[name] = spent.get(name, 0.0) + time
     return " ".join(sorted(spent, key=lambda name: (name in LAST, -spent[name], name)))
 
 

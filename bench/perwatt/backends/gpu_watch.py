@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from statistics import median
-from time import sleep
+from time import perf_counter, sleep
 from typing import Protocol
 
 from perwatt.backends.base import Health
 from perwatt.hardware.nvml import Process, Reading
+from perwatt.results.schema import LIMITERS
 
 PERIOD_S = 0.05  # a reading takes some 0.1 ms of one host thread, without the interpreter's lock
 NEIGHBOURS_EVERY = 10  # readings between two looks at processes, which take longer
-GRAVITY = ("unknown", "none", "power_cap", "hw_slowdown", "thermal")
 
 
 class Card(Protocol):
@@ -43,11 +44,12 @@ class Watch:
 
     def __init__(self, card: Card, own: Collection[int], wait: Callable[[float], None] = sleep) -> None:
         self._card, self._own, self._wait = card, frozenset(own), wait
-        self._readings: list[Reading] = []
+        self._readings: list[tuple[float, Reading]] = []
         self._limits: list[float] = []
         self._neighbours: set[int] = set()
         self._errors_before = card.ecc()
-        self._errors: int | None = None
+        self._errors_after: int | None = None
+        self._failed = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="perwatt-gpu-watch", daemon=True)
 
@@ -59,31 +61,51 @@ class Watch:
         """End, after one reading more."""
         self._ended.set()
         self._thread.join()
-        after = self._card.ecc()
-        if after is not None and self._errors_before is not None:
-            self._errors = max(0, after - self._errors_before)
 
-    def health(self) -> Health:
-        """What was seen: medians and extremes over the readings under load."""
-        busy = [one for one in self._readings if not one.idle]
+    def health(self, during: Sequence[tuple[float, float]]) -> Health:
+        """What was seen: medians and extremes over the readings under load.
+
+        Args:
+            during: spans of ``perf_counter`` that count; all readings do where none fell into them.
+        """
+        within = [one for at, one in self._readings if any(start <= at <= end for start, end in during)]
+        counted = within or [one for _, one in self._readings]
+        busy = [one for one in counted if not one.idle]
         clocks = [one.sm_clock_mhz for one in busy if one.sm_clock_mhz is not None]
         memory = [one.mem_clock_mhz for one in busy if one.mem_clock_mhz is not None]
-        heat = [one.temp_c for one in self._readings if one.temp_c is not None]
+        heat = [one.temp_c for one in counted if one.temp_c is not None]
+        limiter = max((one.limiter for one in busy), key=LIMITERS.index, default="unknown")
         return Health(
-            limiter=max((one.limiter for one in busy), key=GRAVITY.index, default="unknown"),
+            limiter="unknown" if self._failed and limiter == "none" else limiter,
             power_limit_w=min(self._limits, default=None),
             sm_clock_mhz=median(clocks) if clocks else None,
             sm_clock_mhz_min=min(clocks, default=None),
             mem_clock_mhz=median(memory) if memory else None,
             temp_c=max(heat, default=None),
-            ecc=self._errors,
-            others=1.0 if self._neighbours else 0.0,  # how much of the card they use, nobody tells
+            ecc=self._new_errors(),
+            others=self._others(),
         )
 
+    def _new_errors(self) -> int | None:
+        before, after = self._errors_before, self._errors_after
+        return None if before is None or after is None else max(0, after - before)
+
+    def _others(self) -> float | None:
+        """How much of the card neighbours use, nobody tells; nor whether there are any, once it answers no more."""
+        return 1.0 if self._neighbours else None if self._failed else 0.0
+
     def _watch(self) -> None:
+        try:
+            self._read()
+            self._errors_after = self._card.ecc()
+        except Exception as error:  # what was seen until then still counts, and the samples are what they are
+            self._failed = True
+            print(f"the GPU is not watched any more: {type(error).__name__}: {error}", file=sys.stderr)
+
+    def _read(self) -> None:
         count = 0
         while True:
-            self._readings.append(self._card.reading())
+            self._readings.append((perf_counter(), self._card.reading()))
             if count % NEIGHBOURS_EVERY == 0 or self._ended.is_set():
                 self._look_around()
             if self._ended.is_set():

@@ -127,8 +127,15 @@ def gpus() -> list[Gpu]:
 
 
 def _all(nvml: Any) -> Iterator[Gpu]:
-    for index in range(nvml.nvmlDeviceGetCount()):
-        card = nvml.nvmlDeviceGetHandleByIndex(index)
+    count, lost = nvml.nvmlDeviceGetCount(), list[Any]()
+    for index in range(count):
+        try:
+            card = nvml.nvmlDeviceGetHandleByIndex(index)
+        except nvml.NVMLError_GpuIsLost as error:
+            lost.append(error)
+            if len(lost) == count:
+                raise
+            continue
         instances = _instances(card)
         if not instances:
             yield _gpu(index, card, card, sliced=instances is not None)

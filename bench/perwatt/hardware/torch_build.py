@@ -45,14 +45,16 @@ def runs_on(capability: tuple[int, int], built: Iterable[str]) -> bool:
     Args:
         capability: of the GPU.
         built: as ``torch.cuda.get_arch_list()`` names them: ``sm_90`` runs on the same major version from that minor
-            one on, ``compute_90`` is compiled by the driver for anything later (CUDA C++ Programming Guide).
+            one on, ``compute_90`` is compiled by the driver for anything later; ``sm_90a`` runs on exactly
+            that, ``sm_100f`` on its major version (CUDA C++ Programming Guide).
     """
     for kind, _, number in (name.partition("_") for name in built):
         digits = number.rstrip("af")
         if not digits.isdigit():
             continue
-        has = int(digits[:-1]), int(digits[-1])
-        if has <= capability and (kind == "compute" or (kind == "sm" and has[0] == capability[0])):
+        has, special = (int(digits[:-1]), int(digits[-1])), number[len(digits) :]
+        same = has == capability if special == "a" else has[0] == capability[0]
+        if has <= capability and (same if kind == "sm" or special else kind == "compute"):
             return True
     return False
 

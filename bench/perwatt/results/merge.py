@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from perwatt.results.samples import samples_digest
-from perwatt.results.schema import Status
+from perwatt.results.schema import LIMITERS, Status
 from perwatt.runner.part import Part
 from perwatt.timing import statistics
 from perwatt.timing.statistics import Estimate
@@ -16,7 +16,6 @@ from perwatt.timing.statistics import Estimate
 T = TypeVar("T")
 Cells = dict[str, Any]
 
-LIMITERS = ("unknown", "none", "power_cap", "thermal", "hw_slowdown")  # the furthest right one seen counts
 HEALTH: dict[str, Callable[[list[Any]], Any]] = {
     "limiter": lambda seen: LIMITERS[max(LIMITERS.index(one) if one in LIMITERS else 0 for one in seen)],
     "power_limit_w": min,

@@ -22,7 +22,7 @@ SEVERITY = (
 )  # fmt: skip
 SHARED = 0.05  # share of the device that others may use before a row is marked
 CLOCK_DROP = 0.9  # share of the usual clock under which it counts as having fallen
-FEW_EFFECTIVE = 20.0  # n_eff under which an interval had to be widened (method 4)
+FEW_EFFECTIVE = 20.0  # n_eff under which an interval had to be widened (docs/method.md, Time)
 FORBIDDEN = {"compilations": "compilations", "graph_breaks": "graph breaks", "cpu_fallbacks": "CPU fallbacks"}
 SLOWED = {"thermal": "heat", "hw_slowdown": "a hardware limit"}
 

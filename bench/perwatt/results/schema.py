@@ -1,4 +1,4 @@
-"""The row: one case x impl x placement of a run, and the unit of every CSV (method 10).
+"""The row: one case x impl x placement of a run, and the unit of every CSV (docs/results.md).
 
 This one object makes the CSV's header, its validator, its JSON schema and ``docs/results.md``. A cell that is not
 known is None, and empty in the CSV; it is never 0, -1 or another chip's number.
@@ -58,6 +58,8 @@ FLAGS = {
     "modeled": "computed by a model, not measured",
 }
 
+LIMITERS = ("unknown", "none", "power_cap", "hw_slowdown", "thermal")
+"""What held clocks down; of several the furthest right counts. A hardware slowdown for heat is told as both."""
 TIME_EVIDENCE = ("measured", "published", "modeled")
 ENERGY_EVIDENCE = ("measured", "modeled", "published", "none")
 POWER_SCOPES = ("die", "package", "gpu_board", "module", "node", "rack", "facility")
@@ -244,7 +246,7 @@ class Row:
 
     # health
     limiter: str | None = _col("Health", "what held clocks down during the samples", when=TIMED,
-                               choices=("none", "power_cap", "thermal", "hw_slowdown", "unknown"))  # fmt: skip
+                               choices=LIMITERS)  # fmt: skip
     power_limit_w: float | None = _timed("Health", "power limit in force", "W")
     sm_clock_mhz: float | None = _timed("Health", "median clock of the compute units", "MHz")
     sm_clock_mhz_min: float | None = _timed("Health", "lowest clock of the compute units", "MHz")

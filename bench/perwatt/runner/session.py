@@ -70,7 +70,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0 no row failed, 1 some did, 3 none is ok (method 10)."""
+        """0 no row failed, 1 some did, 3 none is ok (docs/results.md)."""
         if not any(row.status == Status.OK for row in self.rows):
             return 3
         return 0 if all(row.status in HARMLESS for row in self.rows) else 1

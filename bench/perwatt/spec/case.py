@@ -23,7 +23,7 @@ Placement = Literal["device", "chip", "node", "cluster"]
 
 
 class Measure(BaseModel):
-    """How a case is measured (method 4).
+    """How a case is measured (docs/method.md, Time).
 
     Attributes:
         target_ci: relative half-width of the 95 % interval of the median at which sampling stops.
@@ -82,7 +82,7 @@ class Case:
 
     @cached_property
     def work(self) -> dict[str, Any]:
-        """The canonical work object (method 1)."""
+        """The canonical work object (docs/method.md, Work and its keys)."""
         return {
             "workload": self.workload.name,
             "version": self.workload.version,

@@ -1,4 +1,4 @@
-"""Input data that is bit-equal on every machine (method 1).
+"""Input data that is bit-equal on every machine (docs/method.md, Work and its keys).
 
 Each tensor has a Philox4x64-10 stream of its own, keyed by the seed and the tensor's name. Counter bits are summed
 as integers and scaled by a power of two, so that no step rounds: the values are exact in float32, and the cast to

@@ -1,4 +1,4 @@
-"""Precision policies: the closed list of number formats a case may be computed in (method 2).
+"""Precision policies: the closed list of number formats a case may be computed in (docs/precision.md).
 
 A policy spells out the format of every quantity of a training step, so that two chips that call different
 mathematics by one name never share a match key. The whole policy, not its name, is part of the work.

@@ -1,4 +1,4 @@
-"""The canonical work of a case and the three keys made from it (method 1).
+"""The canonical work of a case and the three keys made from it (docs/method.md, Work and its keys).
 
 ``match_key`` names the mathematics, ``task_key`` the mathematics without its precision policy, ``protocol_key``
 what of the measurement has to agree on both sides of a ratio.

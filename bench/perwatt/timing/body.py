@@ -13,7 +13,7 @@ from perwatt.timing.statistics import paired_difference
 from perwatt.workloads.base import Session
 
 MOST_ITERATIONS = 1_000_000
-AGREE = 0.01  # by how much the wall clock may differ from a clock of the device (method 4)
+AGREE = 0.01  # by how much the wall clock may differ from a clock of the device (docs/method.md, Time)
 
 
 class Body:
@@ -104,6 +104,14 @@ class Body:
     def series(self, part: Part) -> list[float]:
         """The samples whose median is reported: differences where the pass is timed as one."""
         return part.samples if self._session.part is None else paired_difference(part.samples, part.minus)
+
+    def busy_s(self) -> float | None:
+        """Durations of the device's kernels in one untimed iteration, without what comes before a bracketed one."""
+        session, slot = self._session, self._slot
+        if session.bracketed:
+            session.before(slot)
+            self._backend.synchronize()
+        return self._backend.busy_s(lambda: session.run(slot))
 
     def close(self) -> None:
         """Let go of results and device memory."""

@@ -1,4 +1,4 @@
-"""Whether a time is the device's or the host's that handed the work over (method 4)."""
+"""Whether a time is the device's or the host's that handed the work over (docs/method.md, Time)."""
 
 from __future__ import annotations
 

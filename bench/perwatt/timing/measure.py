@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -45,6 +46,7 @@ class Subject:
         self.report_at = 0.0
         self.restarts = 0
         self.sampled_s = 0.0
+        self.spans: list[tuple[float, float]] = []
         self.enqueued: list[float] = []
         self.guards: dict[str, int] = {}
         self.stop: Stop | None = None
@@ -141,7 +143,7 @@ def _outcome(error: Exception, backend: Backend) -> tuple[Status, str]:
 
 
 def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool, report: Report) -> None:
-    name = subject.impl.name
+    name, others_bytes = subject.impl.name, backend.held_memory()
     report({"event": "phase", "impl": name, "phase": "open"})
     subject.session = session = case.workload.open(case, subject.impl, backend, seed)
     subject.body = Body(session, backend, case.workload.open(case, subject.impl, backend, seed) if aa else None)
@@ -157,7 +159,15 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
     if subject.impl.impl_class != "eager":
         subject.note(compile_cold_s=max(0.0, first_s - iteration_s))
         subject.note(compile_warm_s=None if again_s is None else max(0.0, again_s - iteration_s))
+    subject.note(peak_bytes=_peak(subject, backend, others_bytes))
+
+
+def _peak(subject: Subject, backend: Backend, others_bytes: float) -> float | None:
+    """Bytes that one iteration and its data need, without what impls that were opened before hold."""
     backend.reset_peak_memory()
+    subject.body.batch(1)
+    peak = backend.peak_memory()
+    return None if peak is None else max(0.0, peak - others_bytes)
 
 
 def _compile(subject: Subject, backend: Backend) -> tuple[float, float | None]:
@@ -230,7 +240,9 @@ def _block(
         started = perf_counter()
         subject.enqueued.append(subject.body.sample(subject.part))
         subject.part.blocks.append(block)
-        subject.sampled_s += perf_counter() - started
+        ended = perf_counter()
+        subject.spans.append((started, ended))
+        subject.sampled_s += ended - started
         if subject.sampled_s >= subject.rule.max_time_s:
             break
     if _too_short(subject, sample_time_s):
@@ -248,7 +260,7 @@ def _too_short(subject: Subject, sample_time_s: float) -> bool:
     if iteration_s * body.iterations >= SHORT * sample_time_s or subject.restarts == RESTARTS or body.full:
         return False
     body.calibrate(iteration_s, sample_time_s)
-    for series in (part.samples, part.minus, part.twin, part.blocks, subject.enqueued):
+    for series in (part.samples, part.minus, part.twin, part.blocks, subject.enqueued, subject.spans, subject.guards):
         series.clear()
     body.wall.clear()
     subject.restarts += 1
@@ -271,14 +283,18 @@ def _conclude(subject: Subject, case: Case, backend: Backend, report: Report) ->
     """Health and memory of the samples, then the gate once more on fresh inputs."""
     assert subject.stop is not None
     enqueued = sorted(subject.enqueued)
-    by_wall, median_s = subject.body.settle(subject.part), estimate(subject.body.series(subject.part)).median
-    if backend.asynchronous and host.suspected(median_s, enqueued[len(enqueued) // 2]):
-        subject.note(busy_s=backend.busy_s(lambda: subject.body.batch(1)))
+    by_wall = subject.body.settle(subject.part)
+    direct = subject.session.part is None
+    if direct:  # of a difference of two passes no host time is defined
+        enqueue_s = enqueued[len(enqueued) // 2]
+        subject.note(enqueue_s=enqueue_s)
+        if backend.asynchronous and host.suspected(median(subject.part.samples), enqueue_s):
+            subject.note(busy_s=subject.body.busy_s())
     subject.note(
-        stop_reason=subject.stop.text, iters_per_sample=subject.body.iterations,
-        method="direct" if subject.session.part is None else "difference",
-        timing_method="wall" if by_wall else backend.timing_method, enqueue_s=enqueued[len(enqueued) // 2],
-        guards=subject.guards, peak_bytes=backend.peak_memory(), health=asdict(backend.health()),
+        stop_reason=subject.stop.text + ("; times are by the wall clock" if by_wall else ""),
+        iters_per_sample=subject.body.iterations, method="direct" if direct else "difference",
+        timing_method="wall" if by_wall else backend.timing_method, guards=subject.guards,
+        health=asdict(backend.health(subject.spans)),
     )  # fmt: skip
     report({"event": "phase", "impl": subject.impl.name, "phase": "gate-after"})
     _gate(subject, subject.session.check(1))

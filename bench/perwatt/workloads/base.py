@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """The work of one iteration, by formula (method 7). None where a quantity is not defined for the workload.
+    """The work of one iteration, by formula (docs/method.md). None where a quantity is not defined for the workload.
 
     Attributes:
         flops: floating-point operations, a multiply-add as two; recomputation counts for nothing.
@@ -54,7 +54,7 @@ class Impl:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:
-    """Outcome of the accuracy gate (method 6).
+    """Outcome of the accuracy gate (docs/method.md, Accuracy gate).
 
     Attributes:
         rel_err: the worst relative error found, of the quantity that came nearest to or furthest over its bound.

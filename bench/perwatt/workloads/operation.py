@@ -23,7 +23,7 @@ COLD_CACHES, COLD_BYTES = 3, 512 * 2**20  # cold operands exceed three last-leve
 
 
 def slots_for(cache: str, set_bytes: float, device: Device) -> int:
-    """Operand sets that a timed body rotates through (method 4).
+    """Operand sets that a timed body rotates through (docs/method.md, Time).
 
     Args:
         cache: ``hot`` (one set), ``partial`` (one last-level cache full), ``cold`` (three of them, or 512 MiB).

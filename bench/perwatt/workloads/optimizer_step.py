@@ -67,7 +67,7 @@ class OptimizerStep(Workload):
         return f"{params.called} {params.optimizer}"
 
     def counts(self, params: OptimizerStepParams, pass_: str, precision: Precision) -> Counts:
-        """Bytes as in the module; no FLOPs (method 7)."""
+        """Bytes as in the module; no FLOPs (docs/method.md, Counting)."""
         stored, moments = FORMATS[precision.stored], FORMATS[precision.moments]
         a_weight = {"adamw": 3 * stored + 4 * moments, "sgd": 3 * stored}.get(params.optimizer)
         traffic = None if a_weight is None else params.shape.parameters * a_weight

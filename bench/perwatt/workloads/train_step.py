@@ -97,7 +97,7 @@ class TrainStep(Workload):
         return {"micro_batch": params.micro_batch, "grad_accum": params.grad_accum, "recompute": params.recompute}
 
     def counts(self, params: TrainStepParams, pass_: str, precision: Precision) -> Counts:
-        """Three times the forward products, with the weights that a token meets and visible pairs only (method 7)."""
+        """Three times the forward products, with the weights that a token meets and visible pairs only."""
         shape = params.shape
         forward = 2.0 * shape.linear_parameters * params.tokens
         forward += 4.0 * params.batch * shape.pairs(params.seq) * shape.head_dim * shape.heads
@@ -161,7 +161,7 @@ class TrainStepSession(Session):
         return self._trainer.run(slot)
 
     def check(self, generation: int) -> Accuracy:
-        """The twin against float64, then this model against float32 where memory allows (method 6)."""
+        """The twin against float64, then this model against float32 where memory allows."""
         from perwatt.accuracy import training
         from perwatt.accuracy.twin import twin_of
 

@@ -380,7 +380,7 @@ def test_a_lost_context_poisons_the_process(install: Install, clock: Surface) ->
 def watch(backend: Simulated, seconds: float = 0.12) -> Any:
     with backend.watched():
         time.sleep(seconds)
-    return backend.health()
+    return backend.health([])
 
 
 def test_a_healthy_card(install: Install, clock: Surface) -> None:
@@ -401,6 +401,32 @@ def test_idle_readings_say_nothing_about_clocks(install: Install, clock: Surface
 def test_a_slowdown_counts_if_seen_once(install: Install, clock: Surface, reasons: int, limiter: str) -> None:
     readings = [(1980, 2619, 50, 0), (900, 2619, 88, reasons), (1980, 2619, 70, 0x4)]
     assert watch(started(install, clock, Card(readings=readings))).limiter == limiter
+
+
+def test_each_impl_is_judged_by_what_was_seen_in_its_own_blocks(install: Install, clock: Surface) -> None:
+    hot = (900, 2619, 88, 0x20)
+    backend = started(install, clock, Card(readings=[hot, hot, hot, (1980, 2619, 50, 0)]))
+    began = time.perf_counter()
+    with backend.watched():
+        time.sleep(0.5)
+    ended = time.perf_counter()
+    first, last = backend.health([(began, began + 0.06)]), backend.health([(ended - 0.2, ended)])
+    assert (first.limiter, first.sm_clock_mhz_min) == ("thermal", 900)
+    assert (last.limiter, last.sm_clock_mhz_min) == ("none", 1980)
+    assert backend.health([(ended + 1, ended + 2)]).limiter == "thermal", "no reading is its own, so all count"
+
+
+def test_a_card_that_answers_no_more_is_not_called_well(install: Install, clock: Surface) -> None:
+    card = Card()
+    backend = started(install, clock, card)
+    library = pynvml.nvmlLib
+    with backend.watched():
+        time.sleep(0.1)
+        library.failing_now = pynvml.NVML_ERROR_TIMEOUT
+        time.sleep(0.1)
+    health = backend.health([])
+    assert (health.limiter, health.others, health.ecc) == ("unknown", None, None)
+    assert health.sm_clock_mhz == 1980, "what was seen before is not lost"
 
 
 def test_new_memory_errors_are_counted(install: Install, clock: Surface) -> None:

@@ -152,6 +152,8 @@ def test_a_card_that_is_lost_says_what_to_do(install: Install) -> None:
     install(Card(lost=True))
     with pytest.raises(nvml.NoDriver, match="fell off the bus"):
         nvml.gpus()
+    install(Card(lost=True), Card(uuid="GPU-b"))
+    assert [(gpu.index, gpu.uuid) for gpu in nvml.gpus()] == [(1, "GPU-b")]
 
 
 def test_no_driver_says_what_to_do(install: Install) -> None:

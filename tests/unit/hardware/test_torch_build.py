@@ -26,6 +26,7 @@ def test_it_is_not_loaded_for_that() -> None:
     [
         (["sm_90"], True), (["sm_90a"], True), (["sm_80"], False), (["compute_80"], True), (["compute_100"], False),
         ([], False), (["sm_80", "compute_90"], True), (["sm_100"], False), (["gfx942"], False),
+        (["compute_80a"], False),
     ],
 )  # fmt: skip
 def test_which_builds_run_on_hopper(built: list[str], runs: bool) -> None:
@@ -35,3 +36,9 @@ def test_which_builds_run_on_hopper(built: list[str], runs: bool) -> None:
 def test_binaries_run_on_later_minor_versions_only() -> None:
     assert torch_build.runs_on((8, 9), ["sm_86"])
     assert not torch_build.runs_on((8, 6), ["sm_89"])
+
+
+def test_code_for_one_architecture_runs_on_no_other() -> None:
+    assert not torch_build.runs_on((10, 3), ["sm_100a"])
+    assert torch_build.runs_on((10, 3), ["sm_100f"])
+    assert not torch_build.runs_on((12, 0), ["sm_100f", "compute_100a"])

@@ -308,6 +308,73 @@ def test_the_device_is_prepared_for_the_policy_and_released_after_each_impl() ->
     assert device.asked.count("release") == 2
 
 
+class Counted(Watched):
+    """A device whose allocator counts: sessions hold what they say, and a call needs more for its while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held, self.peak = 0.0, 0.0
+
+    def held_memory(self) -> float:
+        return self.held
+
+    def reset_peak_memory(self) -> None:
+        self.peak = self.held
+
+    def peak_memory(self) -> float:
+        return self.peak
+
+
+class Holding(ScriptedSession):
+    """Holds memory while it is open, needs more in a call and most in the gate."""
+
+    def __init__(self, device: Counted, holds: float, needs: float) -> None:
+        super().__init__(device, "h", lambda call: 0.02)
+        self.device, self.holds, self.needs = device, holds, needs
+        device.held += holds
+
+    def run(self, slot: int) -> object:
+        self.device.peak = max(self.device.peak, self.device.held + self.needs)
+        return super().run(slot)
+
+    def check(self, generation: int) -> Accuracy:
+        self.device.peak = max(self.device.peak, self.device.held + 999_999)
+        return super().check(generation)
+
+    def close(self) -> None:
+        self.device.held -= self.holds
+        super().close()
+
+
+def test_the_peak_of_an_impl_is_its_own() -> None:
+    """Neither what the others hold meanwhile, nor what the gate needs."""
+    device = Counted()
+    parts, _ = run(device, Scripted({"a": lambda: Holding(device, 10, 5), "b": lambda: Holding(device, 700, 300)}))
+    assert {name: part.peak_bytes for name, part in parts.items()} == {"a": 15.0, "b": 1000.0}
+
+
+def test_a_bracketed_body_is_profiled_without_what_comes_before() -> None:
+    device = Watched(enqueued=1.0, busy=0.001)
+    seen: list[str] = []
+    device.busy_s = lambda call: (seen.append("profiled"), call(), seen.append("done"))[0]  # type: ignore[func-returns-value, method-assign]
+    session = ScriptedSession(device, "a", lambda call: 0.02)
+    session.bracketed = True
+    session.before = lambda slot: seen.append("before")  # type: ignore[method-assign]
+    device.time_bracketed = lambda before, run, count, first, ring: Timing(  # type: ignore[method-assign]
+        total_s=0.02 * count, enqueue_s=0.02 * count
+    )
+    run(device, Scripted({"a": lambda: session}))
+    assert seen == ["before", "profiled", "done"]
+
+
+def test_of_a_difference_no_host_time_is_told() -> None:
+    device = Watched(enqueued=0.99)
+    session = ScriptedSession(device, "a", lambda call: 0.03)
+    session.part = lambda slot: device.spend(0.01)
+    part = run(device, Scripted({"a": lambda: session}))[0]["a"]
+    assert (part.method, part.enqueue_s, part.busy_s) == ("difference", None, None)
+
+
 def failing(error: Exception) -> Callable[[int], float]:
     def seconds(call: int) -> float:
         raise error
