@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from perwatt.errors import InputError, expected
+from perwatt.hardware import sparse
 from perwatt.hardware.figure import Figure
 from perwatt.hardware.library import Library, bibliography, figures, place
-from perwatt.hardware.reader import build, part
+from perwatt.hardware.reader import OWN, build, part, rule
 from perwatt.hardware.sheet import KINDS, Basis, Peak, Sheet, Unit, Watts
+from perwatt.spec.yamlfile import of_kind
 
 
 @part
 class Chip(Sheet):
-    """A chip sheet with what is asked of it."""
+    """A chip sheet with what is asked of it.
+
+    Attributes:
+        replaced: peaks of the sheet that this one changes or stands before, where it has its own.
+    """
+
+    replaced: tuple[Peak, ...] = rule((), **OWN)
 
     @property
     def memory_bytes(self) -> float:
@@ -72,6 +81,10 @@ class Chip(Sheet):
     def conflicts(self) -> Iterator[tuple[str, Figure]]:
         """Figures on which sources disagree, by their path."""
         return ((path, figure) for path, figure in figures(self) if figure.others)
+
+    def sparse(self) -> Iterator[str]:
+        """Warnings of peaks that look like sparse ones."""
+        return sparse.warnings(self.peaks, self.replaced)
 
 
 class Shelf:
@@ -143,7 +156,17 @@ def _chip(library: Library, name: str) -> Chip:
         _of_name(fields, name)
         chip = build(Chip, fields)
         place(chip, where, {**bibliography(), **chip.sources})
-    return chip
+    return replace(chip, replaced=_replaced(library, name))
+
+
+def _replaced(library: Library, name: str) -> tuple[Peak, ...]:
+    """Peaks that the sheet has put its own in place of."""
+    document = library.replaced(name, "peaks")
+    if document is None:
+        return ()
+    with document.placed():
+        entries = of_kind("peaks", document.value["peaks"], list)
+        return tuple(build(Peak, entry, f"peaks[{index}]") for index, entry in enumerate(entries))
 
 
 def _of_name(fields: dict[str, Any], name: str) -> None:

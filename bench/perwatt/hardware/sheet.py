@@ -7,7 +7,6 @@ the vendor prints, or what cores, arrays and clock give.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import Literal
 
@@ -29,9 +28,7 @@ KINDS = {
 }  # fmt: skip
 """Formats that are shown in one line, since no chip has all of them."""
 
-BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "nvfp4": 4, "mxfp4": 4}  # all others: 8
 CLOSE = 0.005  # what a printed peak may differ from its arithmetic by rounding
-SPARSE = 1.8  # times the expected ratio to a wider format from which on a peak looks like a sparse one
 
 
 @part
@@ -204,29 +201,3 @@ class Sheet(Part):
             raise InputError("expected either watts or, where none are known, no_watts with the reason", field="watts")
         if self.watts and sum(watts.default for watts in self.watts) != 1:
             raise InputError("expected exactly one entry of watts with default: true", field="watts")
-
-    def sparse(self) -> Iterator[str]:
-        """Warnings of peaks that look like sparse ones: over 1.8 times what the next wider format leads to expect."""
-        printed = [peak for peak in self.peaks if (peak.per, peak.basis) == ("chip", "vendor")]
-        here = {name: peak for peak in printed for name in peak.formats if name not in ("fp64", "fp32")}
-        for name, peak in here.items():
-            beside = [] if peak.dense else _beside(name, here)
-            usual = {other: here[other].tflops * bits(other) / bits(name) for other in beside}
-            over = [other for other in beside if peak.tflops > SPARSE * usual[other]]
-            if over:
-                found = f"{peak.tflops:g} TFLOP/s for {name} beside {here[over[0]].tflops:g} for {over[0]}"
-                where = f"{peak.file}:{peak.line}: peaks"
-                yield f"{where}: found {found}, expected about {usual[over[0]]:g}: is it a sparse peak?"
-
-
-def _beside(name: str, peaks: Mapping[str, Peak]) -> list[str]:
-    """Floats whose peak leads to expect one of a format: the next wider ones, and for a float others of its width."""
-    floats = [other for other in peaks if other != "int8" and peaks[other] is not peaks[name]]
-    wider = [bits(other) for other in floats if bits(other) > bits(name)]
-    widths = {min(wider, default=0)} | ({bits(name)} if name != "int8" else set())
-    return [other for other in floats if bits(other) in widths]
-
-
-def bits(name: str) -> int:
-    """Width of a format's elements."""
-    return BITS.get(name, 8)
