@@ -11,7 +11,7 @@ from dataclasses import field
 from typing import Literal
 
 from perwatt.errors import InputError, expected
-from perwatt.hardware.figure import Clock, Compute, Grade, Memory, Power, Rate, Source
+from perwatt.hardware.figure import Chips, Clock, Compute, Grade, Memory, Power, Rate, Source
 from perwatt.hardware.reader import Part, part, rule
 from perwatt.spec.precision import FORMATS
 
@@ -91,6 +91,26 @@ class Link(Rate):
 
 
 @part
+class Domain(Chips):
+    """Chips that one scale-up network joins.
+
+    Attributes:
+        scope: of which system, or over what.
+    """
+
+    scope: str = ""
+
+
+@part
+class Identity(Part):
+    """Where the facts that are no figures are from: ``released``, ``process`` and ``memory_kind``."""
+
+    source: str
+    grade: Grade
+    note: str = ""
+
+
+@part
 class Watts(Power):
     """Watts of one chip at full load.
 
@@ -167,6 +187,7 @@ class Sheet(Part):
         name: the file's name, and the row's ``chip``.
         base: name of a sheet that gives all fields which this file leaves out.
         context: shown for orientation; nothing here measures it.
+        identity: where ``released``, ``process`` and ``memory_kind`` are from.
         devices: torch devices that make up the chip; one where there are none.
         watts: of one chip at full load, one of them nominal.
         no_watts: why there are none.
@@ -182,6 +203,7 @@ class Sheet(Part):
     aliases: tuple[str, ...] = ()
     released: str = ""
     process: str = ""
+    identity: Identity | None = None
     cores: Cores | None = None
     devices: Devices | None = None
     peaks: tuple[Peak, ...] = rule(some=True)
@@ -189,7 +211,7 @@ class Sheet(Part):
     memory_kind: str = ""
     bandwidth: Rate
     links: tuple[Link, ...] = ()
-    domain: str = rule("", doc="chips that one scale-up network joins")
+    domain: tuple[Domain, ...] = ()
     watts: tuple[Watts, ...] = ()
     no_watts: str = ""
     names: Names = Names()

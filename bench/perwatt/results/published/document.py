@@ -70,10 +70,10 @@ def _summary(tables: Sequence[Table]) -> Iterator[str]:
     digits = [check for check in kept if abs(check.residual) > TOLERANCE]
     worst = max((abs(check.residual) for check in digits), default=0.0)
     yield f"Of {len(pairs)} rows, {len(stated)} can be worked out anew in a convention that is stated:"
-    yield f"{len(kept) - len(digits)} agree within 1 % with what is printed, {len(digits)} more once the digits that the"
-    yield f"source rounded away are allowed for (residuals up to {100 * worst:.1f} %), and {len(stated) - len(kept)} do not;"
-    yield "each table lists those with what is known of why. A row whose convention is `unknown` has its residual against"
-    yield "our own count, where we can count it at all."
+    yield f"{len(kept) - len(digits)} agree within 1 % with what is printed, {len(digits)} more once the digits"
+    yield f"that the source rounded away are allowed for (residuals up to {100 * worst:.1f} %),"
+    yield f"and {len(stated) - len(kept)} do not; each table lists those with what is known of why. A row whose"
+    yield "convention is `unknown` has its residual against our own count, where we can count it at all."
 
 
 def _differing(table: Table) -> Iterator[str]:
