@@ -14,6 +14,7 @@ from perwatt.hardware.figure import Figure
 from perwatt.hardware.library import Library, bibliography, figures, place
 from perwatt.hardware.reader import OWN, build, part, rule
 from perwatt.hardware.sheet import KINDS, Basis, Peak, Sheet, Unit, Watts
+from perwatt.spec import kinds
 from perwatt.spec.yamlfile import of_kind
 
 
@@ -106,8 +107,10 @@ class Shelf:
         """A chip by name or alias, in upper or lower case.
 
         Raises:
-            InputError: there is none; the message has the nearest one. Or its file is wrong.
+            InputError: there is none; the message has the nearest one. Or its file, or any of the user's, is wrong.
         """
+        for own in self._library.own():
+            self._named(own)  # whatever lies in the folder is judged the same, asked for or not
         wanted = name.casefold()
         if wanted in self._chips or wanted in self.names():
             return self._named(wanted)
@@ -149,6 +152,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def _chip(library: Library, name: str) -> Chip:
     fields, document, where = library.read(name)
+    kinds.expect(document, "chip")
     for said, unsaid in (("watts", "no_watts"), ("no_watts", "watts")):
         if where.get(said) is document is not where.get(unsaid):
             fields.pop(unsaid, None)  # of the base, which says the opposite

@@ -56,6 +56,10 @@ class Library:
         """Names of all files."""
         return sorted({path.stem for folder in self.folders for path in folder.glob("*.yaml")})
 
+    def own(self) -> list[str]:
+        """Names of the user's files."""
+        return sorted(path.stem for path in self.folders[0].glob("*.yaml"))
+
     def is_own(self, name: str) -> bool:
         """Whether the user has a file of that name."""
         return (self.folders[0] / f"{name}.yaml").is_file()

@@ -266,7 +266,7 @@ def test_the_peak_that_is_replaced_may_lie_two_files_below(tmp_path: Path):
 
 def test_a_cycle_of_bases_is_called_one(tmp_path: Path):
     sheet(tmp_path, "one", "name: one\nbase: two\n")
-    with pytest.raises(InputError, match=r"one.yaml:2: base: found a cycle: two -> one -> two, expected a base that"):
+    with pytest.raises(InputError, match=r"two.yaml:2: base: found a cycle: one -> two -> one, expected a base that"):
         sheet(tmp_path, "two", "name: two\nbase: one\n").load("two")
 
 
