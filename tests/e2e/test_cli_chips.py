@@ -141,3 +141,22 @@ def test_a_sparse_peak_is_a_warning(perwatt: Perwatt, folder: Path):
         f"warning: {folder / 'own.yaml'}:7: peaks: found 200 TFLOP/s for bf16 beside 50 for tf32, expected about 100: "
         "is it a sparse peak?\n"
     )
+
+
+@pytest.mark.parametrize("arguments", [[], ["h100-sxm"], ["own"], ["h200", "h100-sxm", "--compare"]])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prices: []\n", ":1: looks like a price list, expected a chip sheet: PERWATT_PRICES={0}/other.yaml "),
+        ("# x\nsystems: []\n", ":2: looks like a file of systems, expected a chip sheet: PERWATT_SYSTEMS={0} "),
+        ("suite: a\ncases: []\n", ":1: looks like a suite, expected a chip sheet: perwatt validate {0}/other.yaml"),
+        ("name: other\n", ":1: title: found nothing, expected a value"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_sheet_is_refused_whatever_is_asked_for(
+    perwatt: Perwatt, folder: Path, arguments: list[str], text: str, message: str
+):
+    (folder / "other.yaml").write_text(text)
+    assert f"{folder / 'other.yaml'}{message.format(folder)}" in mistake(
+        perwatt("chips", "--chips", folder, *arguments)
+    )

@@ -149,3 +149,16 @@ def test_a_large_sweep_needs_yes(perwatt: Perwatt, tmp_path: Path):
         refused.stdout == "a.yaml:3: cases[0].sweep: found 10,404 cases, expected at most 10,000 (--yes allows more)\n"
     )
     assert perwatt("validate", "a.yaml", "--yes").stdout == "a.yaml: ok, 10404 cases, 10404 rows\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: own\nbase: h200\n", "looks like a chip sheet, expected a suite: perwatt chips --chips ."),
+        ("prices: []\n", "looks like a price list, expected a suite: PERWATT_PRICES=mine.yaml perwatt chips CHIP"),
+    ],
+)
+def test_a_sheet_or_a_price_list_is_told_what_reads_it(perwatt: Perwatt, tmp_path: Path, text: str, line: str):
+    (tmp_path / "mine.yaml").write_text(text)
+    done = perwatt("validate", "mine.yaml")
+    assert (done.returncode, done.stdout, done.stderr) == (2, f"mine.yaml:1: {line}\n", "")

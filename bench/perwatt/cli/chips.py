@@ -126,7 +126,9 @@ def _facts(chip: Chip) -> Iterator[tuple[str, str]]:
     lnc = ", ".join(f"{count} with LNC {key}" for key, count in by_lnc.items()) if len(by_lnc) > 1 else ""
     yield "torch devices", lnc or str(chip.devices_per_chip())
     yield "memory", chip.memory_kind
-    yield "joined", chip.domain
+    if chip.identity:
+        note = f": {chip.identity.note}" if chip.identity.note else ""
+        yield "released, process, memory by", f"{chip.identity.source}, grade {chip.identity.grade}{note}"
     if chip.no_watts:
         yield "watts", f"unknown: {chip.no_watts}"
     for kind, names in plain(chip.names).items():
@@ -151,13 +153,15 @@ def _figure(path: str, item: Figure) -> tuple[str, ...]:
 
 def _label(path: str, item: Figure) -> str:
     """A figure by what it is of, rather than by its place in the file."""
-    from perwatt.hardware.sheet import Link, Peak, Watts
+    from perwatt.hardware.sheet import Domain, Link, Peak, Watts
 
     match item:
         case Peak():
             return f"{'/'.join(item.formats)} per {item.per}" + (" by clock" if item.basis == "clock" else "")
         case Link():
             return f"{item.name} {item.scope}".strip() + ("" if item.direction == "both" else ", one way")
+        case Domain():
+            return f"joined, {item.scope}" if item.scope else "joined"
         case Watts():
             return f"{item.id} ({item.kind})"
     return "clock" if path.endswith("clock") else path

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from perwatt.errors import InputError, expected
+from perwatt.hardware import sparse
 from perwatt.hardware.figure import Figure
 from perwatt.hardware.library import Library, bibliography, figures, place
-from perwatt.hardware.reader import build, part
+from perwatt.hardware.reader import OWN, build, part, rule
 from perwatt.hardware.sheet import KINDS, Basis, Peak, Sheet, Unit, Watts
+from perwatt.spec import kinds
+from perwatt.spec.yamlfile import of_kind
 
 
 @part
 class Chip(Sheet):
-    """A chip sheet with what is asked of it."""
+    """A chip sheet with what is asked of it.
+
+    Attributes:
+        replaced: peaks of the sheet that this one changes or stands before, where it has its own.
+    """
+
+    replaced: tuple[Peak, ...] = rule((), **OWN)
 
     @property
     def memory_bytes(self) -> float:
@@ -73,6 +83,10 @@ class Chip(Sheet):
         """Figures on which sources disagree, by their path."""
         return ((path, figure) for path, figure in figures(self) if figure.others)
 
+    def sparse(self) -> Iterator[str]:
+        """Warnings of peaks that look like sparse ones."""
+        return sparse.warnings(self.peaks, self.replaced)
+
 
 class Shelf:
     """All chips of the shipped folder and one of the user's."""
@@ -93,8 +107,10 @@ class Shelf:
         """A chip by name or alias, in upper or lower case.
 
         Raises:
-            InputError: there is none; the message has the nearest one. Or its file is wrong.
+            InputError: there is none; the message has the nearest one. Or its file, or any of the user's, is wrong.
         """
+        for own in self._library.own():
+            self._named(own)  # whatever lies in the folder is judged the same, asked for or not
         wanted = name.casefold()
         if wanted in self._chips or wanted in self.names():
             return self._named(wanted)
@@ -136,6 +152,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def _chip(library: Library, name: str) -> Chip:
     fields, document, where = library.read(name)
+    kinds.expect(document, "chip")
     for said, unsaid in (("watts", "no_watts"), ("no_watts", "watts")):
         if where.get(said) is document is not where.get(unsaid):
             fields.pop(unsaid, None)  # of the base, which says the opposite
@@ -143,7 +160,17 @@ def _chip(library: Library, name: str) -> Chip:
         _of_name(fields, name)
         chip = build(Chip, fields)
         place(chip, where, {**bibliography(), **chip.sources})
-    return chip
+    return replace(chip, replaced=_replaced(library, name))
+
+
+def _replaced(library: Library, name: str) -> tuple[Peak, ...]:
+    """Peaks that the sheet has put its own in place of."""
+    document = library.replaced(name, "peaks")
+    if document is None:
+        return ()
+    with document.placed():
+        entries = of_kind("peaks", document.value["peaks"], list)
+        return tuple(build(Peak, entry, f"peaks[{index}]") for index, entry in enumerate(entries))
 
 
 def _of_name(fields: dict[str, Any], name: str) -> None:

@@ -22,6 +22,7 @@ def sources(chip: Chip) -> Mapping[str, Source]:
     """The bibliography as far as the sheet cites it."""
     known = {**bibliography(), **chip.sources}
     cited = {key for _, figure in figures(chip) for key in (figure.source, *(o.source for o in figure.others))}
+    cited |= {chip.identity.source} if chip.identity else set()
     return {key: known[key] for key in sorted(cited)}
 
 
@@ -59,7 +60,8 @@ def files(chip: Chip) -> list[str]:
 def sheet(chip: Chip) -> dict[str, Any]:
     """One chip with every figure, source and conflict."""
     return summary(chip) | {
-        "released": chip.released, "process": chip.process, "domain": chip.domain, "memory_kind": chip.memory_kind,
+        "released": chip.released, "process": chip.process, "memory_kind": chip.memory_kind,
+        "identity": plain(chip.identity), "domain": [figure(domain) for domain in chip.domain],
         "cores": plain(chip.cores), "devices": plain(chip.devices), "devices_per_chip": chip.devices_per_chip(),
         "names": plain(chip.names), "figures": [{"field": path, **figure(item)} for path, item in figures(chip)],
         "conflicts": [path for path, _ in chip.conflicts()], "sources": plain(sources(chip)),
@@ -77,7 +79,10 @@ def sold(chip: Chip) -> list[dict[str, Any]]:
         last.setdefault(price.instance, {})[price.purchase, where] = price
     return [
         {
-            "name": system.name, "chips": system.chips, "kind": system.kind, "scale_up": system.scale_up,
+            "name": system.name, "chips": system.chips, "kind": system.kind,
+            "memory": system.memory and figure(system.memory),
+            "bandwidth": system.bandwidth and figure(system.bandwidth),
+            "scale_up": [figure(link) for link in system.scale_up], "peaks": [figure(peak) for peak in system.peaks],
             "network": [figure(rate) for rate in system.network], "power": [figure(power) for power in system.power],
             "no_power": system.no_power, "like": system.like,
             "prices": [figure(price) for price in last.get(system.name, {}).values()],

@@ -163,6 +163,14 @@ class Clock(Figure):
 
 
 @part
+class Chips(Figure):
+    """A number of chips."""
+
+    scale: ClassVar[dict[str, float]] = {"chips": 1.0}
+    unit: Literal["chips"]
+
+
+@part
 class Factor(Figure):
     """A ratio."""
 

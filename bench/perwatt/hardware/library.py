@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Library:
 
     kind: str
     folders: tuple[Path, ...]
+    _documents: dict[Path, Document] = field(default_factory=dict, compare=False, repr=False)  # each is read once
 
     @classmethod
     def of(cls, kind: str, folder: str | Path | None = None) -> Library:
@@ -55,6 +56,10 @@ class Library:
         """Names of all files."""
         return sorted({path.stem for folder in self.folders for path in folder.glob("*.yaml")})
 
+    def own(self) -> list[str]:
+        """Names of the user's files."""
+        return sorted(path.stem for path in self.folders[0].glob("*.yaml"))
+
     def is_own(self, name: str) -> bool:
         """Whether the user has a file of that name."""
         return (self.folders[0] / f"{name}.yaml").is_file()
@@ -71,15 +76,39 @@ class Library:
         """
         return self._read(name, list(self.files(name)), (name,))
 
+    def replaced(self, name: str, key: str) -> Document | None:
+        """The file whose value of a field another one, read on top of it or in its place, has replaced.
+
+        None where only one file of those that can be read has the field.
+        """
+        files, given = list(self.files(name)), False
+        while files:
+            document = self._load(files[0])
+            fields = of_kind("", document.value, dict)
+            if key in fields and given:
+                return document
+            given = given or key in fields
+            base = fields.get("base") or name
+            files, name = files[1:] if base == name else list(self.files(base)), base
+        return None
+
+    def _load(self, path: Path) -> Document:
+        if path not in self._documents:
+            self._documents[path] = yamlfile.load(path)
+        return self._documents[path]
+
     def _read(self, name: str, files: list[Path], seen: tuple[str, ...]) -> tuple[dict[str, Any], Document, Any]:
-        document = yamlfile.load(files[0])
+        document = self._load(files[0])
         with document.placed():
             fields = dict(of_kind("", document.value, dict))
             base = fields.get("base")
             if base is None:
                 return fields, document, dict.fromkeys(fields, document)
             below = files[1:] if base == name else list(self.files(str(base)))
-            if not below or (base != name and base in seen):
+            if base != name and base in seen:
+                cycle = " -> ".join((*seen[seen.index(base) :], base))
+                raise InputError(f"found a cycle: {cycle}, expected a base that does not lead back", field="base")
+            if not below:
                 others = [other for other in self.names() if other not in seen]
                 raise InputError(expected(base, others), field="base")
         given, _, where = self._read(str(base), below, (*seen, str(base)))

@@ -7,12 +7,11 @@ the vendor prints, or what cores, arrays and clock give.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import Literal
 
 from perwatt.errors import InputError, expected
-from perwatt.hardware.figure import Clock, Compute, Grade, Memory, Power, Rate, Source
+from perwatt.hardware.figure import Chips, Clock, Compute, Grade, Memory, Power, Rate, Source
 from perwatt.hardware.reader import Part, part, rule
 from perwatt.spec.precision import FORMATS
 
@@ -29,9 +28,7 @@ KINDS = {
 }  # fmt: skip
 """Formats that are shown in one line, since no chip has all of them."""
 
-BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "nvfp4": 4, "mxfp4": 4}  # all others: 8
 CLOSE = 0.005  # what a printed peak may differ from its arithmetic by rounding
-SPARSE = 1.8  # times the expected ratio to a wider format from which on a peak looks like a sparse one
 
 
 @part
@@ -91,6 +88,26 @@ class Link(Rate):
     name: str
     scope: str = ""
     direction: Literal["both", "each"] = "both"
+
+
+@part
+class Domain(Chips):
+    """Chips that one scale-up network joins.
+
+    Attributes:
+        scope: of which system, or over what.
+    """
+
+    scope: str = ""
+
+
+@part
+class Identity(Part):
+    """Where the facts that are no figures are from: ``released``, ``process`` and ``memory_kind``."""
+
+    source: str
+    grade: Grade
+    note: str = ""
 
 
 @part
@@ -170,6 +187,7 @@ class Sheet(Part):
         name: the file's name, and the row's ``chip``.
         base: name of a sheet that gives all fields which this file leaves out.
         context: shown for orientation; nothing here measures it.
+        identity: where ``released``, ``process`` and ``memory_kind`` are from.
         devices: torch devices that make up the chip; one where there are none.
         watts: of one chip at full load, one of them nominal.
         no_watts: why there are none.
@@ -185,6 +203,7 @@ class Sheet(Part):
     aliases: tuple[str, ...] = ()
     released: str = ""
     process: str = ""
+    identity: Identity | None = None
     cores: Cores | None = None
     devices: Devices | None = None
     peaks: tuple[Peak, ...] = rule(some=True)
@@ -192,7 +211,7 @@ class Sheet(Part):
     memory_kind: str = ""
     bandwidth: Rate
     links: tuple[Link, ...] = ()
-    domain: str = rule("", doc="chips that one scale-up network joins")
+    domain: tuple[Domain, ...] = ()
     watts: tuple[Watts, ...] = ()
     no_watts: str = ""
     names: Names = Names()
@@ -204,29 +223,3 @@ class Sheet(Part):
             raise InputError("expected either watts or, where none are known, no_watts with the reason", field="watts")
         if self.watts and sum(watts.default for watts in self.watts) != 1:
             raise InputError("expected exactly one entry of watts with default: true", field="watts")
-
-    def sparse(self) -> Iterator[str]:
-        """Warnings of peaks that look like sparse ones: over 1.8 times what the next wider format leads to expect."""
-        printed = [peak for peak in self.peaks if (peak.per, peak.basis) == ("chip", "vendor")]
-        here = {name: peak for peak in printed for name in peak.formats if name not in ("fp64", "fp32")}
-        for name, peak in here.items():
-            beside = [] if peak.dense else _beside(name, here)
-            usual = {other: here[other].tflops * bits(other) / bits(name) for other in beside}
-            over = [other for other in beside if peak.tflops > SPARSE * usual[other]]
-            if over:
-                found = f"{peak.tflops:g} TFLOP/s for {name} beside {here[over[0]].tflops:g} for {over[0]}"
-                where = f"{peak.file}:{peak.line}: peaks"
-                yield f"{where}: found {found}, expected about {usual[over[0]]:g}: is it a sparse peak?"
-
-
-def _beside(name: str, peaks: Mapping[str, Peak]) -> list[str]:
-    """Floats whose peak leads to expect one of a format: the next wider ones, and for a float others of its width."""
-    floats = [other for other in peaks if other != "int8" and peaks[other] is not peaks[name]]
-    wider = [bits(other) for other in floats if bits(other) > bits(name)]
-    widths = {min(wider, default=0)} | ({bits(name)} if name != "int8" else set())
-    return [other for other in floats if bits(other) in widths]
-
-
-def bits(name: str) -> int:
-    """Width of a format's elements."""
-    return BITS.get(name, 8)

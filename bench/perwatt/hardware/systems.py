@@ -14,10 +14,10 @@ from typing import Literal
 
 from perwatt.errors import InputError, expected
 from perwatt.hardware import chips
-from perwatt.hardware.figure import Factor, Grade, Power, Rate, Source
+from perwatt.hardware.figure import Factor, Figure, Grade, Memory, Power, Rate, Source
 from perwatt.hardware.library import Library, bibliography, place
 from perwatt.hardware.reader import Part, build, part
-from perwatt.hardware.sheet import CLOSE, Basis, Peak
+from perwatt.hardware.sheet import CLOSE, Basis, Link, Peak
 
 
 @part
@@ -44,6 +44,9 @@ class System(Part):
         chips: how many.
         kind: ``instance``, ``server``, ``rack``, ``pod``; an UltraServer is a ``rack``.
         made_of: smaller systems in it, with their number.
+        memory: of all chips together, where the vendor prints it.
+        bandwidth: of all chips together to their memory, where the vendor prints it.
+        scale_up: links of one chip to the others of the system.
         network: to other systems, summed over all adapters.
         power: of the whole system; empty where the vendor publishes none.
         like: a system whose power is the nearest that is known.
@@ -57,7 +60,9 @@ class System(Part):
     made_of: dict[str, int] = field(default_factory=dict)
     source: str
     grade: Grade
-    scale_up: str = ""
+    memory: Memory | None = None
+    bandwidth: Rate | None = None
+    scale_up: tuple[Link, ...] = ()
     network: tuple[Rate, ...] = ()
     power: tuple[SystemPower, ...] = ()
     no_power: str = ""
@@ -141,7 +146,15 @@ def _known(family: Family) -> None:
 
 
 def _adds_up(system: System, at: str) -> None:
-    """Refuse a printed peak of the whole that is not that of one chip times their number."""
+    """Refuse what is printed of the whole where it is not that of one chip times their number."""
+    totals = {"memory": system.memory, "bandwidth": system.bandwidth}
+    for name, whole in totals.items():
+        if whole is None:
+            continue  # most print none, and their chips' sheets need not be read
+        one: Figure = getattr(chips.load(system.chip), name)
+        if not math.isclose(whole.base, total := one.base * system.chips, rel_tol=CLOSE):
+            by = f"expected {total / whole.one:g} by {system.chips} x {system.chip}"
+            raise InputError(f"found {whole.value:g} {whole.unit}, {by}", field=f"{at}.{name}")
     for index, peak in enumerate(system.peaks):
         product = system.peak(peak.formats[0], peak.basis)
         if product is None or not math.isclose(peak.tflops, product, rel_tol=CLOSE):

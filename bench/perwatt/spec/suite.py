@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from perwatt import configs, workloads
 from perwatt.errors import InputError, expected, shorten
-from perwatt.spec import yamlfile
+from perwatt.spec import kinds, yamlfile
 from perwatt.spec.attached import Attached
 from perwatt.spec.case import Case, Measure, Pass, build
 from perwatt.spec.fields import validated
@@ -77,6 +77,7 @@ def load(suite: str, *, yes: bool = False) -> Suite:
         InputError: with file, line, field, what was found and what was expected.
     """
     document = yamlfile.load(_find(suite))
+    kinds.expect(document, "suite")
     with document.placed():
         return _suite(document, yes)
 

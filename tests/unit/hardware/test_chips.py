@@ -204,18 +204,70 @@ def test_a_sparse_peak_given_as_dense_is_a_warning(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "old", "new", "found"),
     [
-        ("h100-sxm", "value: 989.4", "value: 1979", ["bf16", "fp16"]),
-        ("h100-sxm", "[e4m3fn, e5m2], value: 1979", "[e4m3fn, e5m2], value: 3958", ["e4m3fn", "e5m2"]),
+        ("h100-sxm", "value: 989.4", "value: 1979", ["bf16, fp16"]),
+        ("h100-sxm", "[e4m3fn, e5m2], value: 1979", "[e4m3fn, e5m2], value: 3958", ["e4m3fn, e5m2"]),
         ("h100-sxm", "[int8], value: 1979", "[int8], value: 3958", ["int8"]),
-        ("b200", "value: 9000", "value: 18000", ["nvfp4", "mxfp4"]),
-        ("trainium2", "value: 1299", "value: 2563", ["e4m3", "e5m2"]),
+        ("b200", "value: 9000", "value: 18000", ["nvfp4, mxfp4"]),
+        ("trainium2", "value: 1299", "value: 2563", ["e4m3, e5m2"]),
     ],
 )
 def test_the_sparse_figures_that_vendors_print(tmp_path: Path, name: str, old: str, new: str, found: list[str]):
     text = (Path(H100.memory.file).parent / f"{name}.yaml").read_text()
     assert text.count(old) == 1
     warned = list(sheet(tmp_path, name, text.replace(old, new)).load(name).sparse())
-    assert [warning.partition("TFLOP/s for ")[2].partition(" ")[0] for warning in warned] == found
+    assert [warning.partition("TFLOP/s for ")[2].partition(" in place")[0] for warning in warned] == found
+
+
+BASED = """\
+name: {name}
+{head}
+peaks:
+  - {{formats: {formats}, value: {value}, unit: TFLOP/s, source: mle, grade: A{more}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "formats", "value", "said"),
+    [
+        ("h100-sxm", "[bf16, fp16]", 1979, "1979 TFLOP/s for bf16, fp16 in place of 989.4, expected about 989.4"),
+        ("own", "[bf16, fp16]", 1979, "1979 TFLOP/s for bf16, fp16 in place of 989.4, expected about 989.4"),
+        ("own", "[fp16]", 1979, "1979 TFLOP/s for fp16 in place of 989.4, expected about 989.4"),
+        ("own", "[mxfp8]", 3958,
+         "3958 TFLOP/s for mxfp8 beside 989.4 for bf16 of the sheet it changes, expected about 1978.8"),
+        ("own", "[bf16, mxfp8]", 1979, "1979 TFLOP/s for bf16 in place of 989.4, expected about 989.4"),
+    ],
+)  # fmt: skip
+def test_one_sparse_peak_on_top_of_a_shipped_sheet(tmp_path: Path, name: str, formats: str, value: float, said: str):
+    """The list of peaks replaces the whole one of the base, so that no other format is left to compare with."""
+    text = BASED.format(name=name, head="base: h100-sxm", formats=formats, value=value, more="")
+    (warning,) = sheet(tmp_path, name, text).load(name).sparse()
+    assert warning == f"{tmp_path / name}.yaml:4: peaks: found {said}: is it a sparse peak?"
+
+
+def test_one_sparse_peak_in_place_of_a_shipped_sheet(tmp_path: Path):
+    shipped = Path(H100.memory.file).read_text()
+    before, _, rest = shipped.partition("peaks:\n")
+    text = f"{before}peaks:\n  - {{formats: [bf16], value: 1979, unit: TFLOP/s, source: mle, grade: A}}\n"
+    (warning,) = sheet(tmp_path, "h100-sxm", text + rest[rest.index("memory:") :]).load("h100-sxm").sparse()
+    assert "found 1979 TFLOP/s for bf16 in place of 989.4" in warning
+
+
+@pytest.mark.parametrize(("value", "more"), [(1979, ", dense: measured"), (989.4, ""), (1700, "")])
+def test_no_warning_of_a_peak_that_is_dense_or_near_the_one_it_replaces(tmp_path: Path, value: float, more: str):
+    text = BASED.format(name="own", head="base: h100-sxm", formats="[bf16]", value=value, more=more)
+    assert not list(sheet(tmp_path, "own", text).load("own").sparse())
+
+
+def test_the_peak_that_is_replaced_may_lie_two_files_below(tmp_path: Path):
+    sheet(tmp_path, "mine", BASED.format(name="mine", head="base: h200", formats="[bf16]", value=1979, more=""))
+    (warning,) = sheet(tmp_path, "own", "name: own\nbase: mine\n").load("own").sparse()
+    assert warning.startswith(f"{tmp_path / 'mine.yaml'}:4: peaks: found 1979 TFLOP/s for bf16 in place of 989.4")
+
+
+def test_a_cycle_of_bases_is_called_one(tmp_path: Path):
+    sheet(tmp_path, "one", "name: one\nbase: two\n")
+    with pytest.raises(InputError, match=r"two.yaml:2: base: found a cycle: one -> two -> one, expected a base that"):
+        sheet(tmp_path, "two", "name: two\nbase: one\n").load("two")
 
 
 def test_no_shipped_peak_looks_sparse():

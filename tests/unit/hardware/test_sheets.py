@@ -86,6 +86,43 @@ def test_what_is_printed_of_a_whole_is_its_chips_times_one():
     assert checked > 12
 
 
+def test_memory_and_bandwidth_of_a_whole_are_its_chips_times_one():
+    checked = []
+    for system in systems.all_systems().values():
+        one = chips.load(system.chip)
+        if system.memory and system.bandwidth:
+            assert system.memory.base == pytest.approx(system.chips * one.memory_bytes, rel=CLOSE)
+            assert system.bandwidth.base == pytest.approx(system.chips * one.bandwidth_bytes, rel=CLOSE)
+            checked.append(system.name)
+    assert {"trn2-ultraserver", "trn3-gen1-ultraserver", "trn3-gen2-ultraserver"} <= set(checked)
+
+
+def test_what_is_printed_of_the_instances_of_aws():
+    for name in systems.names():
+        if name.startswith(("trn1", "trn2", "inf2")):
+            assert {"bf16", "e4m3"} <= {format for peak in systems.load(name).peaks for format in peak.formats}, name
+    assert systems.load("trn3-gen2-ultraserver").memory.value == 20736
+    assert [link.value for link in systems.load("trn2-ultraserver").scale_up] == [1024, 256]
+
+
+def test_facts_in_words_have_a_source_and_a_grade():
+    for chip in CHIPS:
+        assert chip.released
+        assert chip.process
+        assert chip.memory_kind
+        assert chip.identity is not None
+        assert chip.identity.source in bibliography()
+        assert chip.identity.grade in GRADES
+
+
+def test_the_size_of_a_domain_is_a_figure():
+    assert all(chip.domain for chip in CHIPS)
+    for chip in CHIPS:
+        sizes = {domain.value for domain in chip.domain}
+        racks = {s.chips for s in systems.all_systems().values() if s.chip == chip.name and s.kind == "rack"}
+        assert racks <= sizes, chip.name
+
+
 def test_trainium1_has_no_watts_and_the_others_are_named_assumptions():
     for name in ("trainium1", "inferentia2"):
         assert chips.load(name).power is None
@@ -101,6 +138,7 @@ def test_conflicts_are_kept_as_ranges():
     assert band("trainium3", "watts[0]") == (600, 700, 1000)
     assert band("trainium3", "links[0]") == (704, 2560, 2560)
     assert band("trainium2", "bandwidth") == (2.9, 2.9, 3.0)
+    assert band("trainium1", "peaks[0]") == (190, 190, 191)
     assert band("trainium1", "peaks[3]") == (380, 380, 420)
     assert band("b200", "memory") == (180, 180, 192)
     assert band("gb300", "watts[0]") == (1100, 1400, 1400)

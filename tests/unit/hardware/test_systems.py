@@ -89,9 +89,13 @@ def test_systems_of_the_users_own(own: Path):
         (", no_power: unknown", "", "7: systems[2]: found neither power nor no_power nor like, expected one"),
         ("7.92", "8.92", "6: systems[1].peaks[0]: found 8920 TFLOP/s for bf16, expected 7915.2 by 8 x h100-sxm"),
         ("[bf16]", "[nvfp4]", "6: systems[1].peaks[0]: found 7920 TFLOP/s for nvfp4, expected no peak"),
+        ("like: rack-7,", "like: rack-7, memory: {value: 700, unit: GB, source: lab, grade: B},",
+         "5: systems[1].memory: found 700 GB, expected 640 by 8 x h100-sxm"),
+        ("like: rack-7,", "like: rack-7, bandwidth: {value: 3.35, unit: TB/s, source: lab, grade: B},",
+         "5: systems[1].bandwidth: found 3.35 TB/s, expected 26.8 by 8 x h100-sxm"),
         (" unit: kW,", "", "4: systems[0].power[0].unit: found nothing, expected a value"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_one_line(own: Path, old: str, new: str, line: str):
     assert OWN.count(old) == 1
     (own / "mine.yaml").write_text(OWN.replace(old, new))

@@ -88,5 +88,5 @@ CONVENTIONS = {
     ),
     GEMM: Convention(formula="2 m n k", stated="one matrix product"),
     RATE: Convention(formula="none", stated="the source prints operations per second; only the peak is at stake"),
-    UNKNOWN: Convention(formula="unknown", stated="not stated, or what is stated does not give what is printed"),
+    UNKNOWN: Convention(formula="unknown", stated="not stated"),
 }  # fmt: skip

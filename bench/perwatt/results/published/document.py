@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from perwatt.results.document import table as markdown
-from perwatt.results.published.agreement import Check, checks, worked_out
+from perwatt.results.published.agreement import TOLERANCE, Check, checks, worked_out
 from perwatt.results.published.conventions import CONVENTIONS, UNKNOWN
 from perwatt.results.published.entry import Entry
 from perwatt.results.published.rows import label, row
@@ -64,20 +64,34 @@ def _conventions() -> Iterator[tuple[str, ...]]:
 
 def _summary(tables: Sequence[Table]) -> Iterator[str]:
     """How many rows there are, and how many agree."""
-    found = [next(checks(table, entry), None) for table in tables for entry in table.rows]
-    stated = [check for check in found if check and check.convention != UNKNOWN]
-    worst = max((abs(check.residual) for check in stated), default=0.0)
-    over = [check for check in stated if abs(check.residual) > 0.01]
-    yield f"Of {len(found)} rows, {len(stated)} can be worked out anew in a convention that is known."
-    yield f"{len(stated) - len(over)} agree within 1 % with what is printed, {len(over)} more once the digits that"
-    yield f"the source rounded away are allowed for (the largest residual is {100 * worst:.1f} %). A row whose"
+    pairs = [(entry, next(checks(table, entry), None)) for table in tables for entry in table.rows]
+    stated = [(entry, check) for entry, check in pairs if check and check.convention != UNKNOWN]
+    kept = [check for entry, check in stated if not entry.differs]
+    digits = [check for check in kept if abs(check.residual) > TOLERANCE]
+    worst = max((abs(check.residual) for check in digits), default=0.0)
+    yield f"Of {len(pairs)} rows, {len(stated)} can be worked out anew in a convention that is stated:"
+    yield f"{len(kept) - len(digits)} agree within 1 % with what is printed, {len(digits)} more once the digits"
+    yield f"that the source rounded away are allowed for (residuals up to {100 * worst:.1f} %),"
+    yield f"and {len(stated) - len(kept)} do not; each table lists those with what is known of why. A row whose"
     yield "convention is `unknown` has its residual against our own count, where we can count it at all."
+
+
+def _differing(table: Table) -> Iterator[str]:
+    """Rows that their convention does not give, with what is known of why."""
+    found = [(entry, next(checks(table, entry), None)) for entry in table.rows if entry.differs]
+    if found:
+        yield from ("Not given by the convention that their source states:", "")
+        for entry, check in found:
+            residual = f", {100 * check.residual:+.1f} %" if check else ""
+            yield f"- {escape(label(entry))}{residual}: {escape(entry.differs or '')}"
+        yield ""
 
 
 def _section(table: Table) -> Iterator[str]:
     yield from (f"## {escape(table.name)}", "", escape(table.about), "")
     head = ("row", "printed", "source", "convention", "printed MFU", "by its convention", "residual", "our MFU")
     yield from markdown(head, (_line(table, entry) for entry in table.rows))
+    yield from _differing(table)
     others = [(entry, check) for entry in table.rows for check in worked_out(table, entry)]
     if others:
         yield from ("MFU that others worked out from these rows, beside our figure in the same convention:", "")

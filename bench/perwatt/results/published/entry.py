@@ -75,6 +75,7 @@ class Entry(Part):
         chip_called: what the source calls it, where there is no sheet of its own.
         unit: what the rate is of, ``device`` for one logical NeuronCore.
         convention: name in :data:`~perwatt.results.published.conventions.CONVENTIONS`.
+        differs: what is known of why the convention does not give what is printed; only where it does not.
         printed: figures as printed.
         worked_out: MFU in percent by convention, that others worked out from what the source prints.
     """
@@ -106,6 +107,7 @@ class Entry(Part):
     date: Date | None = None
     grade: Grade | None = None
     convention: Text | None = None
+    differs: Text | None = None
     printed: Figures
     worked_out: Mapping[str, Positive] = Field(default_factory=dict)
 
@@ -142,6 +144,8 @@ class Entry(Part):
             yield "found one or two of m, n and k, expected all or none"
         if self.convention is None and (self.printed.mfu is not None or self.printed.rate is not None):
             yield f"found an MFU or a rate, expected a convention with it ({UNKNOWN!r} where none is known)"
+        if self.differs and self.convention in (None, UNKNOWN):
+            yield "found differs, expected with it the convention that does not give what is printed"
 
 
 class Model(Part):

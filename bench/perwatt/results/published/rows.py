@@ -18,6 +18,7 @@ from perwatt.workloads.train_params import TrainStepParams
 from perwatt.workloads.train_step import WORKLOAD
 
 PASSES = {"train_step": "step"}
+DIGITS = 9  # of what is not whole; no source prints half as many
 EMPTY: dict[str, Any] = dict.fromkeys(field.name for field in fields(Row))
 
 
@@ -46,7 +47,8 @@ def row(table: Table, entry: Entry) -> Row:
     if entry.unit == "device":
         cells |= {"mode": "replicate", "replicas": 1, "devices_used": 1, "devices_per_chip": _devices(entry)}
     shape = table.shape(entry)
-    return Row(**EMPTY | cells | _work(entry, shape) | _rates(entry, shape) | _energy(entry))
+    cells |= _work(entry, shape) | _rates(entry, shape) | _energy(entry)
+    return Row(**EMPTY | {name: _short(value) for name, value in cells.items()})
 
 
 def label(entry: Entry) -> str:
@@ -123,5 +125,10 @@ def _devices(entry: Entry) -> int | None:
     return peaks.sheet(entry.chip).devices_per_chip(entry.lnc) if entry.chip else None
 
 
+def _short(value: Any) -> Any:
+    """A number without the dust of binary fractions: 62.4, not 62.400000000000006. Counts stay as they are."""
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) and not value.is_integer() else value
+
+
 def _share(percent: float | None) -> float | None:
-    return None if percent is None else round(percent / 100, 10)  # as it would be written, 0.6423
+    return None if percent is None else percent / 100

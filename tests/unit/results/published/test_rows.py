@@ -50,6 +50,14 @@ def test_every_row_says_where_it_is_from_and_claims_no_more(item: Row):
     assert item.mfu is None or item.mfu == pytest.approx((item.tflops_per_chip or item.tflops) / item.peak_tflops)
 
 
+@pytest.mark.parametrize("item", SHIPPED.values(), ids=map(str, SHIPPED))
+def test_no_number_has_the_dust_of_binary_fractions(item: Row):
+    for column, cell in cells(item):
+        if isinstance(cell, float) and not cell.is_integer():
+            digits = f"{cell!r}".partition("e")[0].replace(".", "").strip("0")
+            assert len(digits) <= 9, (column, cell)
+
+
 def test_rates_of_a_chip_follow_from_sequences_of_all():
     item = by("trainium", "llama-3.1-8b seq 8192")
     assert item.printed == "47.95 sequence/s"

@@ -41,6 +41,7 @@ def test_a_table_is_read(write: Write):
         ("precision: bf16", "precision: nvfp4", 9, "rows[0].precision: the sheet 'h100-sxm' has no peak for 'nvfp4'"),
         ("convention: 6n,", "convention: 7n,", 9, "rows[0].convention: found '7n', expected one of "),
         ("convention: 6n, ", "", 9, "rows[0]: found an MFU or a rate, expected a convention with it"),
+        ("convention: unknown", "convention: unknown, differs: odd", 10, "rows[1]: found differs, expected with it"),
         ("printed: {mfu: 40}", "printed: {}", 10, "rows[1]: found no printed figure, expected one"),
         ("mfu: 40", "mfu: 0.4e3", 10, "rows[1].printed.mfu: found 400, expected at most 100"),
         ("mfu: 40", 'mfu: "40"', 10, "rows[1].printed.mfu: found '40', "),
