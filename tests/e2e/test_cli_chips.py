@@ -67,7 +67,8 @@ def test_all_chips_for_machines(perwatt: Perwatt):
 def test_a_sheet_with_sources_and_conflicts(perwatt: Perwatt):
     shown = perwatt("chips", "trn3", COLUMNS="300").stdout
     for text in ("trainium3: AWS Trainium3", "600 to 1,000", "epoch-trn3", "2026-04", "chips/trainium3.yaml",
-                 "grades: A published by the vendor", "where sources disagree", "fierce", "epoch.ai/data/ml_hardware.csv"):  # fmt: skip
+                 "grades: A published by the vendor", "where sources disagree",
+                 "fierce", "epoch.ai/data/ml_hardware.csv"):  # fmt: skip
         assert text in shown
     (sheet,) = json.loads(perwatt("chips", "trainium3", "--json").stdout)
     figures = {figure["field"]: figure for figure in sheet["figures"]}
