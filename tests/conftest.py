@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +26,32 @@ def perwatt(tmp_path: Path) -> Perwatt:
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def at_80(tmp_path: Path) -> Callable[..., str]:
+    """What ``perwatt`` with these arguments shows on a terminal of 80 columns, without colours."""
+
+    def run(*arguments: str | Path) -> str:
+        ours, theirs = pty.openpty()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80", "TERM": "dumb"}
+        command = [sys.executable, "-m", "perwatt", *map(str, arguments)]
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=theirs) as process:
+            os.close(theirs)
+            shown = b"".join(iter(lambda: _read(ours), b""))
+        os.close(ours)
+        assert process.returncode == 0
+        return shown.decode().replace("\r\n", "\n")
+
+    return run
+
+
+def _read(terminal: int) -> bytes:
+    """The next bytes, none once whoever wrote has gone, which a terminal tells by an error."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
 
 
 @pytest.fixture

@@ -39,7 +39,20 @@ def test_all_chips(perwatt: Perwatt):
     assert (done.returncode, done.stderr) == (0, "")
     for name in chips.names():
         assert f"\n{name} " in done.stdout
-    assert "chips/h100-sxm.yaml" in done.stdout
+    assert "chips/h100-sxm.yaml" not in done.stdout, "only files that are not shipped are shown"
+
+
+def test_names_are_whole_on_a_narrow_screen(at_80: Callable[..., str]):
+    shown = at_80("chips").splitlines()
+    assert {line.split()[0] for line in shown if line.strip()} >= set(chips.names())
+    assert all(len(line.rstrip()) <= 80 for line in shown)
+    compared = at_80("chips", "--compare", "h100-sxm", "trainium2", "trainium3")
+    table, ratios = compared.split("ratios to h100-sxm")
+    assert table.splitlines()[1].split() == ["quantity", "unit", "h100-sxm", "trainium2", "trainium3"]
+    assert ratios.splitlines()[1].split() == ["quantity", "trainium2", "trainium3"]
+    assert "~700 (600 to" in table
+    assert {"h100-sxm-tdp", "trainium2-500w", "trainium3-700w"} <= set(table.split())
+    assert all(len(line.rstrip()) <= 80 for line in table.splitlines())
 
 
 def test_all_chips_for_machines(perwatt: Perwatt):
@@ -53,8 +66,9 @@ def test_all_chips_for_machines(perwatt: Perwatt):
 
 def test_a_sheet_with_sources_and_conflicts(perwatt: Perwatt):
     shown = perwatt("chips", "trn3", COLUMNS="300").stdout
-    for text in ("trainium3: AWS Trainium3", "600 to 1,000", "epoch-trn3", "2026-04", "chips/trainium3.yaml:",
-                 "where sources disagree", "fierce", "epoch.ai/data/ml_hardware.csv"):  # fmt: skip
+    for text in ("trainium3: AWS Trainium3", "600 to 1,000", "epoch-trn3", "2026-04", "chips/trainium3.yaml",
+                 "grades: A published by the vendor", "where sources disagree",
+                 "fierce", "epoch.ai/data/ml_hardware.csv"):  # fmt: skip
         assert text in shown
     (sheet,) = json.loads(perwatt("chips", "trainium3", "--json").stdout)
     figures = {figure["field"]: figure for figure in sheet["figures"]}
@@ -80,7 +94,8 @@ def test_a_sheet_with_systems_and_their_prices(perwatt: Perwatt):
 
 def test_chips_side_by_side(perwatt: Perwatt):
     shown = perwatt("chips", "--compare", "h100-sxm", "trn1", "trn3", COLUMNS="250").stdout
-    assert "trainium3 / h100-sxm" in shown
+    assert "ratios to h100-sxm" in shown
+    assert "~700 (600 to 1,000) trainium3-700w" in shown
     assert "trainium1: no watts: AWS publishes no watt figure" in shown
     found = json.loads(perwatt("chips", "h100-sxm", "trn3", "--compare", "--json").stdout)
     lines = {line["quantity"]: line for line in found["lines"]}
@@ -100,6 +115,15 @@ def test_sheets_of_the_users_own(perwatt: Perwatt, folder: Path):
     assert perwatt("chips", "own", XDG_CONFIG_HOME=str(folder)).returncode == 0
 
 
+def test_watts_of_the_users_own_are_not_called_the_vendors(perwatt: Perwatt, folder: Path):
+    watts = "watts: [{id: our-cap, kind: rated, default: true, value: 400, unit: W, source: lab, grade: B}]"
+    (folder / "own.yaml").write_text(OWN.replace("no_watts: never measured", watts))
+    shown = perwatt("chips", "--compare", "own", "h200", "--chips", folder).stdout
+    assert f"own: 400 W, limit by 'our laboratory' in {folder / 'own.yaml'} (our-cap)" in shown
+    assert "h200: 700 W, the vendor's limit (" in shown
+    assert f"own: from {folder / 'own.yaml'}" in perwatt("chips", "--chips", folder).stdout
+
+
 def mistake(done: subprocess.CompletedProcess[str]) -> str:
     assert (done.returncode, done.stdout) == (2, ""), done
     assert done.stderr.count("\n") == 1
@@ -112,6 +136,7 @@ def mistake(done: subprocess.CompletedProcess[str]) -> str:
         (["h100"], "error: chip: found 'h100', expected one of "),
         (["trainium4"], "(did you mean 'trainium"),
         (["h200", "--compare"], "error: --compare: found 1, expected two names or more"),
+        (["trn3", "h200", "trainium3", "--compare"], "--compare: found 'trainium3' twice, expected different chips"),
         (["h200", "--basis", "clock"], "error: --basis: found 'clock' without --compare"),
         (["--chips", "nowhere"], "error: --chips: found 'nowhere', expected a folder with chips"),
     ],

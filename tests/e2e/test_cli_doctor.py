@@ -58,6 +58,11 @@ def test_for_people(perwatt: Perwatt):
     assert machine.cpu_model() in done.stdout
 
 
+def test_reasons_of_one_kind_are_one(perwatt: Perwatt):
+    shown = perwatt("doctor", "--device", "cpu").stdout.partition("suites")[2]
+    assert all(line.count(" GB of memory") <= 1 for line in shown.splitlines())
+
+
 def test_an_unknown_device(perwatt: Perwatt):
     done = perwatt("doctor", "--device", "cpux")
     assert (done.returncode, done.stdout) == (2, "")

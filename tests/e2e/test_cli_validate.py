@@ -56,8 +56,9 @@ def test_a_folder_of_csvs(perwatt: Perwatt, folder: Path):
     csvfile.write([row(), row(impl="b", chip="")], folder / "two.csv")
     done = perwatt("validate", "run")
     assert done.returncode == 2
-    first, second = done.stdout.splitlines()
+    first, second, suite = done.stdout.splitlines()
     assert first == "run/one.csv: ok, 3 rows: 2 ok, 1 oom"
+    assert suite == "run/suite.yaml: ok, 2 cases, 2 rows"
     assert second.startswith("run/two.csv:3: ")
 
 
@@ -96,9 +97,58 @@ def test_one_wrong_file_does_not_hide_the_others(perwatt: Perwatt, folder: Path)
     assert third.endswith("(did you mean 'smoke'?)")
 
 
-def test_a_folder_without_results(perwatt: Perwatt, tmp_path: Path):
+@pytest.mark.parametrize("name", ["empty", "d.csv"])
+def test_a_folder_of_nothing_says_what_was_looked_for(perwatt: Perwatt, tmp_path: Path, name: str):
+    (tmp_path / name / "deeper").mkdir(parents=True)
+    (tmp_path / name / "notes.txt").write_text("no result")
+    done = perwatt("validate", name)
+    expected = "found nothing to check, expected suites (.yaml), CSVs or the folders of runs"
+    assert (done.returncode, done.stdout) == (2, f"{name}: {expected}\n")
+
+
+def test_a_folder_of_suites(perwatt: Perwatt, folder: Path):
+    (folder / "results.csv").unlink()
+    (folder / "wrong.yaml").write_text(SUITE.replace("gemm", "gem"))
+    right, wrong = perwatt("validate", "run").stdout.splitlines()
+    assert right == "run/suite.yaml: ok, 2 cases, 2 rows"
+    assert wrong.startswith("run/wrong.yaml:3: cases[0].workload: found 'gem', expected ")
+
+
+def test_a_folder_of_runs(perwatt: Perwatt, folder: Path):
     done = perwatt("validate", ".")
-    assert (done.returncode, done.stdout) == (2, "results.csv: cannot be read: No such file or directory\n")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "run/results.csv: ok, 3 rows: 2 ok, 1 oom", "run/suite.yaml: ok, 2 cases, 2 rows",
+    ]  # fmt: skip
+
+
+def ended(folder: Path, *impls: str) -> None:
+    """A journal by which a run of these impls has ended with a row for each."""
+    events = [{"event": "run", "run_id": "r"}, {"event": "case", "case": "c", "impls": dict.fromkeys(impls, "eager")}]
+    events += [{"event": "skipped", "case": "c", "impl": impl, "reason": "no time"} for impl in impls]
+    events.append({"event": "end"})
+    (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def test_a_run_that_has_ended_has_all_rows_of_its_journal(perwatt: Perwatt, folder: Path):
+    ended(folder, "torch", "b", "c")
+    assert perwatt("validate", "run").returncode == 0
+    lines = (folder / "results.csv").read_text().splitlines(keepends=True)
+    (folder / "results.csv").write_text("".join(lines[:-1]))
+    for given in ("run", "run/results.csv"):
+        done = perwatt("validate", given)
+        assert done.returncode == 2
+        assert done.stdout.splitlines()[0] == "run/results.csv: found 2 rows, expected 3 as in journal.jsonl"
+
+
+def test_a_run_that_has_ended_has_its_samples(perwatt: Perwatt, folder: Path):
+    csvfile.write([row(samples_digest="0123456789abcdef")], folder / "results.csv")
+    assert perwatt("validate", "run").returncode == 0, "a CSV alone needs none"
+    ended(folder, "torch")
+    done = perwatt("validate", "run")
+    assert done.returncode == 2
+    expected = "found no such file, expected the samples of 1 rows that have a samples_digest"
+    assert done.stdout.splitlines()[0] == f"run/samples.jsonl: {expected}"
 
 
 @pytest.mark.parametrize(("rows", "said"), [([row()], "1 rows: 1 ok"), ([], "0 rows")])

@@ -38,10 +38,10 @@ def checkup(device: str) -> Facts:
         "sensors": [asdict(sensor) for sensor in sensors()],
         "backends": [_backend(backend) for _, backend in sorted(backends.available().items())],
     }
-    chosen = _chosen(device)
+    chosen, missing = _chosen(device)
     facts["busy"] = chosen.busy() if chosen else None
     facts["device"] = chosen.name if chosen else None
-    facts["suites"] = [_suite(name, chosen) for name in configs.names("suites")]
+    facts["suites"] = [_suite(name, chosen, missing) for name in configs.names("suites")]
     facts["warnings"] = warnings(facts)
     return facts
 
@@ -112,21 +112,22 @@ def _backend(backend: Backend) -> Facts:
     return {"name": backend.name, "missing": missing, "device": None if missing else asdict(backend.describe())}
 
 
-def _chosen(device: str) -> Backend | None:
+def _chosen(device: str) -> tuple[Backend | None, str]:
+    """The backend of ``--device``, or None and why it is not here."""
     try:
-        return backends.choose(device)
-    except MissingHardware:
-        return None
+        return backends.choose(device), ""
+    except MissingHardware as error:
+        return None, str(error)
 
 
-def _suite(name: str, backend: Backend | None) -> Facts:
+def _suite(name: str, backend: Backend | None, missing: str) -> Facts:
     """How many rows of a suite could be measured, and why the others could not."""
     try:
         cases = suite.load(name).cases
     except InputError as error:
         return {"name": name, "rows": 0, "measurable": 0, "reasons": {}, "error": str(error)}
     reasons = [
-        preflight.unsupported(case, impl, backend, sessions=1) if backend else "no device is here"
+        preflight.unsupported(case, impl, backend, sessions=1) if backend else missing
         for case in cases
         for impl in case.impls
     ]

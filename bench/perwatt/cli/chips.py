@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from perwatt.hardware.chips import Chip, Shelf
     from perwatt.hardware.compare import Cell
     from perwatt.hardware.figure import Figure
+
+
+ASSUMED = "~ watts that are an assumption, since the vendor publishes none"
 
 
 @click.command("chips")
@@ -37,6 +42,8 @@ def command(names: tuple[str, ...], compare: bool, basis: str, folder: str | Non
     if basis == "clock" and not compare:
         raise InputError("found 'clock' without --compare; a sheet shows both", field="--basis")
     chosen = _chosen(shelf(folder), names)
+    if compare and (again := [name for name, count in Counter(chip.name for chip in chosen).items() if count > 1]):
+        raise InputError(f"found {again[0]!r} twice, expected different chips", field="--compare")
     for warning in (warning for chip in chosen for warning in chip.sparse()):
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -67,14 +74,18 @@ def _json(chosen: list[Chip], names: tuple[str, ...], basis: Any) -> Any:
 
 
 def _list(chips: list[dict[str, Any]]) -> None:
-    head = ("name", "chip", "bf16", "fp8", "fp4", "memory", "bandwidth", "watts", "file")
-    print_table("chips: dense TFLOP/s, GB, TB/s, nominal W", head, ([*_entry(chip)] for chip in chips))
-    click.echo("watts: ~ an assumption, since the vendor publishes none; files without a leading / are shipped")
+    head = ("name", "chip", "bf16", "fp8", "fp4", "GB", "TB/s", "watts")
+    print_table(
+        "chips: dense TFLOP/s by format, memory, its bandwidth, nominal watts", head, map(tuple, map(_entry, chips))
+    )
+    click.echo(ASSUMED)
+    for chip in chips:
+        if own := [file for file in chip["files"] if Path(file).is_absolute()]:
+            click.echo(f"{chip['name']}: from {', '.join(own)}")
 
 
 def _entry(chip: dict[str, Any]) -> Iterator[str | None]:
     peaks = chip["peak_tflops"]
-    power = {"assumption": "~", None: ""}.get(chip["power_kind"], "")
     yield chip["name"]
     yield chip["title"] + (" (context)" if chip["context"] else "")
     yield _number(peaks.get("bf16"))
@@ -82,17 +93,22 @@ def _entry(chip: dict[str, Any]) -> Iterator[str | None]:
     yield _number(peaks.get("fp4"))
     yield _number(chip["memory_bytes"] / 1e9)
     yield _number(chip["bandwidth_bytes_per_s"] / 1e12)
-    yield f"{power}{_number(chip['power_w'])}" if chip["power_w"] else "unknown"
-    yield ", ".join(chip["files"])
+    yield _mark(chip["power_kind"] == "assumption") + _number(chip["power_w"]) if chip["power_w"] else "unknown"
+
+
+def _mark(assumed: bool) -> str:
+    return "~" if assumed else ""
 
 
 def _sheet(chip: Chip) -> None:
     from perwatt.hardware import describe
+    from perwatt.hardware.figure import GRADES
     from perwatt.hardware.library import figures
 
     print_table(f"{chip.name}: {chip.title}", ("what", "value"), _facts(chip))
-    head = ("figure", "value", "unit", "range", "grade", "source", "date", "file")
-    print_table("figures", head, (_figure(path, item) for path, item in figures(chip)))
+    head = ("figure", "value", "range", "grade", "source", "date", "line")
+    print_table("figures", head, (_figure(path, item, chip.memory.file) for path, item in figures(chip)))
+    click.echo(f"grades: {'; '.join(f'{grade} {meaning}' for grade, meaning in GRADES.items())}\n")
     conflicts = [(_label(path, item), *row) for path, item in chip.conflicts() for row in _conflict(item)]
     if conflicts:
         print_table("where sources disagree", ("figure", "value", "grade", "source", "how it was handled"), conflicts)
@@ -115,8 +131,10 @@ def _value(figure: dict[str, Any]) -> str:
 
 
 def _facts(chip: Chip) -> Iterator[tuple[str, str]]:
+    from perwatt.hardware import describe
     from perwatt.hardware.reader import plain
 
+    yield "sheet", describe.shown(chip.memory.file)
     yield "vendor", f"{chip.vendor}, {chip.family}"
     yield "released", chip.released
     yield "process", chip.process
@@ -143,12 +161,14 @@ def _notes(chip: Chip) -> Iterator[tuple[str, str]]:
     return ((f"note on {_label(path, item)}", item.note) for path, item in figures(chip) if item.note)
 
 
-def _figure(path: str, item: Figure) -> tuple[str, ...]:
+def _figure(path: str, item: Figure, sheet: str) -> tuple[str, ...]:
+    """A figure with the line of its sheet; with the file too where that is another one."""
     from perwatt.hardware import describe
 
     band = f"{_number(item.lo)} to {_number(item.hi)}" if item.lo < item.hi else ""
-    place = f"{describe.shown(item.file)}:{item.line}"
-    return _label(path, item), _number(item.value), item.unit, band, item.grade, item.source, item.dated, place
+    place = f"{item.line}" if item.file == sheet else f"{describe.shown(item.file)}:{item.line}"
+    value = f"{_number(item.value)} {item.unit}"
+    return _label(path, item), value, band, item.grade, item.source, item.dated, place
 
 
 def _label(path: str, item: Figure) -> str:
@@ -176,22 +196,24 @@ def _conflict(item: Figure) -> Iterator[tuple[str, ...]]:
 def _compare(chips: list[Chip], basis: Any) -> None:
     from perwatt.hardware.compare import lines, notes
 
-    names = [chip.name for chip in chips]
-    head = ("quantity", "unit", *names, *(f"{name} / {names[0]}" for name in names[1:]))
-    rows = (
-        (line.quantity, line.unit, *map(_cell, line.cells), *(_number(ratio, 3) for ratio in line.ratios()[1:]))
-        for line in lines(chips, basis)
-    )
-    print_table(f"dense peaks, basis {basis}", head, rows)
-    for note in notes(chips):
+    names, found = [chip.name for chip in chips], list(lines(chips, basis))
+    values = ((_short(line.quantity), line.unit, *map(_cell, line.cells)) for line in found)
+    print_table(f"dense peaks, basis {basis}; / W: per nominal watt", ("quantity", "unit", *names), values)
+    ratios = ((_short(line.quantity), *(_number(ratio, 3) for ratio in line.ratios()[1:])) for line in found)
+    print_table(f"ratios to {names[0]}", ("quantity", *names[1:]), ratios)
+    for note in (ASSUMED, *notes(chips)):
         click.echo(note)
+
+
+def _short(quantity: str) -> str:
+    return quantity.replace("per nominal watt", "/ W")
 
 
 def _cell(cell: Cell | None) -> str:
     if cell is None:
         return ""
     band = f" ({_number(cell.lo, 3)} to {_number(cell.hi, 3)})" if cell.lo < cell.hi else ""
-    return _number(cell.value) + band + (f" {cell.what}" if cell.what else "")
+    return _mark(cell.assumed) + _number(cell.value) + band + (f" {cell.what}" if cell.what else "")
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -84,8 +84,10 @@ def _backend(backend: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _suites(suites: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
+    from perwatt.report.reasons import grouped
+
     for suite in suites:
-        reasons = [f"{count} x {reason}" for reason, count in suite["reasons"].items()]
+        reasons = [f"{count} x {reason}" for reason, count in grouped(suite["reasons"])]
         if len(reasons) > REASONS:
             reasons = [*reasons[:REASONS], f"and {len(reasons) - REASONS} other reasons"]
         yield suite["name"], str(suite["rows"]), str(suite["measurable"]), suite["error"] or "; ".join(reasons)

@@ -22,8 +22,8 @@ SHOWN = 50  # problems printed for one file; --json has them all
 def command(files: tuple[str, ...], yes: bool, as_json: bool) -> int:
     """Check suites, result CSVs and runs.
 
-    FILE is a suite (.yaml, or a shipped name), a results CSV, the folder of a run, or a folder of CSVs. Exits with 2 if
-    one is wrong.
+    FILE is a suite (.yaml, or a shipped name), a results CSV, the folder of a run, or a folder of any of these. Exits
+    with 2 if one is wrong.
     """
     reports = [report for name in files for report in _reports(name, yes)]
     if as_json:
@@ -42,10 +42,22 @@ def _reports(name: str, yes: bool) -> list[dict[str, Any]]:
 
 
 def _folder(path: Path, yes: bool) -> list[dict[str, Any]]:
-    """A run's folder: its results, which may be unfinished, and the suite it kept. Of another folder, every CSV."""
-    tables = sorted(path.glob("*.csv"))
-    if tables and not any((path / name).exists() for name in ("results.csv", "journal.jsonl")):
-        return [_results(str(table)) for table in tables]
+    """A run's folder, or all suites, CSVs and folders of runs in another."""
+    if _is_run(path):
+        return _run(path, yes)
+    reports = [_results(str(table)) for table in sorted(path.glob("*.csv")) if table.is_file()]
+    reports += [_suite(str(suite), yes) for suite in sorted(path.glob("*.yaml")) if suite.is_file()]
+    reports += [report for run in sorted(path.iterdir()) if _is_run(run) for report in _run(run, yes)]
+    nothing = "found nothing to check, expected suites (.yaml), CSVs or the folders of runs"
+    return reports or [_report(str(path), "folder", {}, [_problem(str(path), None, None, None, nothing)])]
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("results.csv", "journal.jsonl"))
+
+
+def _run(path: Path, yes: bool) -> list[dict[str, Any]]:
+    """A run's results, which may be unfinished, and the suite it kept."""
     reports = [_unfinished(path, _results(str(path / "results.csv")))]
     if (path / "suite.yaml").exists():
         reports.append(_suite(str(path / "suite.yaml"), yes))

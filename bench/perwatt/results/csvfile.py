@@ -8,6 +8,7 @@ a byte order mark are read all the same; a file without its last line end was cu
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import math
 import re
@@ -80,13 +81,23 @@ def records_of(path: str | Path) -> tuple[list[str], list[Record]]:
     return found[0].texts, found[1:]
 
 
-def header_problems(header: list[str]) -> list[tuple[str, str]]:
-    """Column and what is wrong with it, for every column missing, unknown or twice there."""
+def header_problems(header: list[str]) -> list[tuple[str | None, str]]:
+    """Column and what is wrong with it, for every column missing, unknown or twice there.
+
+    A missing column that an unknown one is like counts as one problem. Where most are missing, the file is another's.
+    """
     known = columns()
-    missing = [(name, "missing column") for name in known if name not in header]
-    extra = [(name, "unknown column") for name in dict.fromkeys(header) if name not in known]
-    twice = [(name, "column is there twice") for name in dict.fromkeys(header) if header.count(name) > 1]
-    return missing + extra + twice
+    missing = [name for name in known if name not in header]
+    if len(missing) > len(known) / 2:
+        here = len(known) - len(missing)
+        return [(None, f"found {here} of the {len(known)} columns of a results CSV: the file is not one")]
+    found: list[tuple[str | None, str]] = []
+    for name in dict.fromkeys(name for name in header if name not in known):
+        near = difflib.get_close_matches(name, missing, n=1)
+        found.append((name, "unknown column" + (f" (did you mean {near[0]!r}?)" if near else "")))
+        missing = [other for other in missing if other not in near]
+    twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
+    return [*((name, "missing column") for name in missing), *found, *((n, "column is there twice") for n in twice)]
 
 
 def value_of(column: Column, text: str) -> Any:

@@ -36,10 +36,7 @@ class Projection:
 
     def rows(self) -> dict[Key, Row]:
         """Rows of all that has an outcome, by case and impl, in the order of the suite."""
-        ledger = self._ledger
-        keys = [(name, impl) for name, case in ledger.cases.items() for impl in case["impls"]]
-        there = [key for key in keys if key in ledger.parts or key in ledger.skipped]
-        return _with_ceilings(ledger, {key: self._row(key) for key in there})
+        return _with_ceilings(self._ledger, {key: self._row(key) for key in self._ledger.outcomes()})
 
     def _row(self, key: Key) -> Row:
         parts = len(self._ledger.parts.get(key, ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,9 @@ from perwatt.results import csvfile
 from perwatt.results.csvfile import Record
 from perwatt.results.published import rules
 from perwatt.results.schema import FLAGS, SCHEMA_VERSION, Status, columns
+from perwatt.runner import journal
+from perwatt.runner.folder import Folder
+from perwatt.runner.ledger import Ledger
 from perwatt.spec import work
 
 Values = Mapping[str, Any]  # by column name; None where a cell is empty or could not be read
@@ -60,11 +63,13 @@ def check(path: str | Path) -> list[Problem]:
     problems, read = [], []
     for record in records:
         values, wrong = _values(header, record)
-        wrong += _missing(values, dict(wrong))
-        wrong += [item for judge in JUDGES for item in judge(values)]
+        unreadable = dict(wrong)
+        wrong += _missing(values, unreadable)
+        if not unreadable:  # else what follows from the cell would be judged without it
+            wrong += [item for judge in JUDGES for item in judge(values)]
+            read.append((record.line, values))
         problems += [Problem(file=file, line=record.line, column=column, what=what) for column, what in wrong]
-        read.append((record.line, values))
-    return [*problems, *_duplicates(file, read), *_samples(file, read)]
+    return [*problems, *_duplicates(file, read), *_samples(file, read), *_journal(file, len(records), read)]
 
 
 def _whole(header: list[str], records: list[Record]) -> Iterator[tuple[int, str | None, str]]:
@@ -242,6 +247,27 @@ def _samples(file: str, rows: Iterable[tuple[int, Values]]) -> Iterator[Problem]
             continue
         for column, what in _against(values, kept.get((values["run_id"], digest), [])):
             yield Problem(file=file, line=line, column=column, what=what)
+
+
+def _journal(file: str, count: int, rows: Sequence[tuple[int, Values]]) -> Iterator[Problem]:
+    """The results of a run that has ended against its journal: as many rows, and the samples that they were made of."""
+    folder = Folder(Path(file).parent)
+    if Path(file).name != folder.results.name or not folder.journal.is_file():
+        return
+    try:
+        ledger = Ledger.of(journal.read(folder.journal)[0])
+    except InputError as error:
+        yield Problem(file=str(folder.journal), line=error.line, column=error.field, what=error.message)
+        return
+    if not ledger.ended:
+        return
+    if (outcomes := len(ledger.outcomes())) != count:
+        what = f"found {count} rows, expected {outcomes} as in {folder.journal.name}"
+        yield Problem(file=file, line=None, column=None, what=what)
+    sampled = sum(values["samples_digest"] is not None for _, values in rows)
+    if sampled and not folder.samples.is_file():
+        what = f"found no such file, expected the samples of {sampled} rows that have a samples_digest"
+        yield Problem(file=str(folder.samples), line=None, column=None, what=what)
 
 
 def _kept(path: Path) -> dict[tuple[Any, Any], list[dict[str, Any]]]:

@@ -75,6 +75,11 @@ class Ledger:
         self.envs.setdefault(key, self.env)
         self.skipped.pop(key, None)
 
+    def outcomes(self) -> list[Key]:
+        """Case and impl of all that has an outcome, in the order of the suite: each is a row."""
+        keys = [(name, impl) for name, case in self.cases.items() for impl in case["impls"]]
+        return [key for key in keys if key in self.parts or key in self.skipped]
+
     def wants(self, case: str, impl: str, process: int) -> bool:
         """Whether a sweep still has to visit: not what it did in this process, nor what failed in any."""
         parts = self.parts.get((case, impl), [])

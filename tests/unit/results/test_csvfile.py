@@ -113,7 +113,7 @@ def test_columns_are_found_by_name(tmp_path: Path, make_row: MakeRow):
         (b"a,b\n1,2\n3,4", 3, "the last line is cut off: it has no line end"),
         (b'a,b\n1,"2\n3,4\n', 2, "not a CSV: unexpected end of data"),
         (b'a,b\n1,2\n"3"x,4\n', 3, "not a CSV: ',' expected after '\"'"),
-        (b"a,b\n1,2\n", 1, "missing column"),
+        (b"a,b\n1,2\n", 1, f"found 0 of the {len(columns())} columns of a results CSV: the file is not one"),
     ],
 )
 def test_what_is_no_results_file(tmp_path: Path, content: bytes, line: int, message: str):

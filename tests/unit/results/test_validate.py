@@ -158,11 +158,29 @@ def test_rows_that_are_there_twice(path: Path, make_row: MakeRow):
 def test_missing_extra_and_double_columns(path: Path, make_row: MakeRow):
     csvfile.write([make_row()], path)
     header, row = path.read_text().splitlines()
-    path.write_text(header.replace(",seed,", ",sead,") + ",impl\n" + row + ",x\n")
+    path.write_text(header.replace(",seed,", ",sead,").replace(",suite,", ",,") + ",impl\n" + row + ",x\n")
     found = {(problem.line, problem.column, problem.what) for problem in check(path)}
     assert found == {
-        (1, "seed", "missing column"), (1, "sead", "unknown column"), (1, "impl", "column is there twice"),
+        (1, "sead", "unknown column (did you mean 'seed'?)"), (1, "suite", "missing column"),
+        (1, "", "unknown column"), (1, "impl", "column is there twice"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "case,time_s,status\nx,1,ok\n"])
+def test_a_file_of_another_kind_is_one_line(path: Path, text: str):
+    path.write_text(text)
+    problem = only(check(path))
+    assert (problem.line, problem.column) == (1, None)
+    assert problem.what.endswith(f" of the {len(columns())} columns of a results CSV: the file is not one")
+
+
+@pytest.mark.parametrize("text", ["nan", "fast"])
+def test_what_follows_from_an_unreadable_cell_is_not_judged(path: Path, make_row: MakeRow, text: str):
+    csvfile.write([make_row(), make_row(impl="b")], path)
+    edit(path, 2, time_s=text)
+    problem = only(check(path))
+    assert (problem.line, str(problem.column)) == (2, "time_s")
+    assert problem.what == f"found {text!r}, expected a finite number"
 
 
 def test_another_schema_version_is_one_line(path: Path, make_row: MakeRow):
