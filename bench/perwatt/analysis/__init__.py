@@ -1,0 +1,1 @@
+"""What follows from results: choices and comparisons. Needs no torch."""

@@ -1,0 +1,231 @@
+"""Rows of one kind of chip that measured the same thing, together: groups, with their centres by any metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from perwatt.analysis import levels
+from perwatt.analysis.levels import Allowance, Centers, Units
+from perwatt.analysis.metrics import Metric
+from perwatt.analysis.raw import Process, Samples
+from perwatt.analysis.table import Codes, Floats, Rows
+from perwatt.timing.statistics import estimate
+
+HOW = ("impl", "lnc", "parallel", "micro_batch", "grad_accum", "recompute")  # how the same work may be done
+SAME = (
+    "match_key", "task_key", "protocol_key", "placement", "mode", "devices_used", "devices_per_chip", "replicas",
+    "impl_class", "time_evidence", *HOW,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Units of a column's rows: how far each is from its row's median, and its own interval, as logarithms.
+
+    Attributes:
+        row: number of the row each belongs to.
+        offset: of its median from ``time_s`` of the row.
+        down: half-width of its interval below.
+        up: the same above.
+        runs: processes it stands for.
+        raw: rows whose raw samples were used.
+    """
+
+    row: Codes
+    offset: Floats
+    down: Floats
+    up: Floats
+    runs: Floats
+    raw: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One kind of chip on one side: rows that are ok, in groups of what is the same but for runs and chips.
+
+    Attributes:
+        side: name of the side.
+        label: how the column is called; the side's name, with the chip where the side has several.
+        chip: kind of chip, with its power limit where limits tell two apart.
+        rows: that may be compared.
+        group: number of the group of each row.
+        samples: raw samples beside the files.
+        allowance: for what too few runs or chips cannot tell.
+    """
+
+    side: str
+    label: str
+    chip: str
+    rows: Rows
+    group: Codes
+    samples: Samples
+    allowance: Allowance
+    _centers: dict[str, Centers] = field(default_factory=dict)
+
+    @cached_property
+    def first(self) -> Codes:
+        """The first row of each group."""
+        return np.unique(self.group, return_index=True)[1].astype(np.int64)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of groups."""
+        return len(self.first)
+
+    @cached_property
+    def members(self) -> list[Codes]:
+        """Rows of each group."""
+        order = np.argsort(self.group, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.group[order])) + 1) if len(order) else []
+
+    @cached_property
+    def chips(self) -> Codes:
+        """A number for each chip that rows tell apart; by the host where they do not say which of its chips it was."""
+        known = self.rows.filled("chip_id")
+        return self.rows.combined(["chip_id", "host"]) if not known.all() else self.rows.codes("chip_id")[0]
+
+    def chip_names(self, group: int) -> frozenset[str] | None:
+        """The chips of a group, by what identifies them; None where a row does not say."""
+        found = set()
+        for row in self.members[group]:
+            name = self.rows.text("chip_id", int(row)) or self.rows.text("host", int(row))
+            if name is None:
+                return None
+            found.add(name)
+        return frozenset(found)
+
+    def text(self, name: str, group: int) -> str | None:
+        """A text that all rows of a group share (:data:`SAME`)."""
+        return self.rows.text(name, int(self.first[group]))
+
+    def number(self, name: str, group: int) -> float | None:
+        """A number that all rows of a group share."""
+        return self.rows.number(name, int(self.first[group]))
+
+    def texts(self, name: str, group: int, within: Floats | None = None) -> tuple[str, ...]:
+        """The different texts of a group's rows, of those alone that have a value in ``within``; sorted."""
+        members = self.members[group]
+        if within is not None:
+            members = members[~np.isnan(within[members])]
+        codes, known = self.rows.codes(name)
+        return tuple(sorted(known[code] for code in set(codes[members].tolist()) if code >= 0))
+
+    def noise_floor(self, group: int) -> float:
+        """The largest noise floor that ``--aa`` found over enough restarts; NaN without."""
+        members = self.members[group]
+        enough = self.rows.numbers("processes")[members] >= levels.LEARNED
+        return float(np.fmax.reduce(self.rows.numbers("noise_floor")[members][enough], initial=np.nan))
+
+    def processes(self, row: int) -> list[Process] | None:
+        """Raw samples of a row, where they are at hand."""
+        if not self.rows.has("samples_digest"):
+            return None
+        file, line = self.rows.place(row)
+        text = self.rows.text
+        return self.samples.of(file, line, text("run_id", row), text("samples_digest", row))
+
+    @cached_property
+    def spread(self) -> Spread:
+        """Units of all rows."""
+        time = self.rows.numbers("time_s")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            down = np.log(time / self.rows.numbers("time_s_lo"))
+            up = np.log(self.rows.numbers("time_s_hi") / time)
+        runs = np.nan_to_num(np.maximum(self.rows.numbers("processes"), 1.0), nan=1.0)
+        every = np.arange(len(self.rows))
+        plain = Spread(row=every, offset=np.zeros(len(every)), down=down, up=up, runs=runs)
+        raw = {row: found for row in every.tolist() if (found := self.processes(row))} if self._may_be_raw else {}
+        return with_raw(plain, raw, time) if raw else plain
+
+    @property
+    def _may_be_raw(self) -> bool:
+        return self.rows.has("samples_digest") and self.samples.beside(self.rows.files)
+
+    def values(self, metric: Metric) -> Floats:
+        """The metric of each row."""
+        return metric.of(self.rows)
+
+    def centers(self, metric: Metric) -> Centers:
+        """Centre and interval of each group by a metric."""
+        if metric.name not in self._centers:
+            self._centers[metric.name] = self._by(metric, self.spread)
+        return self._centers[metric.name]
+
+    def center_of(self, metric: Metric, group: int, spread: Spread) -> Centers:
+        """The same of one group by other units than :attr:`spread`, for example half of the samples."""
+        kept = np.isin(spread.row, self.members[group])
+        part = Spread(
+            row=spread.row[kept], offset=spread.offset[kept], down=spread.down[kept], up=spread.up[kept],
+            runs=spread.runs[kept],
+        )  # fmt: skip
+        return self._by(metric, part)
+
+    def _by(self, metric: Metric, spread: Spread) -> Centers:
+        with np.errstate(invalid="ignore"):
+            logs = np.log(self.values(metric))
+        units = self._timed(metric, logs, spread) if metric.spread == "time" else self._own(metric, logs)
+        known = ~np.isnan(units.log)
+        chosen = Units(**{name: getattr(units, name)[known] for name in Units.__slots__})
+        found = levels.centers(chosen, self.size, self.allowance)
+        return found if metric.spread != "time" else _about_points(found, self._points(logs))
+
+    def _points(self, logs: Floats) -> Floats:
+        """Mean of the rows of each group, chips at equal weight: what the CSV says, whatever the units say."""
+        known = ~np.isnan(logs)
+        nothing = np.zeros(int(known.sum()))
+        rows = Units(
+            group=self.group[known], chip=self.chips[known], log=logs[known], down=nothing, up=nothing, runs=nothing + 1
+        )
+        return levels.centers(rows, self.size, self.allowance).log
+
+    def _timed(self, metric: Metric, logs: Floats, spread: Spread) -> Units:
+        """Units of a figure that is inverse to the time, or the time itself."""
+        row = spread.row
+        down, up = (spread.up, spread.down) if metric.better > 0 else (spread.down, spread.up)
+        return Units(
+            group=self.group[row], chip=self.chips[row], log=logs[row] - metric.better * spread.offset, down=down,
+            up=up, runs=spread.runs,
+        )  # fmt: skip
+
+    def _own(self, metric: Metric, logs: Floats) -> Units:
+        """Units of a figure with an interval of its own, or none."""
+        nothing = np.full(len(logs), 0.0 if metric.spread == "exact" else np.nan)
+        down = up = nothing
+        if metric.spread == "own":
+            with np.errstate(invalid="ignore", divide="ignore"):
+                down = logs - np.log(self.rows.numbers(f"{metric.name}_lo"))
+                up = np.log(self.rows.numbers(f"{metric.name}_hi")) - logs
+        return Units(group=self.group, chip=self.chips, log=logs, down=down, up=up, runs=np.ones(len(logs)))
+
+
+def with_raw(plain: Spread, raw: dict[int, list[Process]], time: Floats) -> Spread:
+    """Units in which rows with raw samples have one for each process."""
+    rest = ~np.isin(plain.row, list(raw))
+    parts: list[tuple[int, float, float, float]] = []
+    for row, processes in raw.items():
+        for process in processes:
+            found = estimate(process.seconds)
+            down = np.log(found.median / found.lo) if found.lo > 0 else np.inf
+            parts.append((row, np.log(found.median / time[row]), down, np.log(found.hi / found.median)))
+    rows, offset, down, up = (np.array(values, dtype=np.float64) for values in zip(*parts, strict=True))
+    return Spread(
+        row=np.concatenate([plain.row[rest], rows.astype(np.int64)]),
+        offset=np.concatenate([plain.offset[rest], offset]),
+        down=np.concatenate([plain.down[rest], down]),
+        up=np.concatenate([plain.up[rest], up]),
+        runs=np.concatenate([plain.runs[rest], np.ones(len(rows))]),
+        raw=frozenset(raw),
+    )
+
+
+def _about_points(found: Centers, points: Floats) -> Centers:
+    """The same around the points of the rows: intervals are laid around both, which part where processes differ."""
+    gap = points - found.log
+    below, above = np.maximum(gap, 0.0), np.maximum(-gap, 0.0)
+    return Centers(
+        log=points, down=found.down + below, up=found.up + above, inner_down=found.inner_down + below,
+        inner_up=found.inner_up + above, process=found.process, floor=found.floor, chips=found.chips, runs=found.runs,
+    )  # fmt: skip

@@ -1,0 +1,175 @@
+"""The ratio of two groups by one metric, its interval with what was not measured allowed for, and its verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from perwatt.analysis import verdict
+from perwatt.analysis.columns import how
+from perwatt.analysis.facts import Ground, marks
+from perwatt.analysis.groups import Column
+from perwatt.analysis.levels import FEW, Centers
+from perwatt.analysis.metrics import Metric
+from perwatt.analysis.result import Options, Pair, Point
+from perwatt.analysis.settle import Widths, settle
+from perwatt.analysis.tracks import Choice
+from perwatt.analysis.verdict import Ratio, Verdict
+
+GAIN = 0.05  # of a power sensor whose uncertainty no row states, as of an NVML card that is not calibrated
+SHOWN = frozenset({"host_bound", "thermal_drift", "throttled", "power_capped", "shared", "gate_reduced", "modeled"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class End:
+    """One end of a pair: a group with its centre by the metric."""
+
+    column: Column
+    choice: Choice
+    centers: Centers
+    at: int
+
+    @property
+    def ground(self) -> Ground:
+        """On what the figure rests."""
+        return Ground(column=self.column, group=self.choice.group)
+
+    def of(self, name: str) -> float:
+        """A figure of the centre."""
+        return float(getattr(self.centers, name)[self.at])
+
+
+def end(column: Column, choice: Choice, metric: Metric) -> End:
+    """The end of a pair that a choice makes."""
+    if choice.spread is None or metric.spread != "time":
+        return End(column=column, choice=choice, centers=column.centers(metric), at=choice.group)
+    found = column.center_of(metric, choice.group, choice.spread)
+    return End(column=column, choice=choice, centers=found, at=choice.group)
+
+
+def pair(metric: Metric, track: str, placement: str, a: End, b: End, options: Options) -> Pair:
+    """The pair of two ends that both have the figure and may be compared by it; ``a`` is the baseline."""
+    widths = _widths(metric, a, b, options)
+    found, common = _ratio(metric, a, b, widths), math.hypot(widths.chip, widths.gain)
+    region = max([options.region, *(math.expm1(floor) for floor in _floors(metric, a, b))])
+    points = _point(metric, a), _point(metric, b)
+    unknown = metric.kind == "percent" and a.column.chip != b.column.chip
+    word = Verdict.UNCLEAR if unknown else verdict.judge(found, region)
+    reasons = [settle(found, region, widths)] if word == Verdict.UNCLEAR and not unknown else []
+    if unknown:
+        reasons.append(f"even where P_max({b.column.chip})/P_max({a.column.chip}) is {found.ratio:.3g}")
+    group = a.choice.group
+    return Pair(
+        match_key=a.column.text("task_key" if options.across_formats else "match_key", group) or "",
+        protocol_key=a.column.text("protocol_key", group) or "",
+        case=a.column.text("case", group) or "",
+        workload=a.column.text("workload", group) or "",
+        metric=metric.name,
+        unit=metric.unit,
+        track=track,
+        placement=placement,
+        baseline=points[0],
+        candidate=points[1],
+        ratio=found.ratio,
+        lo=found.lo,
+        hi=found.hi,
+        verdict=word,
+        reason="; ".join([*reasons, *widths.named(), *_notes(metric, a, b, points)]),
+        region=region,
+        evidence=points[0].evidence if points[0].evidence == points[1].evidence else _both(points),
+        common=common,
+        symbol=f"P_max({a.column.chip})/P_max({b.column.chip})" if unknown else None,
+        break_even=found.ratio if unknown else None,
+    )
+
+
+def _both(points: tuple[Point, Point]) -> str:
+    return f"{points[0].evidence} and {points[1].evidence}"
+
+
+def _notes(metric: Metric, a: End, b: End, points: tuple[Point, Point]) -> list[str]:
+    notes = [one.choice.note for one in (a, b) if one.choice.note]
+    if points[0].evidence != points[1].evidence:
+        notes.append(f"evidence differs: {_both(points)}")
+    for point in points:
+        marked = [flag for flag in point.flags if flag in SHOWN]
+        if marked:
+            notes.append(f"{point.column} is {', '.join(marked)}")
+    return list(dict.fromkeys([*notes, *marks(metric, a.ground, b.ground)]))
+
+
+def _widths(metric: Metric, a: End, b: End, options: Options) -> Widths:
+    """Half-widths of the parts of the interval."""
+    same = _same_chips(a, b)
+    name = "inner_" if same else ""
+    up, down = (b, a) if metric.better > 0 else (a, b)  # the side whose value raises the ratio, and the other
+    shares = [1.0 / one.of("chips") for one in (a, b) if one.of("chips") < FEW]
+    return Widths(
+        below=math.hypot(up.of(f"{name}down"), down.of(f"{name}up")),
+        above=math.hypot(up.of(f"{name}up"), down.of(f"{name}down")),
+        process=math.hypot(a.of("process"), b.of("process")),
+        chip=0.0 if same else options.allowance.chip * math.sqrt(sum(shares)),
+        gain=0.0 if same or metric.kind != "energy" else math.hypot(_gain(metric, a), _gain(metric, b)),
+        bound_below=math.log(2.0) if metric.kind == "percent" and _one_die(metric, a) else 0.0,
+        bound_above=math.log(2.0) if metric.kind == "percent" and _one_die(metric, b) else 0.0,
+        runs=(int(a.of("runs")), int(b.of("runs"))),
+        allowance=options.allowance,
+    )
+
+
+def _same_chips(a: End, b: End) -> bool:
+    """Whether both were measured on the very same chips, whose own differences then cancel."""
+    if a.column.chip != b.column.chip:
+        return False
+    chips = a.column.chip_names(a.choice.group)
+    return chips is not None and chips == b.column.chip_names(b.choice.group)
+
+
+def _one_die(metric: Metric, one: End) -> bool:
+    """Whether the percentage is the larger die's, so that the chip's is between half of it and all."""
+    return one.ground.texts(metric, "power_die_rule") in ((), ("larger",))
+
+
+def _gain(metric: Metric, one: End) -> float:
+    """Systematic uncertainty of the power sensors of a side, independent from chip to chip."""
+    members = one.column.members[one.choice.group]
+    known = one.column.rows.numbers("energy_rel_sys")[members]
+    measured = one.ground.evidence(metric) == "measured"
+    gain = float(np.nanmax(known)) if not np.isnan(known).all() else GAIN if measured else 0.0
+    return gain / math.sqrt(max(one.of("chips"), 1.0))
+
+
+def _ratio(metric: Metric, a: End, b: End, widths: Widths) -> Ratio:
+    log = metric.better * (b.of("log") - a.of("log"))
+    lo, hi = log - widths.low, log + widths.high
+    if math.isnan(lo) or math.isnan(hi) or hi > 700.0 or lo == -math.inf:
+        return Ratio(ratio=math.exp(log), lo=None, hi=None)
+    return Ratio(ratio=math.exp(log), lo=math.exp(lo), hi=math.exp(hi))
+
+
+def _floors(metric: Metric, a: End, b: End) -> list[float]:
+    """What the case is known to differ from itself by: of restarts, or of ``--aa`` over enough of them."""
+    found = [one.of("floor") for one in (a, b)]
+    if metric.spread == "time":
+        found += [one.column.noise_floor(one.choice.group) for one in (a, b)]
+    return [floor for floor in found if not math.isnan(floor)]
+
+
+def _point(metric: Metric, one: End) -> Point:
+    group, column = one.choice.group, one.column
+    raw = metric.spread == "time" and bool(column.spread.raw & set(column.members[group].tolist()))
+    return Point(
+        column=column.label,
+        chip=column.chip,
+        placement=column.text("placement", group) or "",
+        impl=how(column, group),
+        precision=column.text("precision", group) or "",
+        value=math.exp(one.of("log")),
+        runs=int(one.of("runs")),
+        chips=int(one.of("chips")),
+        evidence=one.ground.evidence(metric),
+        spread="samples" if raw else "interval",
+        flags=tuple(sorted({flag for text in column.texts("flags", group) for flag in text.split()})),
+    )
