@@ -31,17 +31,9 @@ def columns(sides: Sequence[Side], options: Options) -> tuple[list[Column], list
         kinds = _by_chip(kept, limits)
         for chip, rows in kinds.items():
             label = side.name if len(kinds) == 1 else f"{side.name}: {chip}"
-            made.append(
-                Column(
-                    side=side.name,
-                    label=label,
-                    chip=chip,
-                    rows=rows,
-                    group=_groups(rows, options),
-                    samples=samples,
-                    allowance=options.allowance,
-                )  # fmt: skip
-            )
+            groups = _groups(rows, options)
+            facts = {"side": side.name, "label": label, "chip": chip}
+            made.append(Column(**facts, rows=rows, group=groups, samples=samples, allowance=options.allowance))
     return made, aside
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,8 +59,8 @@ def _baseline(columns: Sequence[Column], sides: Sequence[Side], name: str | None
     """The column by its label, its side's name or its chip; that of the first side without a name."""
     if name is None:
         return next((column for column in columns if column.side == sides[0].name), None)
-    for of in (lambda c: c.label, lambda c: c.side, lambda c: c.chip):
-        named = [column for column in columns if of(column) == name]
+    for attribute in ("label", "side", "chip"):
+        named = [column for column in columns if getattr(column, attribute) == name]
         if named:
             return named[0]
     known = dict.fromkeys([*(side.name for side in sides), *(column.label for column in columns)])
@@ -82,9 +83,15 @@ def _compared(
         for place, groups, their_place, their_groups in meetings(mine, index):
             met |= set(groups)
             theirs |= set(their_groups)
+            known: dict[tuple[Choice, Choice], list[Pair]] = {}
             for track, a, b in chosen(baseline, groups, other, their_groups, options.track):
-                for item in _by_metrics(track, place.with_(their_place), (baseline, a), (other, b), options):
-                    (pairs if isinstance(item, Pair) else refused).append(item)  # type: ignore[arg-type]
+                if (a, b) in known:
+                    pairs += [replace(one, track=track) for one in known[a, b]]
+                    continue
+                found = list(_by_metrics(track, place.with_(their_place), (baseline, a), (other, b), options))
+                known[a, b] = [one for one in found if isinstance(one, Pair)]
+                pairs += known[a, b]
+                refused += [one for one in found if isinstance(one, Refusal)]
         unmatched += _unmatched(index, mine, theirs)
     unmatched = _unmatched_baseline(mine, others, met, options) + unmatched
     return Comparison(
@@ -125,7 +132,7 @@ def _by_metrics(
             continue
         grounds = [Ground(column=column, group=choice.group) for column, choice in (a, b)]
         if all(there):
-            reasons = list(refusals(metric, *grounds, options))
+            reasons = list(refusals(metric, grounds, options))
         else:
             lacking = [ground.column.label for ground, has in zip(grounds, there, strict=True) if not has]
             reasons = [f"not known of {' and '.join(lacking)}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from perwatt.analysis.groups import Column
@@ -34,8 +34,9 @@ class Ground:
         return "+".join(self.texts(metric, name)) or NO_EVIDENCE
 
 
-def refusals(metric: Metric, a: Ground, b: Ground, options: Options) -> Iterator[str]:
+def refusals(metric: Metric, grounds: Sequence[Ground], options: Options) -> Iterator[str]:
     """Why a figure of two groups may not be compared."""
+    a, b = grounds
     if metric.per_copy:
         copies = [ground.column.number("replicas", ground.group) for ground in (a, b)]
         if copies[0] != copies[1]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from perwatt.analysis.raw import Process, Samples
 from perwatt.analysis.table import Codes, Floats, Rows
 from perwatt.timing.statistics import estimate
 
+DIFFERENT = -2  # in place of a code that rows would share
 HOW = ("impl", "lnc", "parallel", "micro_batch", "grad_accum", "recompute")  # how the same work may be done
 SAME = (
     "match_key", "task_key", "protocol_key", "placement", "mode", "devices_used", "devices_per_chip", "replicas",
@@ -21,7 +24,7 @@ SAME = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # told apart by identity
 class Spread:
     """Units of a column's rows: how far each is from its row's median, and its own interval, as logarithms.
 
@@ -42,7 +45,7 @@ class Spread:
     raw: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Column:
     """One kind of chip on one side: rows that are ok, in groups of what is the same but for runs and chips.
 
@@ -64,6 +67,9 @@ class Column:
     samples: Samples
     allowance: Allowance
     _centers: dict[str, Centers] = field(default_factory=dict)
+    _values: dict[str, Floats] = field(default_factory=dict)
+    _shared: dict[str, list[Any]] = field(default_factory=dict)
+    _uniform: dict[str, Codes] = field(default_factory=dict)
 
     @cached_property
     def first(self) -> Codes:
@@ -89,29 +95,51 @@ class Column:
 
     def chip_names(self, group: int) -> frozenset[str] | None:
         """The chips of a group, by what identifies them; None where a row does not say."""
-        found = set()
-        for row in self.members[group]:
-            name = self.rows.text("chip_id", int(row)) or self.rows.text("host", int(row))
-            if name is None:
-                return None
-            found.add(name)
-        return frozenset(found)
+        ids = self.texts("chip_id", group)
+        if not ids or self._some_empty("chip_id", group):
+            hosts = self.texts("host", group)
+            return None if not hosts or self._some_empty("host", group) else frozenset(hosts) | frozenset(ids)
+        return frozenset(ids)
 
     def text(self, name: str, group: int) -> str | None:
         """A text that all rows of a group share (:data:`SAME`)."""
-        return self.rows.text(name, int(self.first[group]))
+        if name not in self._shared:
+            codes, known = self.rows.codes(name)
+            self._shared[name] = [known[code] if code >= 0 else None for code in codes[self.first].tolist()]
+        found: str | None = self._shared[name][group]
+        return found
 
     def number(self, name: str, group: int) -> float | None:
         """A number that all rows of a group share."""
-        return self.rows.number(name, int(self.first[group]))
+        if name not in self._shared:
+            values = self.rows.numbers(name)[self.first].tolist()
+            self._shared[name] = [None if math.isnan(value) else value for value in values]
+        found: float | None = self._shared[name][group]
+        return found
 
     def texts(self, name: str, group: int, within: Floats | None = None) -> tuple[str, ...]:
         """The different texts of a group's rows, of those alone that have a value in ``within``; sorted."""
+        codes, known = self.rows.codes(name)
+        if (shared := self._same_code(name, group)) > DIFFERENT:
+            return (known[shared],) if shared >= 0 else ()
         members = self.members[group]
         if within is not None:
             members = members[~np.isnan(within[members])]
-        codes, known = self.rows.codes(name)
         return tuple(sorted(known[code] for code in set(codes[members].tolist()) if code >= 0))
+
+    def _same_code(self, name: str, group: int) -> int:
+        """The code of a text that all rows of a group have in common, or :data:`DIFFERENT`."""
+        if name not in self._uniform:
+            codes, order = self.rows.codes(name)[0], np.argsort(self.group, kind="stable")
+            starts = np.searchsorted(self.group[order], np.arange(self.size))
+            least, most = (of.reduceat(codes[order], starts) for of in (np.minimum, np.maximum))
+            self._uniform[name] = np.where(least == most, least, DIFFERENT)
+        return int(self._uniform[name][group])
+
+    def _some_empty(self, name: str, group: int) -> bool:
+        """Whether a row of a group leaves a text empty."""
+        shared = self._same_code(name, group)
+        return shared == -1 or (shared == DIFFERENT and bool((self.rows.codes(name)[0][self.members[group]] < 0).any()))
 
     def noise_floor(self, group: int) -> float:
         """The largest noise floor that ``--aa`` found over enough restarts; NaN without."""
@@ -146,7 +174,9 @@ class Column:
 
     def values(self, metric: Metric) -> Floats:
         """The metric of each row."""
-        return metric.of(self.rows)
+        if metric.name not in self._values:
+            self._values[metric.name] = metric.of(self.rows)
+        return self._values[metric.name]
 
     def centers(self, metric: Metric) -> Centers:
         """Centre and interval of each group by a metric."""

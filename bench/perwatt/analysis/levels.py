@@ -142,7 +142,8 @@ def _larger(outer: Floats, inner: Floats, chips: Floats) -> Floats:
 def _t(freedom: Floats) -> Floats:
     """Student's t of each number of degrees of freedom; NaN below 1."""
     different, where = np.unique(freedom, return_inverse=True)
-    return np.array([student_t(0.95, float(df)) if df >= 1 else np.nan for df in different])[where]
+    quantiles = np.array([student_t(0.95, float(df)) if df >= 1 else np.nan for df in different], dtype=np.float64)
+    return np.asarray(quantiles[where], dtype=np.float64)
 
 
 def _count(group: Codes, groups: int) -> Floats:
@@ -150,4 +151,4 @@ def _count(group: Codes, groups: int) -> Floats:
 
 
 def _sum(group: Codes, values: Floats, groups: int) -> Floats:
-    return np.bincount(group, values, minlength=groups)
+    return np.asarray(np.bincount(group, values, minlength=groups), dtype=np.float64)

@@ -19,6 +19,7 @@ from perwatt.analysis.tracks import Choice
 from perwatt.analysis.verdict import Ratio, Verdict
 
 GAIN = 0.05  # of a power sensor whose uncertainty no row states, as of an NVML card that is not calibrated
+LOPSIDED = 3.0  # times the other side of an interval, from which a side reaches into another mode
 SHOWN = frozenset({"host_bound", "thermal_drift", "throttled", "power_capped", "shared", "gate_reduced", "modeled"})
 
 
@@ -107,8 +108,8 @@ def _widths(metric: Metric, a: End, b: End, options: Options) -> Widths:
     up, down = (b, a) if metric.better > 0 else (a, b)  # the side whose value raises the ratio, and the other
     shares = [1.0 / one.of("chips") for one in (a, b) if one.of("chips") < FEW]
     return Widths(
-        below=math.hypot(up.of(f"{name}down"), down.of(f"{name}up")),
-        above=math.hypot(up.of(f"{name}up"), down.of(f"{name}down")),
+        below=_together(up, f"{name}down", down, f"{name}up"),
+        above=_together(up, f"{name}up", down, f"{name}down"),
         process=math.hypot(a.of("process"), b.of("process")),
         chip=0.0 if same else options.allowance.chip * math.sqrt(sum(shares)),
         gain=0.0 if same or metric.kind != "energy" else math.hypot(_gain(metric, a), _gain(metric, b)),
@@ -117,6 +118,24 @@ def _widths(metric: Metric, a: End, b: End, options: Options) -> Widths:
         runs=(int(a.of("runs")), int(b.of("runs"))),
         allowance=options.allowance,
     )
+
+
+def _together(a: End, ours: str, b: End, theirs: str) -> float:
+    """Half-width of two independent estimates: in quadrature, but for what reaches into another mode.
+
+    Where the median may lie in either of two modes, its interval reaches far to one side, and ends just there: a whole
+    step that is taken or not, and not the tail of noise. Such steps add up. In quadrature the ratio of two samples with
+    modes 30 % apart, 55/45, is covered 91.9 % where it is 93.1 % so.
+    """
+    steps = [max(one.of(side) - LOPSIDED * one.of(_opposite(side)), 0.0) for one, side in ((a, ours), (b, theirs))]
+    bodies = [one.of(side) - step for one, side, step in zip((a, b), (ours, theirs), steps, strict=True)]
+    if not all(map(math.isfinite, steps)):
+        return math.inf
+    return math.hypot(*bodies) + sum(steps)
+
+
+def _opposite(side: str) -> str:
+    return side.replace("down", "up") if "down" in side else side.replace("up", "down")
 
 
 def _same_chips(a: End, b: End) -> bool:

@@ -68,9 +68,11 @@ class Samples:
 
     def _read(self, path: Path) -> dict[tuple[Any, Any], Lines]:
         kept: dict[tuple[Any, Any], Lines] = {}
+        number = 0
         try:
             with open(path, "rb") as file:
-                for number, line in enumerate(file, start=1):
+                for line in file:
+                    number += 1
                     message = json.loads(line)
                     kept.setdefault((message["run_id"], message["samples_digest"]), []).append(message)
         except (OSError, ValueError, TypeError, KeyError):

@@ -18,7 +18,7 @@ from perwatt.analysis import suspicion
 from perwatt.analysis.table import FILE, LINE, UNUSED, Rows, arrow_type
 from perwatt.errors import InputError
 from perwatt.results import csvfile, validate
-from perwatt.results.schema import READABLE, SCHEMA_VERSION, columns
+from perwatt.results.schema import READABLE, SCHEMA_VERSION, cells, columns
 
 HEAD = 2**20  # bytes in which a header has to end
 
@@ -92,8 +92,8 @@ def _slowly(file: str) -> Any:
     """The table from rows read one by one, as the validator reads them."""
     rows = csvfile.read(file)
     names = list(columns())
-    values = list(zip(*([value for _, value in csvfile.cells(row)] for row in rows), strict=True))
-    return pa.table({name: pa.array(cells, arrow_type(name)) for name, cells in zip(names, values, strict=True)})
+    values = list(zip(*([value for _, value in cells(row)] for row in rows), strict=True))
+    return pa.table({name: pa.array(column, arrow_type(name)) for name, column in zip(names, values, strict=True)})
 
 
 def _placed(rows: Rows, file: str) -> Rows:

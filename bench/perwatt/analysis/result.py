@@ -1,4 +1,4 @@
-"""What a comparison finds: pairs with verdicts, means over groups of them, and all that was left out, with its reason."""
+"""What a comparison finds: pairs with verdicts, means of them, and all that was left out, with its reason."""
 
 from __future__ import annotations
 

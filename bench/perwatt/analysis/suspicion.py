@@ -1,4 +1,4 @@
-"""Whether rows, as columns, may break a rule of the validator. It may doubt what is right, never trust what is wrong."""
+"""Whether columns of rows may break a rule of the validator: what is right may be doubted, what is wrong is never trusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from perwatt.analysis.table import Rows, combine
 from perwatt.results import validate
-from perwatt.results.schema import READABLE, Status, columns
+from perwatt.results.schema import FLAGS, READABLE, Status, columns
 from perwatt.spec import work
 
 KEYS = ("work", "match_key", "task_key", "workload", "pass", "precision")
@@ -36,7 +36,7 @@ def _texts(rows: Rows) -> bool:
             return True
     flags = {flag for text in rows.codes("flags")[1] for flag in text.split()}
     versions = rows.codes("schema_version")[1]
-    if not flags <= set(validate.FLAGS) or len(versions) != 1 or versions[0] not in READABLE:
+    if not flags <= set(FLAGS) or len(versions) != 1 or versions[0] not in READABLE:
         return True
     return any(next(validate.judge_started({"started_at": text}), None) for text in rows.codes("started_at")[1])
 

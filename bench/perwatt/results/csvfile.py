@@ -131,7 +131,8 @@ def value_of(column: Column, text: str) -> Any:
 
 def row_of(values: Mapping[str, Any]) -> Row:
     """The row of values by column name."""
-    return Row(**{f.name: values.get(header_name(f.name)) for f in fields(Row)})
+    cells: dict[str, Any] = {f.name: values.get(header_name(f.name)) for f in fields(Row)}
+    return Row(**cells)
 
 
 def _row(file: str, header: list[str], record: Record) -> Row:
