@@ -32,8 +32,9 @@ def columns(sides: Sequence[Side], options: Options) -> tuple[list[Column], list
         for chip, rows in kinds.items():
             label = side.name if len(kinds) == 1 else f"{side.name}: {chip}"
             groups = _groups(rows, options)
-            facts = {"side": side.name, "label": label, "chip": chip}
-            made.append(Column(**facts, rows=rows, group=groups, samples=samples, allowance=options.allowance))
+            made.append(
+                Column(side.name, label, chip, rows=rows, group=groups, samples=samples, allowance=options.allowance)
+            )
     return made, aside
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -45,7 +45,7 @@ class Spread:
     raw: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Column:
     """One kind of chip on one side: rows that are ok, in groups of what is the same but for runs and chips.
 
@@ -62,6 +62,7 @@ class Column:
     side: str
     label: str
     chip: str
+    _: KW_ONLY
     rows: Rows
     group: Codes
     samples: Samples
@@ -191,16 +192,17 @@ class Column:
             row=spread.row[kept], offset=spread.offset[kept], down=spread.down[kept], up=spread.up[kept],
             runs=spread.runs[kept],
         )  # fmt: skip
-        return self._by(metric, part)
+        return self._by(metric, part, whole=False)
 
-    def _by(self, metric: Metric, spread: Spread) -> Centers:
+    def _by(self, metric: Metric, spread: Spread, *, whole: bool = True) -> Centers:
         with np.errstate(invalid="ignore"):
             logs = np.log(self.values(metric))
         units = self._timed(metric, logs, spread) if metric.spread == "time" else self._own(metric, logs)
         known = ~np.isnan(units.log)
         chosen = Units(**{name: getattr(units, name)[known] for name in Units.__slots__})
-        found = levels.centers(chosen, self.size, self.allowance)
-        return found if metric.spread != "time" else _about_points(found, self._points(logs))
+        allowance = Allowance(process=0.0, chip=0.0) if metric.spread == "exact" else self.allowance
+        found = levels.centers(chosen, self.size, allowance)
+        return found if metric.spread != "time" or not whole else _about_points(found, self._points(logs))
 
     def _points(self, logs: Floats) -> Floats:
         """Mean of the rows of each group, chips at equal weight: what the CSV says, whatever the units say."""

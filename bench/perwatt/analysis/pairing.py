@@ -111,7 +111,7 @@ def _widths(metric: Metric, a: End, b: End, options: Options) -> Widths:
         below=_together(up, f"{name}down", down, f"{name}up"),
         above=_together(up, f"{name}up", down, f"{name}down"),
         process=math.hypot(a.of("process"), b.of("process")),
-        chip=0.0 if same else options.allowance.chip * math.sqrt(sum(shares)),
+        chip=0.0 if same or metric.spread == "exact" else options.allowance.chip * math.sqrt(sum(shares)),
         gain=0.0 if same or metric.kind != "energy" else math.hypot(_gain(metric, a), _gain(metric, b)),
         bound_below=math.log(2.0) if metric.kind == "percent" and _one_die(metric, a) else 0.0,
         bound_above=math.log(2.0) if metric.kind == "percent" and _one_die(metric, b) else 0.0,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from perwatt.analysis.levels import FEW, Allowance
 from perwatt.analysis.verdict import Ratio
 
+BORDER = 0.1  # of the region's half-width; what lies nearer to its end than this takes too much to tell apart
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Widths:
@@ -79,11 +81,11 @@ def settle(found: Ratio, region: float, widths: Widths) -> str:
     if widths.bound_below + widths.bound_above > widest:
         return "the percentage of each die would settle it"
     rest = math.sqrt(max(max(widths.low, widths.high) ** 2 - widest**2, 0.0))
+    if need < BORDER * region:
+        return f"the ratio lies at the border of 1 ± {100 * region:.2g} %"
     if name == "more samples or runs" and need > rest:
         times = (widest / math.sqrt(need**2 - rest**2)) ** 2
         return f"about {times:.2g} times the samples or runs would settle it"
-    if need < 0.1 * region:
-        return f"the ratio lies at the border of 1 ± {100 * region:.2g} %"
     also = "" if need > rest else ", with more samples or runs beside"
     return f"{name} would settle it{also}"
 

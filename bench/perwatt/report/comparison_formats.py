@@ -41,10 +41,8 @@ def show(console: Console, found: Comparison) -> None:
 
 def markdown(found: Comparison) -> str:
     """Tables and lines as GitHub's Markdown, with all markup of the input escaped."""
-    return (
-        "\n".join([*(_table(sheet) for sheet in sheets(found)), *(f"- {_escaped(line)}" for line in lines(found))])
-        + "\n"
-    )
+    tables = [_table(sheet) for sheet in sheets(found)]
+    return "\n".join([*tables, *(f"- {_escaped(line)}" for line in lines(found))]) + "\n"
 
 
 def _table(sheet: Sheet) -> str:
