@@ -39,7 +39,7 @@ def command(
     region: float, between_processes: float, between_chips: float, mix_power: bool, mix_purchase: bool, skip_bad: bool,
     form: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Compare results of the same work: which side is faster, takes less energy, costs less.
+    """Compare results of the same work on two sides or more.
 
     SIDE is a results CSV, a run's folder, a folder of CSVs or a glob, or several as NAME=PATH,PATH. Exits with 3 if
     nothing could be matched.

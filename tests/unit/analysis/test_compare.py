@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,11 +15,11 @@ import perwatt
 from perwatt.analysis.levels import Allowance
 from perwatt.analysis.result import Comparison, Options, Pair
 from perwatt.errors import InputError
-from perwatt.results import csvfile, samples
+from perwatt.results import csvfile
 from perwatt.results.schema import Row
-from perwatt.runner.part import Part
 from perwatt.timing import statistics
 from support.rows import WORK, make
+from support.runs import run_folder, timed
 
 Compare = Callable[..., Comparison]
 MIX = "--mix-power compares them all the same"
@@ -38,18 +37,6 @@ TRN = {
     "chip": "Trainium2", "chip_id": "trn", "placement": "chip", "devices_used": 4, "devices_per_chip": 4, "chips": 1.0,
     "mode": "shard", "world_size": 4,
 }  # fmt: skip
-
-
-def timed(time_s: float, work: dict[str, Any] = WORK, rel: float = 0.001, **changes: Any) -> Row:
-    """A row with that time, an interval of ``rel`` to both sides, and rates that fit."""
-    times = {"time_s": time_s, "time_s_lo": time_s * (1 - rel), "time_s_hi": time_s * (1 + rel)}
-    cells = {
-        "time_s_p10": None, "time_s_p90": None, "flops": 48.0, "tflops": 48.0 / time_s / 1e12, "processes": 1,
-        "chip_id": "c1", **times, **changes,
-    }  # fmt: skip
-    if changes.get("replicas", 1) != 1 and "tflops" not in changes:
-        cells["tflops"] *= changes["replicas"]
-    return make(work, **cells)
 
 
 def failed(status: str) -> Row:
@@ -330,31 +317,6 @@ def test_layouts_are_implementations_too(compare: Compare):
     )
     assert only(found).baseline.impl == "torch micro_batch 2"
     assert only(found, track="like").ratio == pytest.approx(1.0)
-
-
-def part(impl: str, seconds: Sequence[float], process: int = 0) -> Part:
-    return Part(
-        case="c", impl=impl, process=process, samples=list(seconds), blocks=[n // 5 for n in range(len(seconds))],
-        iters_per_sample=1,
-    )  # fmt: skip
-
-
-def run_folder(path: Path, impls: dict[str, list[Sequence[float]]], **changes: Any) -> Any:
-    """A run's folder with raw samples by impl and process."""
-    path.mkdir()
-    rows, lines = [], []
-    for impl, processes in impls.items():
-        parts = [part(impl, seconds, number) for number, seconds in enumerate(processes)]
-        found, digest = statistics.pooled(processes), samples.samples_digest(parts)
-        interval = {"time_s_lo": found.lo, "time_s_hi": found.hi, "samples": found.n, "samples_digest": digest}
-        rows.append(timed(found.median, impl=impl, run_id=path.name, processes=len(parts), **interval, **changes))
-        for one in parts:
-            head = {"samples_digest": digest, "run_id": path.name}
-            measured = {name: one.message()[name] for name in samples.MEASURED}
-            lines.append(json.dumps(head | measured) + "\n")
-    csvfile.write(rows, path / "results.csv")
-    (path / "samples.jsonl").write_text("".join(lines))
-    return perwatt.load(path)
 
 
 def noise(seed: int, median: float = 1.0, count: int = 60) -> list[float]:
