@@ -19,6 +19,7 @@ from perwatt.analysis.tracks import Choice
 from perwatt.analysis.verdict import Ratio, Verdict
 
 GAIN = 0.05  # of a power sensor whose uncertainty no row states, as of an NVML card that is not calibrated
+LARGEST = 700.0  # logarithm from which a number is too large to be one
 LOPSIDED = 3.0  # times the other side of an interval, from which a side reaches into another mode
 SHOWN = frozenset({"host_bound", "thermal_drift", "throttled", "power_capped", "shared", "gate_reduced", "modeled"})
 
@@ -127,11 +128,12 @@ def _together(a: End, ours: str, b: End, theirs: str) -> float:
     step that is taken or not, and not the tail of noise. Such steps add up. In quadrature the ratio of two samples with
     modes 30 % apart, 55/45, is covered 91.9 % where it is 93.1 % so.
     """
-    steps = [max(one.of(side) - LOPSIDED * one.of(_opposite(side)), 0.0) for one, side in ((a, ours), (b, theirs))]
-    bodies = [one.of(side) - step for one, side, step in zip((a, b), (ours, theirs), steps, strict=True)]
-    if not all(map(math.isfinite, steps)):
-        return math.inf
-    return math.hypot(*bodies) + sum(steps)
+    halves = [a.of(ours), b.of(theirs)]
+    if not all(map(math.isfinite, halves)):
+        return math.nan if any(map(math.isnan, halves)) else math.inf
+    others = [a.of(_opposite(ours)), b.of(_opposite(theirs))]
+    steps = [max(half - LOPSIDED * other, 0.0) for half, other in zip(halves, others, strict=True)]
+    return math.hypot(*(half - step for half, step in zip(halves, steps, strict=True))) + sum(steps)
 
 
 def _opposite(side: str) -> str:
@@ -163,9 +165,9 @@ def _gain(metric: Metric, one: End) -> float:
 def _ratio(metric: Metric, a: End, b: End, widths: Widths) -> Ratio:
     log = metric.better * (b.of("log") - a.of("log"))
     lo, hi = log - widths.low, log + widths.high
-    if math.isnan(lo) or math.isnan(hi) or hi > 700.0 or lo == -math.inf:
+    if math.isnan(lo) or math.isnan(hi):
         return Ratio(ratio=math.exp(log), lo=None, hi=None)
-    return Ratio(ratio=math.exp(log), lo=math.exp(lo), hi=math.exp(hi))
+    return Ratio(ratio=math.exp(log), lo=math.exp(lo), hi=math.exp(hi) if hi < LARGEST else None)
 
 
 def _floors(metric: Metric, a: End, b: End) -> list[float]:

@@ -53,7 +53,8 @@ def lines(found: Comparison) -> list[str]:
 def ratio(one: Pair | Mean) -> str:
     """``1.234 [1.210, 1.259]``; with the symbol of what is not published, without ends where nothing tells."""
     symbol = f" x {one.symbol}" if isinstance(one, Pair) and one.symbol else ""
-    ends = "" if one.lo is None or one.hi is None else f" [{_short(one.lo)}, {_short(one.hi)}]"
+    upper = "∞" if one.hi is None else _short(one.hi)
+    ends = "" if one.lo is None else f" [{_short(one.lo)}, {upper}]"
     return f"{_short(one.ratio)}{ends}{symbol}"
 
 

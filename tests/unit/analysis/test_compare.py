@@ -110,8 +110,10 @@ def test_verdicts(compare: Compare, candidate: float, options: dict[str, Any], v
         ([timed(0.978)], "3 runs a side would settle it"),
         ([timed(0.97, chip_id="c2")], "3 chips a side would settle it"),
         ([timed(0.97, rel=0.05)], "times the samples or runs would settle it"),
+        ([timed(0.978, rel=0.05)], "more samples or runs and 3 runs a side would settle it"),
+        ([timed(0.978, time_s_lo=0.0)], "an end of the interval is open: more samples would close it"),
         ([timed(0.98, processes=5)], "the ratio lies at the border of 1 ± 2 %"),
-        ([timed(0.97, time_s_lo=None, time_s_hi=None)], "no interval; 3 runs a side would give one"),
+        ([timed(0.97, time_s_lo=None, time_s_hi=None)], "no interval without 3 runs a side"),
     ],
 )
 def test_what_would_settle_it(compare: Compare, rows: list[Row], what: str):

@@ -23,6 +23,9 @@ from perwatt.analysis.verdict import Ratio, holm, judge, p_value
         (1.0, 1.0, 0.0, "same"),
         (1.001, 1.1, 0.0, "faster"),
         (None, None, 0.02, "unclear"),
+        (1.1, None, 0.02, "faster"),
+        (0.99, None, 0.02, "unclear"),
+        (0.0, 0.9, 0.02, "slower"),
     ],
 )
 def test_words(lo: float | None, hi: float | None, region: float, verdict: str):
