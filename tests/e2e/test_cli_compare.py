@@ -16,7 +16,7 @@ import pytest
 
 from perwatt.results import csvfile
 from perwatt.results.schema import Row
-from support.rows import WORK, make
+from support.valid_rows import WORK, make
 
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -72,6 +72,12 @@ def test_spreadsheets_get_a_line_for_each_pair(perwatt: Perwatt, files: Path):
     assert {line["metric"] for line in lines} == {"time_s", "tflops"}
     assert float(lines[0]["ratio"]) == pytest.approx(2.0)
     assert float(lines[0]["candidate_value"]) == pytest.approx(1e-3)
+
+
+def test_the_baseline_may_be_named_as_it_was_given(perwatt: Perwatt, files: Path):
+    for name in ("new", "new.csv"):
+        found = json.loads(perwatt("compare", "old.csv", "new.csv", "--baseline", name, "--json").stdout)
+        assert (found["baseline"], found["pairs"][0]["verdict"]) == ("new", "slower")
 
 
 def test_more_than_two_sides_make_a_table_of_generations(perwatt: Perwatt, files: Path):

@@ -15,7 +15,7 @@ import pytest
 
 from perwatt.results import csvfile
 from perwatt.results.schema import Row
-from support.rows import WORK, make
+from support.valid_rows import WORK, make
 
 CASES = 1000  # rows of a file
 FILES = (10, 100, 1000)

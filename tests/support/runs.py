@@ -13,7 +13,7 @@ from perwatt.results import csvfile, samples
 from perwatt.results.schema import Row
 from perwatt.runner.part import Part
 from perwatt.timing import statistics
-from support.rows import WORK, make
+from support.valid_rows import WORK, make
 
 
 def timed(time_s: float, work: dict[str, Any] = WORK, rel: float = 0.001, **changes: Any) -> Row:

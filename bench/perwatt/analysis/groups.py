@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from perwatt.analysis import levels
+from perwatt.analysis import levels, units
 from perwatt.analysis.levels import Allowance, Centers, Figure, Units
 from perwatt.analysis.metrics import Metric
 from perwatt.analysis.raw import Process, Samples
 from perwatt.analysis.table import Codes, Floats, Rows
-from perwatt.timing.statistics import estimate
+from perwatt.analysis.units import Spread
 
 DIFFERENT = -2  # in place of a code that rows would share
 HOW = ("impl", "lnc", "parallel", "micro_batch", "grad_accum", "recompute")  # how the same work may be done
@@ -22,27 +22,6 @@ SAME = (
     "match_key", "task_key", "protocol_key", "placement", "mode", "devices_used", "devices_per_chip", "replicas",
     "impl_class", "time_evidence", *HOW,
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)  # told apart by identity
-class Spread:
-    """Units of a column's rows: how far each is from its row's median, and its own interval, as logarithms.
-
-    Attributes:
-        row: number of the row each belongs to.
-        offset: of its median from ``time_s`` of the row.
-        down: half-width of its interval below.
-        up: the same above.
-        runs: processes it stands for.
-        raw: rows whose raw samples were used.
-    """
-
-    row: Codes
-    offset: Floats
-    down: Floats
-    up: Floats
-    runs: Floats
-    raw: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,19 +166,11 @@ class Column:
     @cached_property
     def spread(self) -> Spread:
         """Units of all rows."""
-        time = self.rows.numbers("time_s")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            down = np.log(time / self.rows.numbers("time_s_lo"))
-            up = np.log(self.rows.numbers("time_s_hi") / time)
-        runs = np.nan_to_num(np.maximum(self.rows.numbers("processes"), 1.0), nan=1.0)
-        every = np.arange(len(self.rows))
-        plain = Spread(row=every, offset=np.zeros(len(every)), down=down, up=up, runs=runs)
-        raw = {row: found for row in every.tolist() if (found := self.processes(row))} if self._may_be_raw else {}
-        return with_raw(plain, raw, time) if raw else plain
-
-    @property
-    def _may_be_raw(self) -> bool:
-        return self.rows.has("samples_digest") and self.samples.beside(self.rows.files)
+        plain = units.of_intervals(self.rows)
+        if not (self.rows.has("samples_digest") and self.samples.beside(self.rows.files)):
+            return plain
+        raw = {row: found for row in range(len(self.rows)) if (found := self.processes(row))}
+        return units.with_raw(plain, raw, self.rows.numbers("time_s")) if raw else plain
 
     def values(self, metric: Metric) -> Floats:
         """The metric of each row."""
@@ -219,22 +190,17 @@ class Column:
 
     def figure_of(self, metric: Metric, group: int, spread: Spread) -> Figure:
         """The same by other units than :attr:`spread`, for example half of the samples."""
-        kept = np.isin(spread.row, self.members[group])
-        part = Spread(
-            row=spread.row[kept], offset=spread.offset[kept], down=spread.down[kept], up=spread.up[kept],
-            runs=spread.runs[kept],
-        )  # fmt: skip
-        return self._by(metric, part, whole=False).figures()[group]
+        return self._by(metric, spread.of_rows(self.members[group]), whole=False).figures()[group]
 
     def _by(self, metric: Metric, spread: Spread, *, whole: bool = True) -> Centers:
         with np.errstate(invalid="ignore"):
             logs = np.log(self.values(metric))
-        units = self._timed(metric, logs, spread) if metric.spread == "time" else self._own(metric, logs)
-        known = ~np.isnan(units.log)
-        chosen = Units(**{name: getattr(units, name)[known] for name in Units.__slots__})
+        every = self._timed(metric, logs, spread) if metric.spread == "time" else self._own(metric, logs)
+        known = ~np.isnan(every.log)
+        chosen = Units(**{name: getattr(every, name)[known] for name in Units.__slots__})
         allowance = Allowance(process=0.0, chip=0.0) if metric.spread == "exact" else self.allowance
         found = levels.centers(chosen, self.size, allowance)
-        return found if metric.spread != "time" or not whole else _about_points(found, self._points(logs))
+        return found if metric.spread != "time" or not whole else units.about(found, self._points(logs))
 
     def _points(self, logs: Floats) -> Floats:
         """Mean of the rows of each group, chips at equal weight: what the CSV says, whatever the units say."""
@@ -263,33 +229,3 @@ class Column:
                 down = logs - np.log(self.rows.numbers(f"{metric.name}_lo"))
                 up = np.log(self.rows.numbers(f"{metric.name}_hi")) - logs
         return Units(group=self.group, chip=self.chips, log=logs, down=down, up=up, runs=np.ones(len(logs)))
-
-
-def with_raw(plain: Spread, raw: dict[int, list[Process]], time: Floats) -> Spread:
-    """Units in which rows with raw samples have one for each process."""
-    rest = ~np.isin(plain.row, list(raw))
-    parts: list[tuple[int, float, float, float]] = []
-    for row, processes in raw.items():
-        for process in processes:
-            found = estimate(process.seconds)
-            down = np.log(found.median / found.lo) if found.lo > 0 else np.inf
-            parts.append((row, np.log(found.median / time[row]), down, np.log(found.hi / found.median)))
-    rows, offset, down, up = (np.array(values, dtype=np.float64) for values in zip(*parts, strict=True))
-    return Spread(
-        row=np.concatenate([plain.row[rest], rows.astype(np.int64)]),
-        offset=np.concatenate([plain.offset[rest], offset]),
-        down=np.concatenate([plain.down[rest], down]),
-        up=np.concatenate([plain.up[rest], up]),
-        runs=np.concatenate([plain.runs[rest], np.ones(len(rows))]),
-        raw=frozenset(raw),
-    )
-
-
-def _about_points(found: Centers, points: Floats) -> Centers:
-    """The same around the points of the rows: intervals are laid around both, which part where processes differ."""
-    gap = points - found.log
-    below, above = np.maximum(gap, 0.0), np.maximum(-gap, 0.0)
-    return Centers(
-        log=points, down=found.down + below, up=found.up + above, inner_down=found.inner_down + below,
-        inner_up=found.inner_up + above, process=found.process, floor=found.floor, chips=found.chips, runs=found.runs,
-    )  # fmt: skip

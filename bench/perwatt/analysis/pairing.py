@@ -109,7 +109,6 @@ def _widths(metric: Metric, a: End, b: End, options: Options) -> Widths:
         gain=0.0 if same or metric.kind != "energy" else math.hypot(_gain(metric, a), _gain(metric, b)),
         bound_below=math.log(2.0) if metric.kind == "percent" and _one_die(metric, a) else 0.0,
         bound_above=math.log(2.0) if metric.kind == "percent" and _one_die(metric, b) else 0.0,
-        runs=(int(a.figure.runs), int(b.figure.runs)),
         allowance=options.allowance,
     )
 

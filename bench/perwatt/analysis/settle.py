@@ -24,7 +24,6 @@ class Widths:
         gain: systematic uncertainty of power sensors.
         bound_below: what is not random and lowers the ratio by that much at most.
         bound_above: the same that raises it.
-        runs: processes of the baseline and of the candidate.
         allowance: what processes and chips are allowed.
     """
 
@@ -35,7 +34,6 @@ class Widths:
     gain: float
     bound_below: float
     bound_above: float
-    runs: tuple[int, int]
     allowance: Allowance
 
     @property

@@ -15,7 +15,7 @@ from perwatt.spec import work
 
 KEYS = ("work", "match_key", "task_key", "workload", "pass", "precision")
 PROTOCOL = ("cache", "method", "protocol_key")
-REMEMBERED = 2**20  # works whose keys are kept; a sweep over many files repeats them
+REMEMBERED = 2**15  # works whose keys are kept, half a kilobyte each; many files of a sweep repeat them
 
 
 def doubtful(rows: Rows) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from perwatt.analysis.best import TIMING, Series, best
-from perwatt.analysis.groups import Column, Spread, with_raw
+from perwatt.analysis.groups import Column
 from perwatt.analysis.metrics import METRICS
 from perwatt.analysis.raw import Process
+from perwatt.analysis.units import Spread, with_raw
 
 LIKE, BEST = "like", "best"
 LUCKY = "the best of {} was chosen by the samples that it is judged by, so it looks better than it is"
@@ -92,13 +91,8 @@ def _series(rows: Sequence[list[Process]]) -> list[Series]:
 def _other_half(column: Column, group: int, raw: dict[int, list[Process]]) -> Spread:
     """Units of the blocks that had no part in the choice."""
     halves = {row: [_half(process) for process in kept] for row, kept in raw.items()}
-    plain = column.spread
-    kept = np.isin(plain.row, column.members[group])
-    empty = replace(
-        plain, row=plain.row[kept], offset=plain.offset[kept], down=plain.down[kept], up=plain.up[kept],
-        runs=plain.runs[kept],
-    )  # fmt: skip
-    return with_raw(empty, halves, column.rows.numbers("time_s"))
+    own = column.spread.of_rows(column.members[group])
+    return with_raw(own, halves, column.rows.numbers("time_s"))
 
 
 def _half(process: Process) -> Process:

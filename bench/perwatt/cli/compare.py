@@ -21,7 +21,7 @@ def _percent(name: str, default: float, text: str) -> Callable[[Function], Funct
 
 @click.command("compare")
 @click.argument("sides", nargs=-1, required=True, metavar="SIDE SIDE...")
-@click.option("--baseline", metavar="NAME", help="Side that ratios are relative to; the first by default.")
+@click.option("--baseline", metavar="NAME", help="Side or chip that ratios are relative to; the first side by default.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Only this figure; may be given again.")
 @click.option("--track", type=click.Choice(["best", "like", "all"]), default="all", help="Which impls meet.")
 @click.option("--across-formats", is_flag=True, help="Join training steps by task, whatever their number format.")
@@ -49,12 +49,15 @@ def command(
     from perwatt.analysis.result import Options
     from perwatt.analysis.sides import load_source, sources
 
+    given = sources(sides)
+    names = {argument: source.name for argument, source in zip(sides, given, strict=True)}
     options = Options(
-        baseline=baseline, metrics=metrics, track=track, across_formats=across_formats, region=region / 100,
+        baseline=names.get(baseline, baseline) if baseline else None, metrics=metrics, track=track,
+        across_formats=across_formats, region=region / 100,
         allowance=Allowance(process=between_processes / 100, chip=between_chips / 100), mix_power=mix_power,
         mix_purchase=mix_purchase,
     )  # fmt: skip
-    found = compare(*(load_source(side, skip_bad=skip_bad, tell=_tell) for side in sources(sides)), options=options)
+    found = compare(*(load_source(side, skip_bad=skip_bad, tell=_tell) for side in given), options=options)
     if as_json:
         print_json(found.as_json())
         return 0 if found.pairs else NOTHING

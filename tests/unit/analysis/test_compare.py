@@ -18,8 +18,8 @@ from perwatt.errors import InputError
 from perwatt.results import csvfile
 from perwatt.results.schema import Row
 from perwatt.timing import statistics
-from support.rows import WORK, make
 from support.runs import run_folder, timed
+from support.valid_rows import WORK, make
 
 Compare = Callable[..., Comparison]
 MIX = "--mix-power compares them all the same"

@@ -66,28 +66,41 @@ def test_intervals_hold_the_true_ratio_of_unlike_sides(design: str):
     assert coverage(found, TRUTH) >= ASKED
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("name", PROCESSES)
+def test_nothing_is_rarely_called_a_change_whatever_the_noise(name: str, design: str):
+    found = compared(bank(name), bank(name), DESIGNS[design], 1.0, seed=3)
+    assert share(found, "faster", "slower") <= 0.025
+
+
 @pytest.mark.parametrize("design", DESIGNS)
 def test_nothing_is_rarely_called_a_change(design: str):
     steady = bank("autoregressive 0.7 gaussian_1", FEWER, USUAL)
     found = compared(steady, steady, DESIGNS[design], 1.0, seed=3)
     assert share(found, "faster", "slower") <= 0.025
-    if width(found) < 0.01:
-        assert share(found, "same") >= 0.9
 
 
-@pytest.mark.parametrize(
-    "design",
-    [
-        Design(same_chips=True),
-        Design(processes=3, same_chips=True),
-        Design(processes=10, process_sigma=0.01, same_chips=True),
-        Design(chips=10, chip_sigma=0.01),
-    ],
-    ids=["one process", "three processes", "noise between ten processes", "noise between ten chips"],
-)
-@pytest.mark.parametrize("truth", [1.04, 1 / 1.04])
-def test_four_percent_under_one_percent_of_noise_is_found(design: Design, truth: float):
+SHARP = {
+    "one process": Design(same_chips=True),
+    "three processes": Design(processes=3, same_chips=True),
+    "noise between ten processes": Design(processes=10, process_sigma=0.01, same_chips=True),
+    "noise between ten chips": Design(chips=10, chip_sigma=0.01),
+}  # noise of 1 % at one level or another, and measured well enough for an interval within the region
+
+
+@pytest.mark.parametrize("design", SHARP)
+def test_nothing_is_called_the_same_where_intervals_allow_it(design: str):
     steady = bank("lognormal 0.01", FEWER, USUAL)
-    found = compared(steady, steady, design, truth, seed=4)
+    found = compared(steady, steady, SHARP[design], 1.0, seed=5)
+    assert width(found) < 0.02
+    assert share(found, "same") >= 0.9
+
+
+@pytest.mark.parametrize("design", SHARP)
+@pytest.mark.parametrize("truth", [1.04, 1 / 1.04])
+def test_four_percent_under_one_percent_of_noise_is_found(design: str, truth: float):
+    steady = bank("lognormal 0.01", FEWER, USUAL)
+    found = compared(steady, steady, SHARP[design], truth, seed=4)
     assert share(found, "faster" if truth > 1 else "slower") >= 0.9
     assert share(found, "slower" if truth > 1 else "faster") == 0.0

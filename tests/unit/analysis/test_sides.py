@@ -24,7 +24,7 @@ from perwatt.results import csvfile
 from perwatt.results.published import shipped
 from perwatt.results.schema import Row, Status, cells, columns
 from perwatt.results.validate import check
-from support.rows import make
+from support.valid_rows import make
 
 AWKWARD = ['a "quoted", text', "two\nlines", "a\r\nb", "=1+1", " spaces ", "ä€𝄞", "<b>bold</b>", ",", "nan", "None"]
 

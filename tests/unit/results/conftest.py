@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from perwatt.results.schema import Row
-from support.rows import make
+from support.valid_rows import make
 
 
 @pytest.fixture
