@@ -12,18 +12,19 @@ import difflib
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from perwatt.errors import InputError, shorten
-from perwatt.results.schema import Column, Row, cells, columns, header_name
+from perwatt.results.schema import READABLE, SCHEMA_VERSION, Column, Row, cells, columns, columns_of, header_name
 from perwatt.runner import folder
 
 WHOLE = re.compile(r"-?[0-9]{1,4000}")  # Python refuses to read longer ones
 NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 QUOTED = re.compile('[",\r\n]')
+LONGEST = 2**24  # bytes of a line; a file without line ends must not be read whole to be refused
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +58,10 @@ def read(path: str | Path) -> list[Row]:
         InputError: for the first thing that keeps a row from being read, with line and column.
     """
     header, records = records_of(path)
-    if wrong := header_problems(header):
+    version = version_of(header, records[0]) if records else SCHEMA_VERSION
+    if version not in READABLE:
+        raise InputError(other_version(version), file=str(path), line=records[0].line, field="schema_version")
+    if wrong := header_problems(header, version):
         raise InputError(wrong[0][1], file=str(path), line=1, field=wrong[0][0])
     return [_row(str(path), header, record) for record in records]
 
@@ -81,12 +85,39 @@ def records_of(path: str | Path) -> tuple[list[str], list[Record]]:
     return found[0].texts, found[1:]
 
 
-def header_problems(header: list[str]) -> list[tuple[str | None, str]]:
+def stream(path: str | Path) -> Iterator[list[str] | Record]:
+    """The same one by one, the header first, of a file of any size.
+
+    Raises:
+        InputError: as :func:`records_of`, once the damage is reached.
+    """
+    lines = _Lines(str(path))
+    reader, before, first = csv.reader(iter(lines), strict=True), 0, True
+    try:
+        for texts in reader:
+            yield texts if first else Record(line=before + 1, texts=texts)
+            before, first = reader.line_num, False
+    except csv.Error as error:
+        raise InputError(f"not a CSV: {error}", file=str(path), line=before + 1) from None
+
+
+def version_of(header: list[str], record: Record) -> str:
+    """What a record says of its schema version; that of this perwatt where there is no such cell."""
+    at = header.index("schema_version") if "schema_version" in header else len(record.texts)
+    return record.texts[at] if at < len(record.texts) else SCHEMA_VERSION
+
+
+def other_version(found: str) -> str:
+    """What is wrong with a schema version that is not read."""
+    return f"found {shorten(found)}, this perwatt reads {' and '.join(map(repr, READABLE))}"
+
+
+def header_problems(header: list[str], version: str = SCHEMA_VERSION) -> list[tuple[str | None, str]]:
     """Column and what is wrong with it, for every column missing, unknown or twice there.
 
     A missing column that an unknown one is like counts as one problem. Where most are missing, the file is another's.
     """
-    known = columns()
+    known = columns_of(version)
     missing = [name for name in known if name not in header]
     if len(missing) > len(known) / 2:
         here = len(known) - len(missing)
@@ -111,7 +142,8 @@ def value_of(column: Column, text: str) -> Any:
 
 def row_of(values: Mapping[str, Any]) -> Row:
     """The row of values by column name."""
-    return Row(**{f.name: values[header_name(f.name)] for f in fields(Row)})
+    cells: dict[str, Any] = {f.name: values.get(header_name(f.name)) for f in fields(Row)}
+    return Row(**cells)
 
 
 def _row(file: str, header: list[str], record: Record) -> Row:
@@ -129,6 +161,38 @@ def _row(file: str, header: list[str], record: Record) -> Row:
         if value is None and not columns()[name].may_be_empty(published):
             raise InputError("found nothing, expected a value", file=file, line=record.line, field=name)
     return row_of(values)
+
+
+class _Lines:
+    """Lines of a file, decoded one at a time."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            with open(self._file, "rb") as binary:
+                yield from self._lines(binary)
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}", file=self._file) from None
+
+    def _lines(self, binary: io.BufferedReader) -> Iterator[str]:
+        number = 0
+        while line := binary.readline(LONGEST):
+            number += 1
+            if len(line) == LONGEST:
+                self._refuse(f"found a line of over {LONGEST >> 20} MiB, expected a results CSV", number)
+            if not line.endswith(b"\n"):
+                self._refuse("the last line is cut off: it has no line end", number)
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                self._refuse(f"found byte 0x{line[error.start]:02x}, expected UTF-8", number)
+        if not number:
+            self._refuse("empty file, expected a header", 1)
+
+    def _refuse(self, what: str, line: int) -> NoReturn:
+        raise InputError(what, file=self._file, line=line)
 
 
 def _decoded(file: str) -> str:

@@ -13,6 +13,7 @@ from functools import cache, partial
 from typing import Any, get_type_hints
 
 SCHEMA_VERSION = "1.1"
+READABLE = ("1.0", SCHEMA_VERSION)  # versions that are read; a later one only added columns and allowed empty cells
 
 
 class Status(StrEnum):
@@ -77,6 +78,7 @@ class Column:
         required: never empty, except as ``run_only`` says.
         run_only: empty in published rows where their source does not say it, as no run of ours was there to know it.
         published_only: empty in every row that is not published.
+        since: version of the schema that brought it; files of an older one lack it.
         unit: of the value; empty for text and pure numbers.
         group: section of the documentation.
         statuses: statuses of rows in which the cell may be filled.
@@ -94,6 +96,7 @@ class Column:
     below_zero: bool = False
     run_only: bool = False
     published_only: bool = False
+    since: str = READABLE[0]
 
     def may_be_empty(self, published: bool) -> bool:
         """Whether a row may leave the cell empty, by whether its ``time_evidence`` is ``published``."""
@@ -103,10 +106,11 @@ class Column:
 def _col(
     group: str, doc: str, unit: str = "", *, when: frozenset[Status] = ANY, choices: tuple[str, ...] = (),
     required: bool = False, below_zero: bool = False, run_only: bool = False, published_only: bool = False,
+    since: str = READABLE[0],
 ) -> Any:  # fmt: skip
     meta = {
         "group": group, "doc": doc, "unit": unit, "statuses": when, "choices": choices, "below_zero": below_zero,
-        "run_only": run_only, "published_only": published_only,
+        "run_only": run_only, "published_only": published_only, "since": since,
     }  # fmt: skip
     return field(metadata=meta) if required else field(default=None, metadata=meta)
 
@@ -150,6 +154,7 @@ class Row:
     printed: str | None = _printed(
         "Identity",
         "the figures that a published source prints; every other figure of such a row is worked out from them",
+        since="1.1",
     )
 
     # where
@@ -207,7 +212,7 @@ class Row:
     timing_method: str | None = _timed("Time", "clock and bracket that timed it")
     enqueue_s: float | None = _timed("Time", "host time to hand over one iteration", "s")
     busy_s: float | None = _timed("Time", "summed durations of the device's kernels in one profiled iteration; "
-                                  "looked at where handing over took over 0.9 of the time", "s")  # fmt: skip
+                                  "looked at where handing over took over 0.9 of the time", "s", since="1.1")  # fmt: skip
     bound: str | None = _col("Time", "`host` if handing over took over 0.9 of the time, and the device's kernels "
                              "did not; empty on synchronous devices",
                              when=TIMED, choices=("host", "device"))  # fmt: skip
@@ -241,7 +246,7 @@ class Row:
     roofline_fraction: float | None = _timed("Work and rates", "share of the bound that peak and bandwidth set")
     printed_mfu: float | None = _printed("Work and rates", "MFU as a published source prints it, in its convention")
     printed_tflops_per_chip: float | None = _printed(
-        "Work and rates", "rate of a chip as a published source prints it, in its convention", "TFLOP/s"
+        "Work and rates", "rate of a chip as a published source prints it, in its convention", "TFLOP/s", since="1.1"
     )
 
     # health
@@ -318,6 +323,12 @@ def columns() -> dict[str, Column]:
     """Every column by its name in the CSV, in order."""
     hints = get_type_hints(Row)
     return {header_name(f.name): _column(f, hints[f.name]) for f in fields(Row)}
+
+
+@cache
+def columns_of(version: str) -> dict[str, Column]:
+    """Columns that a file of a readable version has."""
+    return {name: c for name, c in columns().items() if READABLE.index(c.since) <= READABLE.index(version)}
 
 
 def _column(item: Field[Any], hint: Any) -> Column:

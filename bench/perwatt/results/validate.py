@@ -14,7 +14,7 @@ from perwatt.errors import InputError, expected, shorten
 from perwatt.results import csvfile
 from perwatt.results.csvfile import Record
 from perwatt.results.published import rules
-from perwatt.results.schema import FLAGS, SCHEMA_VERSION, Status, columns
+from perwatt.results.schema import FLAGS, READABLE, SCHEMA_VERSION, Status, columns
 from perwatt.runner import journal
 from perwatt.runner.folder import Folder
 from perwatt.runner.ledger import Ledger
@@ -77,24 +77,74 @@ def _whole(header: list[str], records: list[Record]) -> Iterator[tuple[int, str 
     if not records:
         yield 1, None, NO_ROW
         return
-    if "schema_version" in header:
-        at = header.index("schema_version")
-        versions = {record.line: record.texts[at] for record in records if len(record.texts) > at}
-        other = [(line, version) for line, version in versions.items() if version != SCHEMA_VERSION]
-        if other:
-            line, version = other[0]
-            yield line, "schema_version", f"found {shorten(version)}, this perwatt reads {SCHEMA_VERSION!r}"
+    first = csvfile.version_of(header, records[0])
+    for record in records:
+        if wrong := _version(csvfile.version_of(header, record), first):
+            yield record.line, "schema_version", wrong
             return
-    for column, what in csvfile.header_problems(header):
+    for column, what in csvfile.header_problems(header, first):
         yield 1, column, what
     for record in records:
         if len(record.texts) != len(header):
             yield record.line, None, f"found {len(record.texts)} cells, expected {len(header)}"
 
 
+def _version(found: str, first: str) -> str | None:
+    """What is wrong with a record's schema version; a CSV holds one."""
+    if found not in READABLE:
+        return csvfile.other_version(found)
+    return f"found {found!r}, expected {first!r} as above" if found != first else None
+
+
+def first_problem(path: str | Path) -> Problem | None:
+    """The first thing that is wrong with a results CSV, by itself, of any size; None when it can be trusted.
+
+    What :func:`check` finds in ``samples.jsonl`` is not looked for.
+    """
+    file, found = str(path), _stream_problems(path)
+    try:
+        line, column, what = next(found, (None, None, None))
+    except InputError as error:
+        return Problem(file=file, line=error.line, column=error.field, what=error.message)
+    return None if what is None else Problem(file=file, line=line, column=column, what=what)
+
+
+def _stream_problems(path: str | Path) -> Iterator[tuple[int | None, str | None, str]]:
+    header: list[str] = []
+    version, seen = SCHEMA_VERSION, dict[tuple[Any, ...], int]()
+    for item in csvfile.stream(path):
+        if isinstance(item, list):
+            header = item
+            continue
+        if not seen:
+            version = csvfile.version_of(header, item)
+        if wrong := _version(csvfile.version_of(header, item), version):
+            yield item.line, "schema_version", wrong
+        if not seen:
+            yield from ((1, column, what) for column, what in csvfile.header_problems(header, version))
+        yield from ((item.line, column, what) for column, what in _record(header, item, seen))
+    if not seen:
+        known = csvfile.header_problems(header)
+        yield (1, known[0][0], known[0][1]) if known else (1, None, NO_ROW)
+
+
+def _record(header: list[str], record: Record, seen: dict[tuple[Any, ...], int]) -> Iterator[tuple[str | None, str]]:
+    """What is wrong with one record, and with it beside those seen before."""
+    if len(record.texts) != len(header):
+        yield None, f"found {len(record.texts)} cells, expected {len(header)}"
+        return
+    values, wrong = _values(header, record)
+    yield from wrong
+    yield from _missing(values, dict(wrong))
+    for judge in JUDGES:
+        yield from judge(values)
+    if twice := _twice(record.line, values, seen):
+        yield None, twice
+
+
 def _values(header: list[str], record: Record) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """A record's values, and the cells that hold none of their column's type."""
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict.fromkeys(columns())  # those that an older version lacks are empty
     wrong = []
     for name, text in zip(header, record.texts, strict=True):
         try:
@@ -206,7 +256,7 @@ def _rates(values: Values) -> Found:
             yield rate, f"found {values[rate]}, {amount} / time_s is {computed}: the row was changed"
 
 
-def _started(values: Values) -> Found:
+def judge_started(values: Values) -> Found:
     """An ISO 8601 time in UTC."""
     if values["started_at"] is None:
         return
@@ -218,17 +268,23 @@ def _started(values: Values) -> Found:
         yield "started_at", f"found {shorten(values['started_at'])}, expected a time in UTC, ISO 8601"
 
 
-JUDGES = (_cells, _status, rules.judge, _flags, _keys, _intervals, _rates, _started)
+JUDGES = (_cells, _status, rules.judge, _flags, _keys, _intervals, _rates, judge_started)
 
 
 def _duplicates(file: str, rows: Iterable[tuple[int, Values]]) -> Iterator[Problem]:
     first: dict[tuple[Any, ...], int] = {}
     for line, values in rows:
-        unique = rules.UNIQUE if rules.is_published(values) else UNIQUE
-        key = (unique, *(values[name] for name in unique))
-        if first.setdefault(key, line) != line:
-            what = f"same {', '.join(unique)} as in line {first[key]}"
+        if what := _twice(line, values, first):
             yield Problem(file=file, line=line, column=None, what=what)
+
+
+def _twice(line: int, values: Values, first: dict[tuple[Any, ...], int]) -> str | None:
+    """What to say of a row that stands in an earlier line too; it is remembered."""
+    unique = rules.UNIQUE if rules.is_published(values) else UNIQUE
+    key = (unique, *(values[name] for name in unique))
+    if first.setdefault(key, line) != line:
+        return f"same {', '.join(unique)} as in line {first[key]}"
+    return None
 
 
 def _samples(file: str, rows: Iterable[tuple[int, Values]]) -> Iterator[Problem]:

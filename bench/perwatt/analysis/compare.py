@@ -1,0 +1,218 @@
+"""Results of several sides compared: pairs with verdicts, and all that could not be matched, with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from perwatt.analysis import columns as columns_of
+from perwatt.analysis import means, pairing
+from perwatt.analysis.columns import left_out
+from perwatt.analysis.facts import Ground, refusals
+from perwatt.analysis.groups import Column
+from perwatt.analysis.joining import Index, meetings
+from perwatt.analysis.metrics import METRICS, Metric
+from perwatt.analysis.result import ColumnFacts, Comparison, LeftOut, Options, Pair, Refusal
+from perwatt.analysis.sides import Side
+from perwatt.analysis.tracks import Choice, chosen
+from perwatt.errors import InputError, expected
+
+TRACKS = ("best", "like", "all")
+
+
+def compare(*sides: Side, options: Options | None = None) -> Comparison:
+    """Compare sides with a baseline.
+
+    Args:
+        sides: at least two, or one whose rows are of several kinds of chip; :func:`perwatt.load` reads them.
+        options: how; the first side is the baseline by default.
+
+    Returns:
+        All pairs with their verdicts. Without any, :attr:`Comparison.pairs` is empty and the rest says why.
+
+    Raises:
+        InputError: an option names what is not there, or there is nothing to compare with.
+    """
+    options = options or Options()
+    _check(options)
+    columns, excluded = columns_of.columns(sides, options)
+    baseline = _baseline(columns, sides, options.baseline)
+    if baseline is None or len(columns) < 2:
+        if len(sides) < 2:
+            raise InputError(f"found one side with {len(columns)} kind of chip, expected two sides to compare")
+        return _nothing(sides, columns, excluded, options)
+    others = [column for column in columns if column is not baseline]
+    return _compared(sides, baseline, others, excluded, options)
+
+
+def _check(options: Options) -> None:
+    for name in options.metrics:
+        if name not in METRICS:
+            raise InputError(expected(name, METRICS), field="metric")
+    if options.track not in TRACKS:
+        raise InputError(expected(options.track, TRACKS), field="track")
+
+
+def _baseline(columns: Sequence[Column], sides: Sequence[Side], name: str | None) -> Column | None:
+    """The column by its label, its side's name or its chip; that of the first side without a name."""
+    if name is None:
+        return next((column for column in columns if column.side == sides[0].name), None)
+    for attribute in ("label", "side", "chip"):
+        named = [column for column in columns if getattr(column, attribute) == name]
+        if named:
+            return named[0]
+    known = dict.fromkeys([*(side.name for side in sides), *(column.label for column in columns)])
+    if name in known:
+        return None  # a side without a row that is ok
+    raise InputError(expected(name, known), field="baseline")
+
+
+def _compared(
+    sides: Sequence[Side], baseline: Column, others: Sequence[Column], excluded: list[LeftOut], options: Options
+) -> Comparison:
+    pairs: list[Pair] = []
+    refused: list[Refusal] = []
+    unmatched: list[LeftOut] = []
+    mine = Index(baseline, options.across_formats)
+    met: set[int] = set()
+    for other in others:
+        index = Index(other, options.across_formats)
+        theirs: set[int] = set()
+        metrics = [METRICS[name] for name in options.metrics] or _known(baseline, other)
+        for place, groups, their_place, their_groups in meetings(mine, index):
+            met |= set(groups)
+            theirs |= set(their_groups)
+            known: dict[tuple[Choice, Choice], list[Pair]] = {}
+            for track, a, b in chosen(baseline, groups, other, their_groups, options.track):
+                if (a, b) in known:
+                    pairs += [replace(one, track=track) for one in known[a, b]]
+                    continue
+                found = list(_by_metrics(metrics, track, place.with_(their_place), (baseline, a), (other, b), options))
+                known[a, b] = [one for one in found if isinstance(one, Pair)]
+                pairs += known[a, b]
+                refused += [one for one in found if isinstance(one, Refusal)]
+        unmatched += _unmatched(index, mine, theirs)
+    unmatched = _unmatched_baseline(mine, others, met, options) + unmatched
+    return Comparison(
+        baseline=baseline.label,
+        columns=tuple(_facts(column) for column in (baseline, *others)),
+        pairs=tuple(_ordered(pairs)),
+        means=tuple(means.of(pairs, options.region)),
+        refused=tuple(dict.fromkeys(refused)),
+        unmatched=tuple(unmatched),
+        excluded=tuple(excluded),
+        skipped=tuple(line for side in sides for line in side.skipped),
+        notes=tuple(_notes(sides, (baseline, *others))),
+        options=options,
+    )
+
+
+def _nothing(sides: Sequence[Side], columns: Sequence[Column], excluded: list[LeftOut], options: Options) -> Comparison:
+    """What is found where a side has no row that may be compared."""
+    rest = [
+        left_out(column.label, column.rows, int(row), "there is no other side with rows to compare with")
+        for column in columns
+        for row in column.first
+    ]
+    return Comparison(
+        baseline=options.baseline or sides[0].name, columns=tuple(map(_facts, columns)), pairs=(), means=(), refused=(),
+        unmatched=tuple(rest), excluded=tuple(excluded), skipped=tuple(line for side in sides for line in side.skipped),
+        notes=tuple(_notes(sides, columns)), options=options,
+    )  # fmt: skip
+
+
+def _known(a: Column, b: Column) -> list[Metric]:
+    """Metrics that some row has."""
+    return [metric for metric in METRICS.values() if a.knows(metric) or b.knows(metric)]
+
+
+def _by_metrics(
+    metrics: Sequence[Metric],
+    track: str,
+    placement: str,
+    a: tuple[Column, Choice],
+    b: tuple[Column, Choice],
+    options: Options,
+) -> Iterator[Pair | Refusal]:
+    for metric in metrics:
+        ends = pairing.end(*a, metric), pairing.end(*b, metric)
+        there = [not math.isnan(one.figure.log) for one in ends]
+        if not any(there) and not options.metrics:
+            continue
+        grounds = [Ground(column=column, group=choice.group) for column, choice in (a, b)]
+        if all(there):
+            reasons = list(refusals(metric, grounds, options))
+        else:
+            lacking = [ground.column.label for ground, has in zip(grounds, there, strict=True) if not has]
+            reasons = [f"not known of {' and '.join(lacking)}"]
+        if not reasons:
+            yield pairing.pair(metric, track, placement, *ends, options)
+        for reason in reasons:
+            yield _refusal(metric, grounds[0], grounds[1], reason, options)
+
+
+def _refusal(metric: Metric, a: Ground, b: Ground, reason: str, options: Options) -> Refusal:
+    key = a.column.text("task_key" if options.across_formats else "match_key", a.group) or ""
+    case = a.column.text("case", a.group) or ""
+    return Refusal(
+        match_key=key, case=case, metric=metric.name, baseline=a.column.label, candidate=b.column.label, reason=reason
+    )
+
+
+def _unmatched(index: Index, baseline: Index, met: set[int]) -> list[LeftOut]:
+    """Rows of a column that met none of the baseline."""
+    column = index.column
+    return [
+        left_out(column.label, column.rows, int(row), baseline.why_not(index, group))
+        for group in range(column.size)
+        if group not in met
+        for row in column.members[group]
+    ]
+
+
+def _unmatched_baseline(mine: Index, others: Sequence[Column], met: set[int], options: Options) -> list[LeftOut]:
+    """Rows of the baseline that met none of any other column."""
+    left = [group for group in range(mine.column.size) if group not in met]
+    indexes = [Index(other, options.across_formats) for other in others] if left else []
+    found = []
+    for group in left:
+        reason = "; ".join(dict.fromkeys(index.why_not(mine, group) for index in indexes))
+        found += [left_out(mine.column.label, mine.column.rows, int(row), reason) for row in mine.column.members[group]]
+    return found
+
+
+def _facts(column: Column) -> ColumnFacts:
+    return ColumnFacts(
+        label=column.label, side=column.side, chip=column.chip, files=len(column.rows.files), rows=len(column.rows),
+        groups=column.size, raw=len(column.spread.raw),
+    )  # fmt: skip
+
+
+def _ordered(pairs: list[Pair]) -> list[Pair]:
+    """Pairs of the same case together, whichever column they are of."""
+    place: dict[tuple[str, str, str], int] = {}
+    for one in pairs:
+        place.setdefault((one.match_key, one.protocol_key, one.placement), len(place))
+    metrics = {name: number for number, name in enumerate(METRICS)}
+    return sorted(
+        pairs, key=lambda one: (place[one.match_key, one.protocol_key, one.placement], metrics[one.metric], one.track)
+    )
+
+
+def _notes(sides: Sequence[Side], columns: Sequence[Column]) -> Iterator[str]:
+    for side in sides:
+        if side.repeated:
+            file, line = side.repeated[0]
+            count = len(side.repeated)
+            yield f"{side.name}: {count} rows are in several files and count once, the first {file}:{line}"
+        if not any(column.side == side.name for column in columns):
+            yield f"{side.name}: none of its {len(side.rows)} rows is ok"
+    for refused in dict.fromkeys(line for column in columns for line in column.samples.refused):
+        yield f"{refused}; the interval columns are used"
+    runs: dict[str, str] = {}
+    for column in columns:
+        for run in column.rows.codes("run_id")[1]:
+            if runs.setdefault(run, column.side) != column.side:
+                yield f"{runs[run]} and {column.side} both have rows of run {run}: they are not independent"
+                return

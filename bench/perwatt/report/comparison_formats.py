@@ -1,0 +1,86 @@
+"""A comparison on a terminal, in Markdown and as CSV. What files say is made harmless for each of the three."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from perwatt.analysis.result import Comparison, Pair
+from perwatt.report.comparison import Sheet, lines, sheets
+from perwatt.report.format import plain
+
+STYLES = {"faster": "green", "slower": "red", "same": "dim", "unclear": "yellow"}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters by which a spreadsheet takes text for a formula
+MARKUP = re.compile(r"([\\`*_\[\]|~])")
+
+
+def show(console: Console, found: Comparison) -> None:
+    """Print tables, then what is in none of them."""
+    for sheet in sheets(found):
+        table = Table(
+            box=SIMPLE_HEAD, title=Text(plain(sheet.title), style="bold"), title_justify="left", pad_edge=False
+        )
+        for number, name in enumerate(sheet.head):
+            table.add_column(Text(plain(name)), justify="right" if number in sheet.right else "left", overflow="fold")
+        for row in sheet.rows:
+            table.add_row(*(Text(plain(cell), style=STYLES.get(cell, "")) for cell in row))
+        console.print(table)
+    for line in lines(found):
+        console.print(Text(plain(line), overflow="fold"))
+
+
+def markdown(found: Comparison) -> str:
+    """Tables and lines as GitHub's Markdown, with all markup of the input escaped."""
+    tables = [_table(sheet) for sheet in sheets(found)]
+    return "\n".join([*tables, *(f"- {_escaped(line)}" for line in lines(found))]) + "\n"
+
+
+def _table(sheet: Sheet) -> str:
+    rule = ["---:" if number in sheet.right else "---" for number in range(len(sheet.head))]
+    rows = [sheet.head, *sheet.rows]
+    cells = [[_escaped(cell) for cell in row] for row in rows]
+    body = [cells[0], rule, *cells[1:]]
+    return "\n".join([f"### {_escaped(sheet.title)}", "", *(f"| {' | '.join(row)} |" for row in body), ""])
+
+
+def _escaped(text: str) -> str:
+    return MARKUP.sub(r"\\\1", html.escape(plain(text), quote=False))
+
+
+def as_csv(found: Comparison) -> str:
+    """One line for each pair; text that a spreadsheet would take for a formula begins with an apostrophe."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    rows = [_flat(pair) for pair in found.pairs]
+    writer.writerow(rows[0] if rows else ())
+    writer.writerows([_cell(cell) for cell in row.values()] for row in rows)
+    return stream.getvalue()
+
+
+def _flat(pair: Pair) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for name, item in asdict(pair).items():
+        inner: Iterable[tuple[str, Any]] = item.items() if isinstance(item, dict) else ()
+        cells |= {f"{name}_{key}": value for key, value in inner} if isinstance(item, dict) else {name: item}
+    return cells
+
+
+def _cell(item: Any) -> Any:
+    if item is None:
+        return ""
+    if isinstance(item, (tuple, list)):
+        item = " ".join(item)
+    if isinstance(item, str):
+        text = plain(item)
+        return f"'{text}" if text.startswith(FORMULA) else text
+    return repr(item)
