@@ -8,6 +8,8 @@ import click
 
 from perwatt.cli._output import json_option, print_json
 
+SHARE = click.FloatRange(0, 100, max_open=True)
+
 
 @click.command("gate")
 @click.argument("current", nargs=-1, required=True, metavar="CURRENT...")
@@ -23,10 +25,10 @@ from perwatt.cli._output import json_option, print_json
 @click.option("--normalize-by", metavar="NAME",
               help="Workload or case of the same run whose change is taken off every other's.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Fail where a case of the baseline is not there now.")
-@click.option("--between-processes", type=click.FloatRange(0, 100, max_open=True), default=1.0, show_default=True,
-              metavar="PERCENT", help="Allowance for differences between processes, with fewer than 3 runs.")  # fmt: skip
-@click.option("--between-chips", type=click.FloatRange(0, 100, max_open=True), default=5.0, show_default=True,
-              metavar="PERCENT", help="Allowance for differences between chips, with fewer than 3.")  # fmt: skip
+@click.option("--between-processes", type=SHARE, default=1.0, show_default=True, metavar="PERCENT",
+              help="Allowance for differences between processes, with fewer than 3 runs.")  # fmt: skip
+@click.option("--between-chips", type=SHARE, default=5.0, show_default=True, metavar="PERCENT",
+              help="Allowance for differences between chips, with fewer than 3.")  # fmt: skip
 @click.option("--skip-bad", is_flag=True, help="Go on without files that cannot be trusted, and say so.")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a pull request.")
 @json_option
