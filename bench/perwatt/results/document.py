@@ -138,7 +138,7 @@ def _evidence_rule() -> dict[str, Any]:
     needs = dict.fromkeys(rules.NEEDS, filled)
     of_runs: dict[str, dict[str, Any]] = {column.name: filled for column in columns().values() if column.run_only}
     of_runs |= {column.name: {"type": "null"} for column in columns().values() if column.published_only}
-    of_tools = dict.fromkeys(rules.NEEDS_IMPORTED, filled)
+    of_tools: dict[str, dict[str, Any]] = dict.fromkeys(rules.NEEDS_IMPORTED, filled)
     of_tools |= {c.name: {"type": "null"} for c in columns().values() if c.published_only and not c.imported}
     matches = {"properties": {"time_evidence": {"const": "published"}}}
     measured: dict[str, Any] = {"if": {"properties": {"source": filled}}, "then": {"properties": of_tools}}

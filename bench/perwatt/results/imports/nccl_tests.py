@@ -1,8 +1,8 @@
 """Text that the programs of nccl-tests print, such as ``all_reduce_perf``.
 
-Format: https://github.com/NVIDIA/nccl-tests, its README and doc/PERFORMANCE.md. Comment lines name the settings and the
-devices; a line of the table has a size, then time (us), algbw and busbw (10^9 bytes) and wrong values out of place, then
-the same in place. Lines of other programs in between, as of NCCL's own log, are passed over.
+Format: https://github.com/NVIDIA/nccl-tests, its README and doc/PERFORMANCE.md. Comment lines name the settings and
+devices; a line of the table has a size, then time (us), algbw and busbw (10^9 bytes) and wrong values out of place,
+then the same in place. Lines of other programs in between, as of NCCL's own log, are passed over.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Format: the nccom-test user guide (awsdocs-neuron, tools/neuron-sys-tools/nccom-test). Its columns are labelled GB/s and
 defined as GiB/s (2^30 bytes): 32 MiB in 768 us are printed as 40.69. The guide's own JSON example is in 10^9 bytes all
-the same (1,024 bytes in 6.19 us as 0.1655), so each line is asked which of the two its figures are; rates are worked out
-from size and time, and are right either way. To ask again: compare algbw of one line with its size over its time.
+the same (1,024 bytes in 6.19 us as 0.1655), so each line is asked which of the two its figures are; rates are worked
+out from size and time, and are right either way. To ask again: compare algbw of one line with its size over its time.
 """
 
 from __future__ import annotations

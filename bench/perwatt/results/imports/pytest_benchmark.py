@@ -1,8 +1,8 @@
 """JSON of pytest-benchmark (``--benchmark-json``, ``--benchmark-save``): seconds of one iteration.
 
 Format: https://pytest-benchmark.readthedocs.io, and what version 5 writes. With ``--benchmark-save-data`` each
-benchmark has its samples, and only then can the row have an interval. What the benchmark computes the file does not say,
-so rows have no key.
+benchmark has its samples, and only then can the row have an interval. What a benchmark computes the file does not
+say, so rows have no key.
 """
 
 from __future__ import annotations
