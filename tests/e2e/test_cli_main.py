@@ -15,8 +15,8 @@ import perwatt as package
 
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
 
-HEAVY = {"torch", "pandas", "plotly", "pydantic", "numpy", "scipy", "yaml", "rich", "matplotlib", "jinja2"}
-COMMANDS = {"doctor", "list", "run", "validate"}
+HEAVY = {"torch", "pandas", "pyarrow", "plotly", "pydantic", "numpy", "scipy", "yaml", "rich", "matplotlib", "jinja2"}
+COMMANDS = {"compare", "doctor", "list", "run", "validate"}
 IMPORTS = """
 import sys
 from perwatt.cli import main

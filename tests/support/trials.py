@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +37,7 @@ class Design:
     chip_sigma: float = 0.0
     process_sigma: float = 0.0
     same_chips: bool = False
-    allowance: Allowance = Allowance()
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Bank:
 
 
 def side(name: str, bank: Bank, design: Design, scale: float, rng: np.random.Generator, chips: Floats) -> Side:
-    """A side of :data:`TRIALS` cases whose true median is ``scale``; ``chips`` are logarithms of the chips' own speed."""
+    """A side of :data:`TRIALS` cases whose true median is ``scale``; ``chips`` are logarithms of the chips' speed."""
     shape = (TRIALS, design.chips, design.processes)
     process = rng.normal(0.0, 1.0, shape) * design.process_sigma
     effect = (scale * np.exp(chips[:, :, None] + process)).ravel()

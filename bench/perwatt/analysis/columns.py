@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from perwatt.analysis.groups import HOW, SAME, Column
+from perwatt.analysis.groups import SAME, Column
 from perwatt.analysis.raw import Samples
 from perwatt.analysis.result import LeftOut, Options
 from perwatt.analysis.sides import Side
@@ -32,8 +32,9 @@ def columns(sides: Sequence[Side], options: Options) -> tuple[list[Column], list
         for chip, rows in kinds.items():
             label = side.name if len(kinds) == 1 else f"{side.name}: {chip}"
             groups = _groups(rows, options)
-            facts = {"side": side.name, "label": label, "chip": chip}
-            made.append(Column(**facts, rows=rows, group=groups, samples=samples, allowance=options.allowance))
+            made.append(
+                Column(side.name, label, chip, rows=rows, group=groups, samples=samples, allowance=options.allowance)
+            )
     return made, aside
 
 
@@ -117,17 +118,3 @@ def _groups(rows: Rows, options: Options) -> Codes:
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
     return rank[inverse].astype(np.int64)
-
-
-def how(column: Column, group: int) -> str:
-    """The implementation and the layout of a group, for people."""
-    impl = column.text("impl", group) or ""
-    parts = [f"{name} {_shown(column, name, group)}" for name in HOW[1:] if _shown(column, name, group)]
-    return " ".join([impl, *parts])
-
-
-def _shown(column: Column, name: str, group: int) -> str:
-    if name in ("parallel", "recompute"):
-        return column.text(name, group) or ""
-    value = column.number(name, group)
-    return "" if value is None else f"{value:g}"

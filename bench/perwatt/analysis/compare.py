@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from perwatt.analysis import columns as columns_of
 from perwatt.analysis import means, pairing
@@ -80,6 +79,7 @@ def _compared(
     for other in others:
         index = Index(other, options.across_formats)
         theirs: set[int] = set()
+        metrics = [METRICS[name] for name in options.metrics] or _known(baseline, other)
         for place, groups, their_place, their_groups in meetings(mine, index):
             met |= set(groups)
             theirs |= set(their_groups)
@@ -88,7 +88,7 @@ def _compared(
                 if (a, b) in known:
                     pairs += [replace(one, track=track) for one in known[a, b]]
                     continue
-                found = list(_by_metrics(track, place.with_(their_place), (baseline, a), (other, b), options))
+                found = list(_by_metrics(metrics, track, place.with_(their_place), (baseline, a), (other, b), options))
                 known[a, b] = [one for one in found if isinstance(one, Pair)]
                 pairs += known[a, b]
                 refused += [one for one in found if isinstance(one, Refusal)]
@@ -122,12 +122,22 @@ def _nothing(sides: Sequence[Side], columns: Sequence[Column], excluded: list[Le
     )  # fmt: skip
 
 
+def _known(a: Column, b: Column) -> list[Metric]:
+    """Metrics that some row has."""
+    return [metric for metric in METRICS.values() if a.knows(metric) or b.knows(metric)]
+
+
 def _by_metrics(
-    track: str, placement: str, a: tuple[Column, Choice], b: tuple[Column, Choice], options: Options
+    metrics: Sequence[Metric],
+    track: str,
+    placement: str,
+    a: tuple[Column, Choice],
+    b: tuple[Column, Choice],
+    options: Options,
 ) -> Iterator[Pair | Refusal]:
-    for metric in [METRICS[name] for name in options.metrics] or METRICS.values():
+    for metric in metrics:
         ends = pairing.end(*a, metric), pairing.end(*b, metric)
-        there = [not np.isnan(one.of("log")) for one in ends]
+        there = [not math.isnan(one.figure.log) for one in ends]
         if not any(there) and not options.metrics:
             continue
         grounds = [Ground(column=column, group=choice.group) for column, choice in (a, b)]

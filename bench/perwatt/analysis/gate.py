@@ -10,7 +10,6 @@ import numpy as np
 
 from perwatt.analysis import columns as columns_of
 from perwatt.analysis import pairing
-from perwatt.analysis.columns import how
 from perwatt.analysis.facts import Ground, refusals
 from perwatt.analysis.gate_presence import Identity, identity, presence
 from perwatt.analysis.gate_reading import Reading, normalized, reading
@@ -88,7 +87,7 @@ def _meetings(sides: tuple[Side, Side], options: GateOptions) -> Iterator[Meetin
     for a, b in ((before[chip], now[chip]) for chip in before if chip in now):
         for place, groups, other, others in meetings(Index(a, False), Index(b, False)):
             for _, left, right in chosen(a, groups, b, others, LIKE):
-                if how(a, left.group) == how(b, right.group):
+                if a.how(left.group) == b.how(right.group):
                     yield a, left, b, right, place.with_(other)
 
 
@@ -100,7 +99,7 @@ def _read(met: Meeting, options: GateOptions, found: _Found) -> None:
     for name in [TIME] if yard else options.limits:
         metric = METRICS[name]
         ends = pairing.end(a, left, metric), pairing.end(b, right, metric)
-        there = [not np.isnan(one.of("log")) for one in ends]
+        there = [not np.isnan(one.figure.log) for one in ends]
         if not any(there):
             continue
         grounds = [Ground(column=a, group=left.group), Ground(column=b, group=right.group)]
@@ -124,7 +123,7 @@ def _row(column: Column, group: int, what: str) -> Change:
     file, line = column.rows.place(int(column.first[group]))
     case = next(iter(column.texts("case", group)), "")
     key = column.text("match_key", group)
-    return Change(case=case, impl=how(column, group), chip=column.chip, match_key=key, what=what, file=file, line=line)
+    return Change(case=case, impl=column.how(group), chip=column.chip, match_key=key, what=what, file=file, line=line)
 
 
 def _normalize(sides: tuple[Side, Side], name: str, found: _Found) -> None:

@@ -64,11 +64,8 @@ class Reading:
 def reading(metric: Metric, pair: Pair, a: End, b: End) -> Reading:
     """The reading of a pair that was made of two ends with no region of its own, so that it has the learned floor."""
     log = math.log(pair.ratio)
-    if metric.spread == "exact" and _constant(metric, a) and _constant(metric, b):
-        down, up = 0.0, 0.0
-    else:
-        down = log - math.log(pair.lo) if pair.lo else math.inf
-        up = math.log(pair.hi) - log if pair.hi else math.inf
+    down = log - math.log(pair.lo) if pair.lo else math.inf
+    up = math.log(pair.hi) - log if pair.hi else math.inf
     error, freedom = welch(_parts(metric, a, b, up))
     return Reading(
         metric=metric,
@@ -143,7 +140,7 @@ def welch(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def _parts(metric: Metric, a: End, b: End, up: float) -> list[tuple[float, float]]:
     """What the upper half-width is made of: either side, and the allowances, which scatter by no sample of ours."""
     raises, lowers = (b, a) if metric.better > 0 else (a, b)
-    sides = [(raises.of("up"), _of_side(raises)), (lowers.of("down"), _of_side(lowers))]
+    sides = [(raises.figure.up, _of_side(raises)), (lowers.figure.down, _of_side(lowers))]
     if not all(math.isfinite(half) for half in (up, *(half for half, _ in sides))):
         return []
     if up == 0.0:
@@ -151,21 +148,15 @@ def _parts(metric: Metric, a: End, b: End, up: float) -> list[tuple[float, float
     return [*sides, (math.sqrt(max(up**2 - sum(half**2 for half, _ in sides), 0.0)), MANY)]
 
 
-def _constant(metric: Metric, end: End) -> bool:
-    """Whether all rows of a side say the same."""
-    values = end.column.values(metric)[end.column.members[end.choice.group]]
-    return bool(np.nanmin(values) == np.nanmax(values))
-
-
 def _of_side(end: End) -> float:
     """Of the level that scatters most often: chips where there are enough, then processes, then samples."""
-    chips, runs = end.of("chips"), end.of("runs")
+    chips, runs = end.figure.chips, end.figure.runs
     members = end.column.members[end.choice.group]
     if chips >= FEW:
         return float(chips - 1)
     if runs - chips >= 2:
         return float(runs - chips)
-    if runs - chips == 1 and len(members) == 1 and not end.column.spread.raw.intersection(members.tolist()):
+    if runs - chips == 1 and len(members) == 1 and not end.column.is_raw(end.choice.group):
         return 1.0  # the row's own interval is that of two processes
     effective = float(np.nansum(end.column.rows.numbers("n_eff")[members]))
     return MANY if effective == 0.0 else 1.0 if effective < 3.0 else min(effective - 1.0, MANY)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from perwatt.analysis import levels
-from perwatt.analysis.levels import Allowance, Centers, Units
+from perwatt.analysis.levels import Allowance, Centers, Figure, Units
 from perwatt.analysis.metrics import Metric
 from perwatt.analysis.raw import Process, Samples
 from perwatt.analysis.table import Codes, Floats, Rows
@@ -45,7 +45,7 @@ class Spread:
     raw: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Column:
     """One kind of chip on one side: rows that are ok, in groups of what is the same but for runs and chips.
 
@@ -62,14 +62,17 @@ class Column:
     side: str
     label: str
     chip: str
+    _: KW_ONLY
     rows: Rows
     group: Codes
     samples: Samples
     allowance: Allowance
-    _centers: dict[str, Centers] = field(default_factory=dict)
+    _figures: dict[str, list[Figure]] = field(default_factory=dict)
     _values: dict[str, Floats] = field(default_factory=dict)
     _shared: dict[str, list[Any]] = field(default_factory=dict)
-    _uniform: dict[str, Codes] = field(default_factory=dict)
+    _uniform: dict[str, list[int]] = field(default_factory=dict)
+    _hows: dict[int, str] = field(default_factory=dict)
+    _flags: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def first(self) -> Codes:
@@ -133,19 +136,45 @@ class Column:
             codes, order = self.rows.codes(name)[0], np.argsort(self.group, kind="stable")
             starts = np.searchsorted(self.group[order], np.arange(self.size))
             least, most = (of.reduceat(codes[order], starts) for of in (np.minimum, np.maximum))
-            self._uniform[name] = np.where(least == most, least, DIFFERENT)
-        return int(self._uniform[name][group])
+            self._uniform[name] = np.where(least == most, least, DIFFERENT).tolist()
+        return self._uniform[name][group]
 
     def _some_empty(self, name: str, group: int) -> bool:
         """Whether a row of a group leaves a text empty."""
         shared = self._same_code(name, group)
         return shared == -1 or (shared == DIFFERENT and bool((self.rows.codes(name)[0][self.members[group]] < 0).any()))
 
-    def noise_floor(self, group: int) -> float:
-        """The largest noise floor that ``--aa`` found over enough restarts; NaN without."""
-        members = self.members[group]
-        enough = self.rows.numbers("processes")[members] >= levels.LEARNED
-        return float(np.fmax.reduce(self.rows.numbers("noise_floor")[members][enough], initial=np.nan))
+    @cached_property
+    def noise_floors(self) -> list[float]:
+        """The largest noise floor of each group that ``--aa`` found over enough restarts; NaN without."""
+        enough = self.rows.numbers("processes") >= levels.LEARNED
+        found = np.full(self.size, np.nan)
+        np.fmax.at(found, self.group, np.where(enough, self.rows.numbers("noise_floor"), np.nan))
+        return list(found.tolist())
+
+    def how(self, group: int) -> str:
+        """The implementation and the layout of a group, for people."""
+        if group not in self._hows:
+            parts = [f"{name} {shown}" for name in HOW[1:] if (shown := self._shown(name, group))]
+            self._hows[group] = " ".join([self.text("impl", group) or "", *parts])
+        return self._hows[group]
+
+    def _shown(self, name: str, group: int) -> str:
+        if name in ("parallel", "recompute"):
+            return self.text(name, group) or ""
+        value = self.number(name, group)
+        return "" if value is None else f"{value:g}"
+
+    def flags(self, group: int) -> tuple[str, ...]:
+        """Flags of a group's rows."""
+        texts = self.texts("flags", group)
+        if texts not in self._flags:
+            self._flags[texts] = tuple(sorted({flag for text in texts for flag in text.split()}))
+        return self._flags[texts]
+
+    def is_raw(self, group: int) -> bool:
+        """Whether raw samples of a row of the group are used."""
+        return bool(self.spread.raw) and not self.spread.raw.isdisjoint(self.members[group].tolist())
 
     def processes(self, row: int) -> list[Process] | None:
         """Raw samples of a row, where they are at hand."""
@@ -178,29 +207,34 @@ class Column:
             self._values[metric.name] = metric.of(self.rows)
         return self._values[metric.name]
 
-    def centers(self, metric: Metric) -> Centers:
-        """Centre and interval of each group by a metric."""
-        if metric.name not in self._centers:
-            self._centers[metric.name] = self._by(metric, self.spread)
-        return self._centers[metric.name]
+    def knows(self, metric: Metric) -> bool:
+        """Whether some row has the figure."""
+        return not np.isnan(self.values(metric)).all()
 
-    def center_of(self, metric: Metric, group: int, spread: Spread) -> Centers:
-        """The same of one group by other units than :attr:`spread`, for example half of the samples."""
+    def figure(self, metric: Metric, group: int) -> Figure:
+        """Centre and interval of a group by a metric."""
+        if metric.name not in self._figures:
+            self._figures[metric.name] = self._by(metric, self.spread).figures()
+        return self._figures[metric.name][group]
+
+    def figure_of(self, metric: Metric, group: int, spread: Spread) -> Figure:
+        """The same by other units than :attr:`spread`, for example half of the samples."""
         kept = np.isin(spread.row, self.members[group])
         part = Spread(
             row=spread.row[kept], offset=spread.offset[kept], down=spread.down[kept], up=spread.up[kept],
             runs=spread.runs[kept],
         )  # fmt: skip
-        return self._by(metric, part)
+        return self._by(metric, part, whole=False).figures()[group]
 
-    def _by(self, metric: Metric, spread: Spread) -> Centers:
+    def _by(self, metric: Metric, spread: Spread, *, whole: bool = True) -> Centers:
         with np.errstate(invalid="ignore"):
             logs = np.log(self.values(metric))
         units = self._timed(metric, logs, spread) if metric.spread == "time" else self._own(metric, logs)
         known = ~np.isnan(units.log)
         chosen = Units(**{name: getattr(units, name)[known] for name in Units.__slots__})
-        found = levels.centers(chosen, self.size, self.allowance)
-        return found if metric.spread != "time" else _about_points(found, self._points(logs))
+        allowance = Allowance(process=0.0, chip=0.0) if metric.spread == "exact" else self.allowance
+        found = levels.centers(chosen, self.size, allowance)
+        return found if metric.spread != "time" or not whole else _about_points(found, self._points(logs))
 
     def _points(self, logs: Floats) -> Floats:
         """Mean of the rows of each group, chips at equal weight: what the CSV says, whatever the units say."""

@@ -7,6 +7,7 @@ logarithms, in which a relative error is symmetric, and is worked out for any nu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,6 +57,20 @@ class Units:
     runs: Floats
 
 
+class Figure(NamedTuple):
+    """What is known of one group; see :class:`Centers`."""
+
+    log: float
+    down: float
+    up: float
+    inner_down: float
+    inner_up: float
+    process: float
+    floor: float
+    chips: float
+    runs: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Centers:
     """What is known of each group; NaN and 0 for one without units.
@@ -81,6 +96,10 @@ class Centers:
     floor: Floats
     chips: Floats
     runs: Floats
+
+    def figures(self) -> list[Figure]:
+        """The same by group."""
+        return list(map(Figure, *(getattr(self, name).tolist() for name in Figure._fields)))
 
 
 def centers(units: Units, groups: int, allowance: Allowance) -> Centers:

@@ -33,9 +33,11 @@ def _cases(pairs: Sequence[Pair]) -> set[tuple[str, str]]:
 
 def _mean(pairs: Sequence[Pair], region: float) -> Mean:
     log = math.fsum(math.log(pair.ratio) for pair in pairs) / len(pairs)
-    known = all(pair.lo is not None and pair.hi is not None for pair in pairs)
-    lo = math.exp(log - _half([math.log(p.ratio / p.lo) for p in pairs if p.lo], pairs)) if known else None
-    hi = math.exp(log + _half([math.log(p.hi / p.ratio) for p in pairs if p.hi], pairs)) if known else None
+    lo = hi = None
+    if all(pair.lo is not None for pair in pairs):
+        down = _half([math.log(pair.ratio / pair.lo) if pair.lo else math.inf for pair in pairs], pairs)
+        up = _half([math.log(pair.hi / pair.ratio) if pair.hi else math.inf for pair in pairs], pairs)
+        lo, hi = math.exp(log - down), math.exp(log + up) if math.isfinite(up) else None
     first = pairs[0]
     return Mean(
         workload=first.workload, metric=first.metric, track=first.track, placement=first.placement,

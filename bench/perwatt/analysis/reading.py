@@ -7,6 +7,7 @@ file goes through the validator row by row, which has the last word and says wha
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from perwatt.results import csvfile, validate
 from perwatt.results.schema import READABLE, SCHEMA_VERSION, cells, columns
 
 HEAD = 2**20  # bytes in which a header has to end
+LARGE = 2**24  # bytes from which it pays to parse one file by several threads; smaller ones are read side by side
 
 
 def read(path: str | Path) -> Rows:
@@ -73,6 +75,7 @@ def _parsed(file: str, header: list[str]) -> Any:
     known = {name: arrow_type(name) for name in header if name in columns()}
     table = pa.csv.read_csv(
         file,
+        read_options=pa.csv.ReadOptions(use_threads=os.path.getsize(file) > LARGE),
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(
             column_types=known, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True

@@ -73,7 +73,7 @@ class Pair:
         match_key: of the work; across formats the task key.
         ratio: above 1 is better for the candidate.
         lo: lower end of the 95 % interval; None where nothing tells.
-        hi: upper end.
+        hi: upper end; None too where there is none above a known ``lo``.
         reason: why the verdict is not clear and what would settle it, and what it rests on.
         region: the R that was used.
         evidence: ``measured`` where both sides are, else of both sides.

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from perwatt.analysis.levels import FEW, Allowance
 from perwatt.analysis.verdict import Ratio
 
+SAMPLES = "more samples or runs"
+BORDER = 0.1  # of the region's half-width; what lies nearer to its end than this takes too much to tell apart
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Widths:
@@ -65,30 +68,44 @@ class Widths:
 
 
 def settle(found: Ratio, region: float, widths: Widths) -> str:
-    """What would settle an unclear verdict: the widest part of the interval, unless the ratio lies on the border."""
-    if found.lo is None or found.hi is None:
-        return f"no interval; {FEW} runs a side would give one"
+    """What would settle an unclear verdict: the parts of the interval without which it would be narrow enough."""
+    if found.lo is None:
+        return f"no interval without {FEW} runs a side"
+    if math.isinf(widths.low) or math.isinf(widths.high):
+        return "an end of the interval is open: more samples would close it"
+    need = _needed(found, region)
+    if need < BORDER * region:
+        return f"the ratio lies at the border of 1 ± {100 * region:.2g} %"
+    if widths.bound_below + widths.bound_above > need:
+        return "the percentage of each die would settle it"
+    return _without(need, widths)
+
+
+def _without(need: float, widths: Widths) -> str:
+    """The widest parts, as many as it takes until the others alone are narrower than needed."""
     parts = {
-        "more samples or runs": widths.sampled,
+        SAMPLES: widths.sampled,
         f"{FEW} runs a side": widths.process,
         f"{FEW} chips a side": widths.chip,
         "calibrated power sensors": widths.gain,
     }
-    name, widest = max(parts.items(), key=lambda item: item[1])
-    need = _needed(found, region)
-    if widths.bound_below + widths.bound_above > widest:
-        return "the percentage of each die would settle it"
-    rest = math.sqrt(max(max(widths.low, widths.high) ** 2 - widest**2, 0.0))
-    if name == "more samples or runs" and need > rest:
-        times = (widest / math.sqrt(need**2 - rest**2)) ** 2
-        return f"about {times:.2g} times the samples or runs would settle it"
-    if need < 0.1 * region:
-        return f"the ratio lies at the border of 1 ± {100 * region:.2g} %"
-    also = "" if need > rest else ", with more samples or runs beside"
-    return f"{name} would settle it{also}"
+    left = sorted(parts, key=lambda name: -parts[name])
+    named = [left.pop(0)]
+    while left and math.hypot(*(parts[name] for name in left)) >= need:
+        named.append(left.pop(0))
+    if named == [SAMPLES]:
+        rest = math.hypot(*(parts[name] for name in left))
+        times = (parts[SAMPLES] / math.sqrt(need**2 - rest**2)) ** 2
+        return f"about {_digits(times)} times the samples or runs would settle it"
+    return f"{' and '.join(named)} would settle it"
 
 
 def _needed(found: Ratio, region: float) -> float:
     """The largest half-width at which the same ratio would have a verdict, as logarithm."""
-    log, low, high = math.log(found.ratio), math.log1p(-region) if region else 0.0, math.log1p(region)
+    log, low, high = math.log(found.ratio), math.log1p(-region), math.log1p(region)
     return max(log - high, low - log, min(log - low, high - log))
+
+
+def _digits(value: float) -> str:
+    """Two digits, without an exponent."""
+    return f"{value:.2g}" if value < 100 else f"{round(value, 1 - math.floor(math.log10(value))):.0f}"

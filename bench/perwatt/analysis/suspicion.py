@@ -1,9 +1,9 @@
-"""Whether columns of rows may break a rule of the validator: what is right may be doubted, what is wrong is never trusted."""
+"""Whether columns may break a rule of the validator: what is right may be doubted, what is wrong is never trusted."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 
 import numpy as np
@@ -76,10 +76,11 @@ def _keys(rows: Rows) -> bool:
     )
 
 
-def _different(rows: Rows, names: tuple[str, ...]) -> list[tuple[str | None, ...]]:
+def _different(rows: Rows, names: tuple[str, ...]) -> Iterable[tuple[str | None, ...]]:
     _, first = np.unique(rows.combined(names), return_index=True)
     parts = [rows.codes(name) for name in names]
-    return [tuple(known[codes[at]] if codes[at] >= 0 else None for codes, known in parts) for at in first]
+    texts = [np.array([*known, None], dtype=object)[codes[first]] for codes, known in parts]  # -1 is the last, None
+    return zip(*(column.tolist() for column in texts), strict=True)
 
 
 @lru_cache(REMEMBERED)

@@ -118,6 +118,8 @@ class Rows:
 
     def where(self, chosen: NDArray[np.bool_] | Codes) -> Rows:
         """These rows alone, by mask or by numbers."""
+        if chosen.dtype == bool and chosen.all():
+            return self
         kept = self.table.filter(pa.array(chosen)) if chosen.dtype == bool else self.table.take(pa.array(chosen))
         return Rows(kept, self.files)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perwatt.analysis.best import TIMING, Series, best
-from perwatt.analysis.columns import how
 from perwatt.analysis.groups import Column, Spread, with_raw
 from perwatt.analysis.metrics import METRICS
 from perwatt.analysis.raw import Process
@@ -47,8 +46,8 @@ def _like(a: Column, mine: list[int], b: Column, others: list[int]) -> Iterator[
     """Of each class what both sides call the same; where they have nothing of one name, the best of the class."""
     left, right = _by_class(a, mine), _by_class(b, others)
     for kind in [kind for kind in left if kind in right]:
-        names = {how(b, group): group for group in right[kind]}
-        same = [(group, names[name]) for group in left[kind] if (name := how(a, group)) in names]
+        names = {b.how(group): group for group in right[kind]}
+        same = [(group, names[name]) for group in left[kind] if (name := a.how(group)) in names]
         for one, other in same:
             yield Choice(group=one), Choice(group=other)
         if not same:
@@ -70,8 +69,8 @@ def _best(column: Column, groups: list[int]) -> Choice:
     candidates = {str(group): _series(list(kept.values())) for group, kept in raw.items() if kept}
     found = best(candidates) if len(candidates) == len(groups) else None
     if found is None:
-        times = column.centers(METRICS["time_s"]).log
-        return Choice(group=min(groups, key=lambda group: times[group]), note=LUCKY.format(len(groups)))
+        fastest = min(groups, key=lambda group: column.figure(METRICS["time_s"], group).log)
+        return Choice(group=fastest, note=LUCKY.format(len(groups)))
     group = int(found.impl)
     return Choice(group=group, spread=_other_half(column, group, raw[group]))
 

@@ -36,7 +36,7 @@ class Ratio:
     Attributes:
         ratio: the point.
         lo: lower end; None where nothing tells.
-        hi: upper end.
+        hi: upper end; None where nothing tells, or where there is none above a known ``lo``.
     """
 
     ratio: float
@@ -52,13 +52,13 @@ def judge(found: Ratio, region: float = REGION) -> Verdict:
     """
     if not 0.0 <= region < 1.0:
         raise ValueError(f"found a region of {region}, expected 0 to 1")
-    if found.lo is None or found.hi is None:
+    if found.lo is None:
         return Verdict.UNCLEAR
     if found.lo > 1.0 + region:
         return Verdict.FASTER
-    if found.hi < 1.0 - region:
-        return Verdict.SLOWER
-    return Verdict.SAME if 1.0 - region <= found.lo and found.hi <= 1.0 + region else Verdict.UNCLEAR
+    if found.hi is None or (found.lo < 1.0 - region <= found.hi) or found.lo <= 1.0 + region < found.hi:
+        return Verdict.UNCLEAR
+    return Verdict.SLOWER if found.hi < 1.0 - region else Verdict.SAME
 
 
 def p_value(found: Ratio, bound: float = 1.0) -> float:

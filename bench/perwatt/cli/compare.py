@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from perwatt.cli._output import json_option, print_json
 
 NOTHING = 3
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _percent(name: str, default: float, text: str) -> Callable[[Function], Function]:
+    kind = click.FloatRange(0, 100, max_open=True)
+    return click.option(name, type=kind, default=default, show_default=True, metavar="PERCENT", help=text)
 
 
 @click.command("compare")
 @click.argument("sides", nargs=-1, required=True, metavar="SIDE SIDE...")
 @click.option("--baseline", metavar="NAME", help="Side that ratios are relative to; the first by default.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Only this figure; may be given again.")
-@click.option("--track", type=click.Choice(["best", "like", "all"]), default="all", help="Which implementations meet.")
+@click.option("--track", type=click.Choice(["best", "like", "all"]), default="all", help="Which impls meet.")
 @click.option("--across-formats", is_flag=True, help="Join training steps by task, whatever their number format.")
-@click.option("--region", type=click.FloatRange(0, 100, max_open=True), default=2.0, show_default=True, metavar="PERCENT",
-              help="Ratios within 1 ± this are the same.")  # fmt: skip
-@click.option("--between-processes", type=click.FloatRange(0, 100, max_open=True), default=1.0, show_default=True,
-              metavar="PERCENT", help="Allowance for differences between processes, with fewer than 3 runs.")  # fmt: skip
-@click.option("--between-chips", type=click.FloatRange(0, 100, max_open=True), default=5.0, show_default=True,
-              metavar="PERCENT", help="Allowance for differences between chips, with fewer than 3.")  # fmt: skip
+@_percent("--region", 2.0, "Ratios within 1 ± this are the same.")
+@_percent("--between-processes", 1.0, "Allowance for differences between processes, with fewer than 3 runs.")
+@_percent("--between-chips", 5.0, "Allowance for differences between chips, with fewer than 3.")
 @click.option("--mix-power", is_flag=True, help="Compare energy of different sources and scopes, marked.")
 @click.option("--mix-purchase", is_flag=True, help="Compare costs of different kinds of purchase, marked.")
 @click.option("--skip-bad", is_flag=True, help="Go on without files that cannot be trusted, and say so.")
@@ -34,7 +39,7 @@ def command(
     region: float, between_processes: float, between_chips: float, mix_power: bool, mix_purchase: bool, skip_bad: bool,
     form: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Compare results of the same work: which side is faster, takes less energy, costs less.
+    """Compare results of the same work on two sides or more.
 
     SIDE is a results CSV, a run's folder, a folder of CSVs or a glob, or several as NAME=PATH,PATH. Exits with 3 if
     nothing could be matched.

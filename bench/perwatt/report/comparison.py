@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from perwatt.analysis.result import Comparison, LeftOut, Mean, Pair, Refusal
+from perwatt.analysis.result import ColumnFacts, Comparison, LeftOut, Mean, Pair, Refusal
 from perwatt.report.format import number, seconds
 
 ALIKE = 1e-9  # relative difference of ratios below which two figures say the same
+SHARED = ("track", "on", "impl", "evidence")  # columns that move to the title where all lines agree
+DIGITS = 9  # to which means that say the same agree
 FEW = 3  # examples named for each reason; --json has all
 
 
@@ -38,9 +40,8 @@ def sheets(found: Comparison) -> list[Sheet]:
 
 def lines(found: Comparison) -> list[str]:
     """All that is in no table, by reason, with the first few places."""
-    made = [
-        f"R = {100 * found.options.region:g} %. Above 1 is better for the candidate; the baseline is {_base(found)}."
-    ]
+    region = f"1 ± {100 * found.options.region:g} %"
+    made = [f"Above 1 is better for the candidate; within {region} is the same. The baseline is {_base(found)}."]
     made += [f"note: {note}" for note in found.notes]
     made += [f"left out, cannot be read: {line}" for line in found.skipped]
     made += _by_reason("not compared", [(_figure(one), one.reason) for one in found.refused])
@@ -52,12 +53,18 @@ def lines(found: Comparison) -> list[str]:
 def ratio(one: Pair | Mean) -> str:
     """``1.234 [1.210, 1.259]``; with the symbol of what is not published, without ends where nothing tells."""
     symbol = f" x {one.symbol}" if isinstance(one, Pair) and one.symbol else ""
-    ends = "" if one.lo is None or one.hi is None else f" [{_short(one.lo)}, {_short(one.hi)}]"
+    upper = "∞" if one.hi is None else _short(one.hi)
+    ends = "" if one.lo is None else f" [{_short(one.lo)}, {upper}]"
     return f"{_short(one.ratio)}{ends}{symbol}"
 
 
 def _base(found: Comparison) -> str:
-    return next((f"{c.label} ({c.chip})" for c in found.columns if c.label == found.baseline), found.baseline)
+    return next((_named(column) for column in found.columns if column.label == found.baseline), found.baseline)
+
+
+def _named(column: ColumnFacts) -> str:
+    """A column by its label, and its chip where that does not say it."""
+    return column.label if column.chip in column.label else f"{column.label} ({column.chip})"
 
 
 def _short(value: float) -> str:
@@ -71,29 +78,59 @@ def value(one: float, unit: str) -> str:
 
 def _pairs(found: Comparison) -> list[Sheet]:
     """One line for each case, track and figure; figures whose ratios are the same share a line."""
-    names = [column.label for column in found.columns]
-    head = ("case", "figure", "track", "on", "impl", names[0], names[1], "ratio [95 %]", "verdict", "evidence", "why")
+    names = tuple(_named(column) for column in found.columns)
     made: dict[str, list[tuple[str, ...]]] = {}
+    reasons = _Numbered()
     for group in _together(found.pairs):
-        made.setdefault(group[0].workload, []).append(_line(group))
-    return [
-        Sheet(title=workload, head=head, rows=tuple(rows), right=frozenset({5, 6, 7}))
-        for workload, rows in made.items()
-    ]
+        made.setdefault(group[0].workload, []).append(_line(group, reasons))
+    head = ("case", "figure", *SHARED, *names, "ratio [95 %]", "verdict", "why")
+    tables = [_lean(Sheet(title=workload, head=head, rows=tuple(rows))) for workload, rows in made.items()]
+    return [*tables, *reasons.sheet()]
 
 
-def _line(group: Sequence[Pair]) -> tuple[str, ...]:
+class _Numbered:
+    """Reasons, each with a number that stands for it."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def of(self, reason: str) -> str:
+        """The numbers of the parts of a reason."""
+        parts = filter(None, reason.split("; "))
+        return " ".join(self._known.setdefault(part, str(len(self._known) + 1)) for part in parts)
+
+    def sheet(self) -> list[Sheet]:
+        """What the numbers stand for."""
+        rows = tuple((number, reason) for reason, number in self._known.items())
+        return [Sheet(title="why", head=("no.", "reason"), rows=rows)] if rows else []
+
+
+def _lean(sheet: Sheet) -> Sheet:
+    """The table with what all lines share in its title instead of in columns."""
+    at = [sheet.head.index(name) for name in SHARED]
+    moved = [number for number in at if len({row[number] for row in sheet.rows}) == 1]
+    kept = [number for number in range(len(sheet.head)) if number not in moved]
+    shared = [f"{sheet.head[number]} {sheet.rows[0][number]}" for number in moved]
+    return Sheet(
+        title="; ".join([sheet.title, *shared]),
+        head=tuple(sheet.head[number] for number in kept),
+        rows=tuple(tuple(row[number] for number in kept) for row in sheet.rows),
+        right=frozenset(range(len(kept) - 5, len(kept) - 2)),
+    )
+
+
+def _line(group: Sequence[Pair], reasons: _Numbered) -> tuple[str, ...]:
     first = group[0]
     metrics = ", ".join(dict.fromkeys(pair.metric for pair in group))
     tracks = ", ".join(dict.fromkeys(pair.track for pair in group))
     ends = first.baseline, first.candidate
     impls = " / ".join(dict.fromkeys(end.impl for end in ends))
-    formats = " / ".join(dict.fromkeys(end.precision for end in ends))
+    formats = " / ".join(end.precision for end in ends)
     case = first.case.removeprefix(f"{first.workload} ")
     case = case if ends[0].precision == ends[1].precision else f"{case} ({formats})"
+    shared = (tracks, first.placement, impls, first.evidence)
     figures = [value(end.value, first.unit) for end in ends]
-    outcome = (ratio(first), str(first.verdict), first.evidence, first.reason)
-    return (case, metrics, tracks, first.placement, impls, *figures, *outcome)
+    return (case, metrics, *shared, *figures, ratio(first), str(first.verdict), reasons.of(first.reason))
 
 
 def _together(pairs: Iterable[Pair]) -> list[list[Pair]]:
@@ -124,7 +161,8 @@ def _generations(found: Comparison) -> list[Sheet]:
         case = (pair.workload, pair.case, pair.placement, pair.baseline.impl, pair.baseline.precision)
         made.setdefault((pair.metric, pair.track), {}).setdefault(case, []).append(pair)
     labels = [column.label for column in found.columns]
-    head = ("case", "on", f"{labels[0]} *", *labels[1:])
+    names = [_named(column) for column in found.columns]
+    head = ("case", "on", f"{names[0]} *", *names[1:])
     return [
         Sheet(
             title=f"{metric}, track {track}: ratio to * {labels[0]} [95 %] and verdict",
@@ -157,13 +195,23 @@ def _evidence(kind: str) -> str:
 def _means(found: Comparison) -> list[Sheet]:
     if not found.means:
         return []
-    rows = [
-        (one.workload, one.metric, one.track, one.placement, one.candidate, str(one.cases), ratio(one),
-         str(one.verdict), one.evidence)
-        for one in found.means
-    ]  # fmt: skip
+    grouped: dict[tuple[object, ...], list[Mean]] = {}
+    for one in found.means:
+        ends = tuple(value and float(f"{value:.{DIGITS}g}") for value in (one.ratio, one.lo, one.hi))
+        key = (one.workload, one.placement, one.candidate, one.cases, one.evidence, one.verdict, *ends)
+        grouped.setdefault(key, []).append(one)
     head = ("workload", "figure", "track", "on", "candidate", "cases", "ratio [95 %]", "verdict", "evidence")
-    return [Sheet(title="geometric means", head=head, rows=tuple(rows), right=frozenset({5, 6}))]
+    rows = tuple(map(_mean, grouped.values()))
+    return [Sheet(title="geometric means", head=head, rows=rows, right=frozenset({5, 6}))]
+
+
+def _mean(group: Sequence[Mean]) -> tuple[str, ...]:
+    """Figures whose means are the same share a line."""
+    first = group[0]
+    metrics = ", ".join(dict.fromkeys(one.metric for one in group))
+    tracks = ", ".join(dict.fromkeys(one.track for one in group))
+    where = (first.placement, first.candidate, str(first.cases))
+    return (first.workload, metrics, tracks, *where, ratio(first), str(first.verdict), first.evidence)
 
 
 def _by_reason(what: str, items: Sequence[tuple[str, str]]) -> list[str]:

@@ -15,6 +15,7 @@ from perwatt.results.schema import (
     FLAGS,
     GATED,
     RAN,
+    READABLE,
     SCHEMA_VERSION,
     STATUS_MEANING,
     TIMED,
@@ -43,6 +44,7 @@ HEAD = f"""\
 
 A results CSV has one row for each case, impl and placement of a run. This page is made from the row's definition in
 `bench/perwatt/results/schema.py`; `perwatt validate FILE` checks a file against it. Schema version: {SCHEMA_VERSION}.
+Files of version {" and ".join(READABLE[:-1])} are read too: a new one adds columns and lets cells be empty.
 
 The file is UTF-8 with a header, commas, quotes after RFC 4180 and `\\n` line ends. A number is written in the shortest
 form that reads back to the same value. **An empty cell means not known, or not defined for this row**; it never means

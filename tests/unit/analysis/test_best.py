@@ -5,11 +5,11 @@ import statistics
 from dataclasses import replace
 
 import pytest
-from support.rows import OK
 
 from perwatt.analysis.best import Best, Series, best, of_run
 from perwatt.results.schema import Row
 from perwatt.timing.statistics import pooled
+from support.rows import OK
 
 BLOCKS = [i // 5 for i in range(40)]
 

@@ -7,13 +7,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from support.trials import Bank, Design, compared, coverage, share, width
-from unit.timing.test_coverage import PROCESSES, looks
 
 from perwatt.analysis.levels import Allowance
 from perwatt.timing.effective import Floats
 from perwatt.timing.statistics import Estimate
 from perwatt.timing.stopping import StoppingRule
+from support.trials import Bank, Design, compared, coverage, share, width
+from unit.timing.test_coverage import PROCESSES, looks
 
 ASKED = 0.93
 TRUTH = 1.07  # how many times as fast the candidate is
