@@ -89,7 +89,7 @@ def _without(need: float, widths: Widths) -> str:
     }
     left = sorted(parts, key=lambda name: -parts[name])
     named = [left.pop(0)]
-    while math.hypot(*(parts[name] for name in left)) >= need:
+    while left and math.hypot(*(parts[name] for name in left)) >= need:
         named.append(left.pop(0))
     if named == [SAMPLES]:
         rest = math.hypot(*(parts[name] for name in left))

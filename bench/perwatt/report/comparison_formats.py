@@ -19,14 +19,21 @@ from perwatt.analysis.result import Comparison, Pair
 from perwatt.report.comparison import Sheet, lines, sheets
 from perwatt.report.format import plain
 
-STYLES = {"faster": "green", "slower": "red", "same": "dim", "unclear": "yellow"}
+STYLES = {
+    "faster": "green", "slower": "red", "same": "dim", "unclear": "yellow", "failed": "red", "passed": "green",
+}  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters by which a spreadsheet takes text for a formula
 MARKUP = re.compile(r"([\\`*_\[\]|~])")
 
 
 def show(console: Console, found: Comparison) -> None:
     """Print tables, then what is in none of them."""
-    for sheet in sheets(found):
+    print_all(console, sheets(found), lines(found))
+
+
+def print_all(console: Console, tables: Iterable[Sheet], rest: Iterable[str]) -> None:
+    """Print these tables, and these lines below them."""
+    for sheet in tables:
         table = Table(
             box=SIMPLE_HEAD, title=Text(plain(sheet.title), style="bold"), title_justify="left", pad_edge=False
         )
@@ -35,25 +42,30 @@ def show(console: Console, found: Comparison) -> None:
         for row in sheet.rows:
             table.add_row(*(Text(plain(cell), style=STYLES.get(cell, "")) for cell in row))
         console.print(table)
-    for line in lines(found):
+    for line in rest:
         console.print(Text(plain(line), overflow="fold"))
 
 
 def markdown(found: Comparison) -> str:
     """Tables and lines as GitHub's Markdown, with all markup of the input escaped."""
-    tables = [_table(sheet) for sheet in sheets(found)]
-    return "\n".join([*tables, *(f"- {_escaped(line)}" for line in lines(found))]) + "\n"
+    return markdown_of(sheets(found), lines(found))
+
+
+def markdown_of(tables: Iterable[Sheet], rest: Iterable[str]) -> str:
+    """These tables, and these lines as a list below them."""
+    return "\n".join([*map(_table, tables), *(f"- {escaped(line)}" for line in rest)]) + "\n"
 
 
 def _table(sheet: Sheet) -> str:
     rule = ["---:" if number in sheet.right else "---" for number in range(len(sheet.head))]
     rows = [sheet.head, *sheet.rows]
-    cells = [[_escaped(cell) for cell in row] for row in rows]
+    cells = [[escaped(cell) for cell in row] for row in rows]
     body = [cells[0], rule, *cells[1:]]
-    return "\n".join([f"### {_escaped(sheet.title)}", "", *(f"| {' | '.join(row)} |" for row in body), ""])
+    return "\n".join([f"### {escaped(sheet.title)}", "", *(f"| {' | '.join(row)} |" for row in body), ""])
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text of a file so that Markdown shows it as it is."""
     return MARKUP.sub(r"\\\1", html.escape(plain(text), quote=False))
 
 

@@ -47,8 +47,12 @@ def write(rows: Iterable[Row], path: Path) -> None:
         InputError: the file cannot be written.
         ValueError: a cell holds NaN or infinity, which stand for nothing that was measured.
     """
-    body = [_line(_text(column, value) for column, value in cells(row)) for row in rows]
-    folder.replace(path, [_line(columns()), *body])
+    folder.replace(path, lines(rows))
+
+
+def lines(rows: Iterable[Row]) -> list[str]:
+    """The same as lines with their ends, the header first. Raises ValueError as :func:`write`."""
+    return [_line(columns()), *(_line(_text(column, value) for column, value in cells(row)) for row in rows)]
 
 
 def read(path: str | Path) -> list[Row]:
@@ -156,9 +160,9 @@ def _row(file: str, header: list[str], record: Record) -> Row:
             values[name] = value_of(columns()[name], text)
         except ValueError as error:
             raise InputError(str(error), file=file, line=record.line, field=name) from None
-    published = values["time_evidence"] == "published"
+    foreign = values["time_evidence"] == "published" or values["source"] is not None
     for name, value in values.items():
-        if value is None and not columns()[name].may_be_empty(published):
+        if value is None and not columns()[name].may_be_empty(foreign):
             raise InputError("found nothing, expected a value", file=file, line=record.line, field=name)
     return row_of(values)
 

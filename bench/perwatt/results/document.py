@@ -57,11 +57,12 @@ a cell that begins with `=`, `+`, `-` or `@` for a formula.
 
 
 MARKS = """\
-A column marked `*` is never empty. One marked `†` may be empty only in published rows (`time_evidence` is `published`),
-because a source does not say everything: such a row has `work` and its keys only where the source specifies the work in
-full, and without them it is compared with no other row; its iteration is one sequence, or one whole training. One
-marked `‡` is filled in published rows only; these always have `source`, `source_date`, `grade` and `printed`.
-[Published results](published.md) lists the rows that are shipped.
+A column marked `*` is never empty. One marked `†` may be empty only in published rows (`time_evidence` is `published`)
+and in rows that `perwatt import` made of another tool's measurement (`source` names it), because a source does not say
+everything: such a row has `work` and its keys only where the source specifies the work in full, and without them it is
+compared with no other row. The iteration of a published row is one sequence, or one whole training. A column marked `‡`
+is filled in published rows only; these always have `source`, `source_date`, `grade` and `printed`. Imported rows have
+`source` and `printed`, and may have `source_date`. [Published results](published.md) lists the rows that are shipped.
 """
 
 
@@ -113,7 +114,7 @@ def _cells(column: Column) -> tuple[str, ...]:
 
 def _property(column: Column) -> dict[str, Any]:
     kind = {str: "string", int: "integer", float: "number"}[column.type]
-    optional = column.may_be_empty(published=True)
+    optional = column.may_be_empty(foreign=True)
     fields: dict[str, Any] = {"type": [kind, "null"] if optional else kind, "description": column.doc}
     if column.unit:
         fields["description"] += f" [{column.unit}]"
@@ -139,8 +140,12 @@ def _evidence_rule() -> dict[str, Any]:
     needs = dict.fromkeys(rules.NEEDS, filled)
     of_runs: dict[str, dict[str, Any]] = {column.name: filled for column in columns().values() if column.run_only}
     of_runs |= {column.name: {"type": "null"} for column in columns().values() if column.published_only}
+    of_tools: dict[str, dict[str, Any]] = dict.fromkeys(rules.NEEDS_IMPORTED, filled)
+    of_tools |= {c.name: {"type": "null"} for c in columns().values() if c.published_only and not c.imported}
     matches = {"properties": {"time_evidence": {"const": "published"}}}
-    return {"if": matches, "then": {"properties": needs}, "else": {"properties": of_runs}}
+    measured: dict[str, Any] = {"if": {"properties": {"source": filled}}, "then": {"properties": of_tools}}
+    measured |= {"else": {"properties": of_runs}}
+    return {"if": matches, "then": {"properties": needs}, "else": measured}
 
 
 if __name__ == "__main__":

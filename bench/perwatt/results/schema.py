@@ -76,8 +76,10 @@ class Column:
     Attributes:
         type: ``str``, ``int`` or ``float``.
         required: never empty, except as ``run_only`` says.
-        run_only: empty in published rows where their source does not say it, as no run of ours was there to know it.
+        run_only: empty in published and imported rows where their source does not say it, as no run of ours was there
+            to know it.
         published_only: empty in every row that is not published.
+        imported: the same, but for rows of another tool's measurement.
         since: version of the schema that brought it; files of an older one lack it.
         unit: of the value; empty for text and pure numbers.
         group: section of the documentation.
@@ -96,21 +98,22 @@ class Column:
     below_zero: bool = False
     run_only: bool = False
     published_only: bool = False
+    imported: bool = False
     since: str = READABLE[0]
 
-    def may_be_empty(self, published: bool) -> bool:
-        """Whether a row may leave the cell empty, by whether its ``time_evidence`` is ``published``."""
-        return not self.required or (self.run_only and published)
+    def may_be_empty(self, foreign: bool) -> bool:
+        """Whether a row may leave the cell empty, by whether it is published or imported."""
+        return not self.required or (self.run_only and foreign)
 
 
 def _col(
     group: str, doc: str, unit: str = "", *, when: frozenset[Status] = ANY, choices: tuple[str, ...] = (),
     required: bool = False, below_zero: bool = False, run_only: bool = False, published_only: bool = False,
-    since: str = READABLE[0],
+    imported: bool = False, since: str = READABLE[0],
 ) -> Any:  # fmt: skip
     meta = {
         "group": group, "doc": doc, "unit": unit, "statuses": when, "choices": choices, "below_zero": below_zero,
-        "run_only": run_only, "published_only": published_only, "since": since,
+        "run_only": run_only, "published_only": published_only, "imported": imported, "since": since,
     }  # fmt: skip
     return field(metadata=meta) if required else field(default=None, metadata=meta)
 
@@ -141,19 +144,22 @@ class Row:
     method: str | None = _run("Identity", "how the pass was timed: directly, or as a difference of two",
                               choices=("direct", "difference"))  # fmt: skip
     precision: str | None = _run(
-        "Identity", "name of the precision policy; in a published row the format as its source calls it"
+        "Identity", "name of the precision policy; in a published or imported row the format as its source calls it"
     )
     impl: str | None = _run("Identity", "how the work was done")
     impl_class: str | None = _run("Identity", "class of the impl; track `like` of a comparison holds it equal",
                                   choices=("eager", "graph", "kernel"))  # fmt: skip
     path: str | None = _col("Identity", "the path really taken, seen in an untimed call", when=GATED)
-    source: str | None = _printed("Identity", "where a published row was printed")
-    source_date: str | None = _printed("Identity", "date of that source: YYYY-MM or YYYY-MM-DD")
+    source: str | None = _printed(
+        "Identity", "where a published row was printed; the tool that measured an imported one", imported=True
+    )
+    source_date: str | None = _printed("Identity", "date of that source: YYYY-MM or YYYY-MM-DD", imported=True)
     grade: str | None = _printed("Identity", "grade of that source: A the vendor's own, B a reputable third party, "
                                  "C an estimate or hearsay", choices=("A", "B", "C"))  # fmt: skip
     printed: str | None = _printed(
         "Identity",
-        "the figures that a published source prints; every other figure of such a row is worked out from them",
+        "the figures that its source prints; every other figure of such a row is worked out from them",
+        imported=True,
         since="1.1",
     )
 
@@ -212,7 +218,8 @@ class Row:
     timing_method: str | None = _timed("Time", "clock and bracket that timed it")
     enqueue_s: float | None = _timed("Time", "host time to hand over one iteration", "s")
     busy_s: float | None = _timed("Time", "summed durations of the device's kernels in one profiled iteration; "
-                                  "looked at where handing over took over 0.9 of the time", "s", since="1.1")  # fmt: skip
+                                  "looked at where handing over took over 0.9 of the time", "s",
+                                  since="1.1")  # fmt: skip
     bound: str | None = _col("Time", "`host` if handing over took over 0.9 of the time, and the device's kernels "
                              "did not; empty on synchronous devices",
                              when=TIMED, choices=("host", "device"))  # fmt: skip

@@ -158,7 +158,7 @@ def _values(header: list[str], record: Record) -> tuple[dict[str, Any], list[tup
 def _missing(values: Values, unreadable: Mapping[str, str]) -> Found:
     """Empty cells that rows of this kind must fill."""
     for name, value in values.items():
-        if value is None and name not in unreadable and not columns()[name].may_be_empty(rules.is_published(values)):
+        if value is None and name not in unreadable and not columns()[name].may_be_empty(rules.is_foreign(values)):
             yield name, "found nothing, expected a value"
 
 
@@ -204,7 +204,7 @@ def _keys(values: Values) -> Found:
                 yield name, f"found {shorten(values[name])}, expected an empty cell in a row without `work`"
         return
     for name in ("match_key", "task_key"):
-        if values[name] is None and rules.is_published(values):
+        if values[name] is None and rules.is_foreign(values):
             yield name, "found nothing, expected the key of `work`"
     try:
         content = json.loads(values["work"])
@@ -280,7 +280,7 @@ def _duplicates(file: str, rows: Iterable[tuple[int, Values]]) -> Iterator[Probl
 
 def _twice(line: int, values: Values, first: dict[tuple[Any, ...], int]) -> str | None:
     """What to say of a row that stands in an earlier line too; it is remembered."""
-    unique = rules.UNIQUE if rules.is_published(values) else UNIQUE
+    unique = rules.UNIQUE if rules.is_foreign(values) else UNIQUE
     key = (unique, *(values[name] for name in unique))
     if first.setdefault(key, line) != line:
         return f"same {', '.join(unique)} as in line {first[key]}"

@@ -35,15 +35,19 @@ def fits(kind: str | list[str], value: object) -> bool:
     return names[type(value)] in ([kind] if isinstance(kind, str) else kind)
 
 
+OF_TOOLS = {"source", "printed", "grade", "flops_convention", "printed_mfu", "printed_tflops_per_chip"}
+
+
 def test_json_schema_lets_published_rows_leave_cells_open():
     schema = document.json_schema()
     (rule,) = [rule for rule in schema["allOf"] if "time_evidence" in rule["if"]["properties"]]
     assert rule["if"]["properties"]["time_evidence"] == {"const": "published"}
     assert set(rule["then"]["properties"]) == {"source", "source_date", "grade", "printed"}
-    otherwise = rule["else"]["properties"]
+    assert set(rule["else"]["then"]["properties"]) == OF_TOOLS
+    otherwise = rule["else"]["else"]["properties"]
     for name, column in columns().items():
         types, of_runs = schema["properties"][name]["type"], otherwise.get(name)
-        assert ("null" in types) == column.may_be_empty(published=True), name
+        assert ("null" in types) == column.may_be_empty(foreign=True), name
         assert (of_runs == {"not": {"type": "null"}}) == column.run_only, name
         assert (of_runs == {"type": "null"}) == column.published_only, name
     assert {"work", "match_key", "started_at"} <= {name for name, column in columns().items() if column.run_only}

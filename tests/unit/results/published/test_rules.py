@@ -59,12 +59,31 @@ def test_a_published_row_says_where_it_was_printed(path: Path, make_row: MakeRow
 
 @pytest.mark.parametrize(
     ("cell", "value"),
-    [("source", "A paper"), ("source_date", "2025-06"), ("grade", "A"), ("printed", "4"), ("printed_mfu", 0.4),
+    [("source_date", "2025-06"), ("grade", "A"), ("printed", "4"), ("printed_mfu", 0.4),
      ("printed_tflops_per_chip", 4.0), ("flops_convention", "6n")],
 )  # fmt: skip
 def test_a_measured_row_has_none_of_that(path: Path, make_row: MakeRow, cell: str, value: object):
     (found,) = problems(path, make_row(**{cell: value}))
     assert found == (cell, f"found {value!r}, expected an empty cell in a row that is not published")
+
+
+def test_an_imported_row_names_its_tool_and_what_that_printed(path: Path, make_row: MakeRow):
+    (found,) = problems(path, make_row(source="a tool"))
+    assert found == ("printed", "found nothing, expected a value in a row with `source`")
+    imported = make_row(source="a tool", printed="2 us", **NO_KEYS, started_at=None, seed=None, impl=None)
+    assert problems(path, imported) == []
+    assert csvfile.read(path) == [imported]
+
+
+@pytest.mark.parametrize("cell", ["grade", "flops_convention"])
+def test_an_imported_row_is_not_published(path: Path, make_row: MakeRow, cell: str):
+    (found,) = problems(path, make_row(source="a tool", printed="2 us", **{cell: "A"}))
+    assert found == (cell, "found 'A', expected an empty cell in a row that is not published")
+
+
+def test_imported_rows_are_told_apart_by_their_case(path: Path, make_row: MakeRow):
+    rows = [make_row(source="a tool", printed="2 us", case=case, **NO_KEYS) for case in ("a", "b", "a")]
+    assert problems(path, *rows) == [(None, "same run_id, case as in line 2")]
 
 
 @pytest.mark.parametrize("key", ["match_key", "task_key"])
