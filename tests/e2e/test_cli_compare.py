@@ -97,6 +97,7 @@ def test_nothing_matched_is_code_3(perwatt: Perwatt, files: Path):
         done = perwatt("compare", "third.csv", "far.csv", *form)
         assert done.returncode == 3
         assert "--json" in form or done.stderr == "nothing could be matched\n"
+        assert "--csv" not in form or done.stdout.startswith("match_key,protocol_key,case,"), "a header all the same"
 
 
 @pytest.mark.parametrize(

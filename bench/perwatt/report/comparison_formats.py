@@ -6,8 +6,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from perwatt.analysis.result import Comparison, Pair
+from perwatt.analysis.result import Comparison, Pair, Point
 from perwatt.report.comparison import Sheet, lines, sheets
 from perwatt.report.format import plain
 
@@ -23,6 +22,7 @@ STYLES = {
     "faster": "green", "slower": "red", "same": "dim", "unclear": "yellow", "failed": "red", "passed": "green",
 }  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters by which a spreadsheet takes text for a formula
+ENDS = ("baseline", "candidate")  # fields of a pair that have fields of their own
 MARKUP = re.compile(r"([\\`*_\[\]|~])")
 
 
@@ -73,18 +73,21 @@ def as_csv(found: Comparison) -> str:
     """One line for each pair; text that a spreadsheet would take for a formula begins with an apostrophe."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    rows = [_flat(pair) for pair in found.pairs]
-    writer.writerow(rows[0] if rows else ())
-    writer.writerows([_cell(cell) for cell in row.values()] for row in rows)
+    writer.writerow([name for field in fields(Pair) for name in _names(field.name)])
+    writer.writerows(
+        [_cell(cell) for field in fields(Pair) for cell in _cells(pair, field.name)] for pair in found.pairs
+    )
     return stream.getvalue()
 
 
-def _flat(pair: Pair) -> dict[str, Any]:
-    cells: dict[str, Any] = {}
-    for name, item in asdict(pair).items():
-        inner: Iterable[tuple[str, Any]] = item.items() if isinstance(item, dict) else ()
-        cells |= {f"{name}_{key}": value for key, value in inner} if isinstance(item, dict) else {name: item}
-    return cells
+def _names(name: str) -> list[str]:
+    """Columns of a field of pairs; each end has one for each of its own."""
+    return [f"{name}_{field.name}" for field in fields(Point)] if name in ENDS else [name]
+
+
+def _cells(pair: Pair, name: str) -> list[Any]:
+    value = getattr(pair, name)
+    return [getattr(value, field.name) for field in fields(Point)] if name in ENDS else [value]
 
 
 def _cell(item: Any) -> Any:
