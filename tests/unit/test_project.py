@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOCK = (ROOT / "requirements.lock").read_text()
 
-IMPORT_NAMES = {"pyyaml": "yaml"}  # where a distribution is imported under another name
+IMPORT_NAMES = {"nvidia-ml-py": "pynvml", "pyyaml": "yaml"}  # where a distribution is imported under another name
 # These come with an accelerator's own stack, or with torch, never from a public index.
 VENDOR_MODULES = {"libneuronxla", "neuronxcc", "nki", "torch_neuronx", "torch_xla", "triton"}
 MACHINE_PATHS = re.compile(r"(?<![\w.}-])/(?:work|root|home/\w+|Users/\w+|opt/(?:wheels|pypi\S*))/|[.]pyenv[/]")
@@ -95,7 +95,7 @@ def test_lock_names_no_source():
 def test_lock_has_hashes_and_no_torch():
     entries = re.split(r"\n(?=\w)", re.sub(r"^ *#.*\n", "", LOCK, flags=re.MULTILINE).strip())
     assert all("--hash=sha256:" in entry for entry in entries)
-    assert not [entry.split()[0] for entry in entries if re.match(r"(torch|triton|nvidia)\b", entry)]
+    assert not [entry.split()[0] for entry in entries if re.match(r"(torch|triton|nvidia(?!-ml-py))\b", entry)]
 
 
 def test_lock_covers_pyproject():

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 

@@ -62,7 +62,7 @@ def _autotuned(impl: Impl) -> Impl:
         return impl.build(case, cast("Backend", _Autotuning(backend)))
 
     def unsupported(case: Case, backend: Backend) -> str | None:
-        return backend.untunable() or impl.unsupported(case, backend)
+        return impl.unsupported(case, backend) or backend.untunable()
 
     return replace(
         impl, name=COMPILED + AUTOTUNED, build=build, unsupported=unsupported,

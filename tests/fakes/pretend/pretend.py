@@ -85,6 +85,9 @@ class Pretend(Cuda):
     def observed(self, call: Any) -> Any:
         return observe.operations(call)
 
+    def busy_s(self, call: Any) -> None:
+        """No kernels are launched."""
+
     def prepare(self, precision: Any) -> None:
         """The first case of a fragile context is the one in fp16."""
         super().prepare(precision)

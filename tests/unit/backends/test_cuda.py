@@ -58,8 +58,10 @@ def torch_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, torch_version: Path) -> Iterator[Install]:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", *module.inductor.CACHES):
+        monkeypatch.setenv(name, "")  # so that what a started backend sets is undone
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
     before = pynvml.nvmlLib
 
     def put(*cards: Card, **options: object) -> NvmlLibrary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,6 +144,7 @@ def peak_of(subject: Trainer) -> int:
     """Bytes above what stands, at the peak of forward and backward, by the allocator's own count."""
     subject.run(0)
     subject.optimizer.zero_grad()
+    gc.collect()  # what an earlier test left may not be freed while this one counts
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         subject.backward(0)
     changes = [(e.start_ns(), e.nbytes()) for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
