@@ -155,7 +155,7 @@ def test_a_workload_of_another_distribution(perwatt: Perwatt, tmp_path: Path):
     env = install(tmp_path, PLUGIN.format(name="sorting"))
     done = perwatt("list", "impls", **env)
     assert done.returncode == 0, done.stderr
-    assert ["sorting", "torch", "eager", "-", "torch.sort"] in [line.split() for line in done.stdout.splitlines()]
+    assert ["sorting", "torch", "eager", "no", "torch.sort"] in [line.split() for line in done.stdout.splitlines()]
     (tmp_path / "a.yaml").write_text("suite: a\ncases:\n  - {workload: sorting, sweep: {size: [1, 2, 3]}}\n")
     assert perwatt("validate", "a.yaml", **env).stdout == "a.yaml: ok, 3 cases, 3 rows\n"
 

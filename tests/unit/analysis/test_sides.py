@@ -153,7 +153,10 @@ def test_the_validator_agrees(path: Path, name: str):
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "nothing": (lambda b: b"", "empty file, expected a header"),
     "a header alone": (lambda b: b.split(b"\n")[0] + b"\n", "no row below the header"),
-    "a missing column": (lambda b: b.replace(b",seed,", b",sead,", 1), "1: seed: missing column"),
+    "a missing column": (
+        lambda b: b.replace(b",seed,", b",sead,", 1),
+        "1: sead: unknown column (did you mean 'seed'?)",
+    ),
     "an extra column": (lambda b: b.replace(b"\n", b",x\n"), "1: x: unknown column"),
     "a row too short": (lambda b: b[: b.rindex(b",")] + b"\n", "cells, expected"),
     "a cut last line": (lambda b: b[:-20], "the last line is cut off"),

@@ -222,7 +222,11 @@ def test_a_cold_backward_comes_a_turn_after_its_forward() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp8_tensor", "fp8_row_outside"])
 @pytest.mark.parametrize("params", [{}, {"m": 1024, "n": 1040, "k": 1024}], ids=["whole", "sampled"])
 def test_zeros_are_judged_too(precision: str, params: dict[str, Any]) -> None:
-    session = opened(case({"m": 48, "n": 80, "k": 32, **params}, precision=precision, data="zeros"))
+    made = case({"m": 48, "n": 80, "k": 32, **params}, precision=precision, data="zeros")
+    try:
+        session = opened(made)
+    except NotImplementedError as error:
+        pytest.skip(f"torch {torch.__version__}: {error}")
     assert session.check(0).ok
     assert session.check(1).ok
     honest = session._function

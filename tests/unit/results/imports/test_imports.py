@@ -244,7 +244,7 @@ def old(folder: Path, *rows: Row) -> Path:
     """The rows as schema 1.0 had them."""
     csvfile.write(rows, folder / "new.csv")
     header, records = csvfile.records_of(folder / "new.csv")
-    kept = [at for at, name in enumerate(header) if name not in ("printed", "printed_tflops_per_chip")]
+    kept = [at for at, name in enumerate(header) if name not in ("printed", "printed_tflops_per_chip", "busy_s")]
     lines = [[texts[at] for at in kept] for texts in (header, *(record.texts for record in records))]
     quoted = [",".join('"' + text.replace('"', '""') + '"' if '"' in text else text for text in line) for line in lines]
     path = folder / "old.csv"
