@@ -1,0 +1,63 @@
+"""Reading sensors while a load runs: one thread for each, which a sensor that hangs cannot hold up the run with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from perwatt.power.base import Lost, Probe
+from perwatt.power.clock import Clock
+from perwatt.power.trace import Trace
+
+HANGS_S = 10.0  # a sensor that does not answer for so long is given up
+
+
+class Watch:
+    """Readings of probes between :meth:`start` and :meth:`stop`.
+
+    Args:
+        probes: what is read; they stay open.
+        clock: of the host.
+    """
+
+    def __init__(self, probes: Sequence[Probe], clock: Clock) -> None:
+        self._clock = clock
+        self._probes = probes
+        self._traces = [Trace(facts=probe.facts) for probe in probes]
+        self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._watch, args=pair, name=f"perwatt-{pair[0].facts.sensor}", daemon=True)
+            for pair in zip(probes, self._traces, strict=True)
+        ]
+
+    def start(self) -> None:
+        """Begin to read."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> list[Trace]:
+        """End. The traces, in the order of the probes."""
+        self._ended.set()
+        for thread, trace in zip(self._threads, self._traces, strict=True):
+            thread.join(HANGS_S)
+            if thread.is_alive() and not trace.lost:
+                trace.lost = f"{trace.facts.sensor} did not answer for {HANGS_S:g} s"
+        return self._traces
+
+    def _watch(self, probe: Probe, trace: Trace) -> None:
+        at = self._clock.monotonic()
+        while not self._ended.is_set():
+            start, unix = self._clock.monotonic(), self._clock.unix()
+            try:
+                reading = probe.read()
+            except Lost as error:
+                trace.lost = " ".join(str(error).split())
+                return
+            except Exception as error:  # whatever a sensor raises costs the energy of a window, not the run
+                trace.lost = f"{trace.facts.sensor}: {type(error).__name__}: {' '.join(str(error).split())}"
+                return
+            end = self._clock.monotonic()
+            if reading is not None:
+                trace.add(start, end, unix, reading)
+            at = max(at + trace.facts.poll_s, end)
+            self._clock.sleep(at - end)
