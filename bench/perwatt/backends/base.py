@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from perwatt.errors import InputError
+from perwatt.power.base import Target
+from perwatt.power.clock import Clock
 from perwatt.spec.precision import Precision
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ class Backend(ABC):
         brackets: whether single calls inside an iteration can be timed, so that ``bwd`` is measured directly.
         timing_method: value of the column of that name; ``wall`` replaces it where the wall clock sees more.
         processes: default number of process restarts.
+        clock: of the host, as its workers and sensors see it.
     """
 
     name: ClassVar[str]
@@ -103,6 +106,7 @@ class Backend(ABC):
     brackets: ClassVar[bool]
     timing_method: ClassVar[str]
     processes: ClassVar[int] = 3
+    clock: ClassVar[Clock] = Clock()
 
     @property
     def address(self) -> str:
@@ -147,6 +151,26 @@ class Backend(ABC):
     @abstractmethod
     def time(self, run: Callable[[int], object], iterations: int, first: int, ring: list[Any]) -> Timing:
         """Time ``iterations`` calls of ``run``, slots in turn from ``first``; results go into ``ring`` by slot."""
+
+    def submit(self, run: Callable[[int], object], iterations: int, first: int, ring: list[Any]) -> None:
+        """Hand over ``iterations`` calls of ``run`` as :meth:`time` does, without a clock and without waiting."""
+        for i in range(first, first + iterations):
+            slot = i % len(ring)
+            ring[slot] = None
+            ring[slot] = run(slot)
+
+    def flag(self) -> Callable[[], object]:
+        """A mark behind all that was handed over so far. What is returned waits until the device has come to it."""
+        return self.synchronize
+
+    def target(self) -> Target:
+        """What sensors of power are to look at. May not start the device's runtime."""
+        device = self.describe()
+        whole, idle = device.devices_per_chip == 1, "some"
+        if device.devices_per_chip:
+            idle = f"{device.devices_per_chip - 1} of its {device.devices_per_chip}"
+        partial = "" if whole else f"{idle} devices idled, and the power of a chip cannot be divided among them"
+        return Target(backend=self.name, chip=device.chip, partial=partial)
 
     @abstractmethod
     def time_bracketed(

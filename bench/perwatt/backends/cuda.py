@@ -21,6 +21,7 @@ from perwatt.backends.base import Backend, Device, Health, Timing
 from perwatt.backends.gpu_watch import Watch
 from perwatt.errors import InputError, MissingHardware
 from perwatt.hardware import chips, machine, nvml, torch_build
+from perwatt.power.base import Target
 from perwatt.spec.precision import Precision
 
 if TYPE_CHECKING:
@@ -233,6 +234,17 @@ class Cuda(Backend):
     ) -> Timing:
         """CUDA events around each call."""
         return cuda_events.bracketed(self.surface, before, run, _order(first, iterations, ring), ring)
+
+    def flag(self) -> Callable[[], object]:
+        """A CUDA event on the stream of the work."""
+        event = self.surface.Event()
+        event.record()
+        return event.synchronize  # type: ignore[no-any-return]
+
+    def target(self) -> Target:
+        """The card, by its UUID; an instance of one has no meter of its own."""
+        partial = f"the meter is the card's, and {self.gpu.mig} is an instance of it" if self.gpu.mig else ""
+        return Target(backend=self.name, chip=self.describe().chip, chips=(self.gpu.card,), partial=partial)
 
     def _empty_batch(self) -> float:
         """Seconds by which the wall exceeds the events where there is nothing to do: launch and wait of the events."""

@@ -14,7 +14,8 @@ from perwatt import backends, configs
 from perwatt.backends.base import Backend
 from perwatt.errors import InputError, MissingHardware
 from perwatt.hardware import cgroup, machine
-from perwatt.hardware.sensors import sensors
+from perwatt.power import choice, selftest
+from perwatt.power.base import Target
 from perwatt.runner import folder, preflight
 from perwatt.spec import suite
 
@@ -35,15 +36,26 @@ def checkup(device: str) -> Facts:
         "machine": _machine(),
         "software": _software(),
         "disk": _disk(folder.RUNS),
-        "sensors": [asdict(sensor) for sensor in sensors()],
         "backends": [_backend(backend) for _, backend in sorted(backends.available().items())],
     }
     chosen, missing = _chosen(device)
     facts["busy"] = chosen.busy() if chosen else None
     facts["device"] = chosen.name if chosen else None
+    facts["sensors"] = _sensors(chosen.target() if chosen else Target(backend=device, chip=""))
     facts["suites"] = [_suite(name, chosen, missing) for name in configs.names("suites")]
     facts["warnings"] = warnings(facts)
     return facts
+
+
+def _sensors(target: Target) -> list[dict[str, str]]:
+    """Every way to learn about power: whether it can be used, and for what of this device."""
+    found = []
+    for name, sensor in sorted(choice.sensors().items()):
+        seen = {"name": name, "use": sensor.use(target), **asdict(sensor.detect(target))}
+        if seen["state"] == "readable" and (reason := selftest.failed(sensor)):
+            seen |= {"state": "failed", "detail": reason, "remedy": f"--sensor {name} uses it all the same"}
+        found.append(seen)
+    return found
 
 
 def warnings(facts: Facts) -> list[dict[str, str]]:

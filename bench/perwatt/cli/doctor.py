@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from perwatt.cli._output import json_option, print_json, print_table
+from perwatt.report.format import seconds
+
+if TYPE_CHECKING:
+    from perwatt.power.checkup import Verdict
 
 NOTHING = 3
 REASONS = 5  # reasons shown for a suite; --json has them all
@@ -15,14 +19,17 @@ REASONS = 5  # reasons shown for a suite; --json has them all
 
 @click.command("doctor")
 @click.option("--device", default="auto", show_default=True, help="Backend whose suites are looked at.")
+@click.option("--power", is_flag=True, help="Test sensors of power at rest, at half and at full load.")
 @json_option
-def command(device: str, as_json: bool) -> int:
+def command(device: str, power: bool, as_json: bool) -> int:
     """Show this machine, and what it could measure.
 
     Cores, memory, clocks, sensors and backends; of each suite, how many rows could be measured, and why not the others.
     """
     from perwatt.cli._checkup import checkup
 
+    if power:
+        return _power(device, as_json)
     facts = checkup(device)
     if as_json:
         print_json(facts)
@@ -33,15 +40,41 @@ def command(device: str, as_json: bool) -> int:
 
 def _show(facts: dict[str, Any]) -> None:
     print_table("machine", ("what", "value"), _machine(facts))
-    print_table("sensors", ("name", "state", "found", "remedy"), [tuple(s.values()) for s in _picked(facts["sensors"])])
+    print_table("sensors", ("name", "of", "state", "found", "remedy"), _sensors(facts["sensors"]))
     print_table("backends", ("name", "here", "chip"), [_backend(backend) for backend in facts["backends"]])
     print_table("suites", ("name", "rows", "measurable", "why not"), _suites(facts["suites"]))
     if facts["warnings"]:
         print_table("warnings", ("cause", "remedy"), [(w["cause"], w["remedy"]) for w in facts["warnings"]])
 
 
-def _picked(sensors: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{name: sensor[name] for name in ("name", "state", "detail", "remedy")} for sensor in sensors]
+def _sensors(sensors: list[dict[str, str]]) -> Iterator[tuple[str, ...]]:
+    for sensor in sensors:
+        if sensor["use"] != "never" or sensor["state"] == "readable":
+            yield tuple(sensor[name] for name in ("name", "use", "state", "detail", "remedy"))
+
+
+def _power(device: str, as_json: bool) -> int:
+    """Exit code 1 where a sensor failed."""
+    from dataclasses import asdict
+
+    from perwatt import backends
+    from perwatt.runner import powercheck
+
+    verdicts = powercheck.check(backends.choose(device), lambda text: click.echo(f"power: {text}", err=True))
+    if as_json:
+        print_json({"sensors": [asdict(verdict) for verdict in verdicts]})
+    else:
+        head = ("sensor", "unit", "at rest", "half", "full", "update", "step", "lag", "verdict")
+        print_table("sensors under load", head, [_verdict(verdict) for verdict in verdicts])
+    return 1 if any(verdict.failed for verdict in verdicts) else 0
+
+
+def _verdict(verdict: Verdict) -> tuple[str, ...]:
+    means = [f"{verdict.means[name]:.4g}" if name in verdict.means else "" for name in ("idle", "half", "full")]
+    update = "never" if verdict.update_s is None else seconds(verdict.update_s)
+    lag = "" if verdict.lag_s is None else seconds(verdict.lag_s)
+    step = "" if verdict.resolution is None else f"{verdict.resolution:.3g}"
+    return verdict.sensor, verdict.unit, *means, update, step, lag, verdict.failed or "ok"
 
 
 def _machine(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:

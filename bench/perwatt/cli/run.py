@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from perwatt.results.schema import Row
     from perwatt.runner.session import Request, Result
 
+ENERGY = {
+    "energy": "mode", "sensor": "sensor", "idle": "idle", "power_w": "power_w", "power_scope": "power_scope",
+    "power_assumption": "assumption", "power_calibration": "calibration", "power_trace": "trace",
+    "meter_class": "meter_class", "meter_offset": "meter_offset_s",
+}  # fmt: skip
+"""Options about energy, and the fields of :class:`perwatt.power.settings.Settings` that they fill."""
 SIGNALLED = 128  # added to a signal's number it makes the exit code, as in a shell
 
 
@@ -43,6 +49,21 @@ SIGNALLED = 128  # added to a signal's number it makes the exit code, as in a sh
 @click.option("--aa", is_flag=True, help="Time each case against itself too, which shows the noise floor.")
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), default=0, show_default=True, help="Of data and order.")
 @click.option("--shared", is_flag=True, help="Measure though others use the device; rows are marked.")
+@click.option("--energy", type=click.Choice(["off", "headline", "all"]),
+              help="Rows whose energy is measured.  [default: the suite's, else by the sensor]")  # fmt: skip
+@click.option("--sensor", default="", metavar="NAME", help="Sensor of power to read.  [default: the best one here]")
+@click.option("--idle", type=click.Choice(["no_context", "context_30s", "after_60s"]), default="no_context",
+              show_default=True, help="What idle power is of.")  # fmt: skip
+@click.option("--power-w", type=float, metavar="W", help="Declare watts of a chip instead; rows are marked as modeled.")
+@click.option("--power-scope", metavar="NAME",
+              help="What --power-w or --power-trace are of: chip, gpu_board, node ...  [default: chip]")  # fmt: skip
+@click.option("--power-assumption", metavar="ID",
+              help="Watts of a sheet that stand for 100 % of a chip; none for percentages only.")  # fmt: skip
+@click.option("--power-calibration", metavar="FILE", help="Calibration of a chip's percentages (calibrate-power).")
+@click.option("--power-trace", metavar="FILE", help="CSV of an outside meter, read when all windows are over.")
+@click.option("--meter-class", type=float, metavar="PCT", help="Accuracy of that meter, in percent of its reading.")
+@click.option("--meter-offset", type=float, metavar="S",
+              help="Seconds that its clock is ahead.  [default: found out from the load]")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Allow a suite of more than 10,000 cases.")
 @json_option
 def command(suite: str, as_json: bool, **options: Any) -> int:
@@ -66,15 +87,17 @@ def command(suite: str, as_json: bool, **options: Any) -> int:
 
 
 def _request(suite: str, *, out: str | None, budget: str | None, **options: Any) -> Request:
+    from perwatt.power.settings import Settings
     from perwatt.runner.budget import parse
     from perwatt.runner.orchestrator import Options
     from perwatt.runner.session import Request
 
     chosen = {name: options.pop(name) for name in ("seed", "processes", "aa", "isolation")}
+    energy = Settings(**{field: options.pop(option) for option, field in ENERGY.items()})
     return Request(
         suite=suite,
         out=Path(out) if out else None,
-        options=Options(budget_s=parse(budget) if budget else None, **chosen),
+        options=Options(budget_s=parse(budget) if budget else None, energy=energy, **chosen),
         **options,
     )
 

@@ -1,7 +1,7 @@
 """The protocol of a sensor: whether it is here, what it says of itself, and its readings. One file is one sensor.
 
-Built-in sensors are found by a scan of :mod:`perwatt.power.sensors`, others by entry points of ``perwatt.sensors``; each
-is a module's constant ``SENSOR``. A sensor is read by the orchestrator, in a process that does not compute, so that
+Built-in sensors are found by a scan of :mod:`perwatt.power.sensors`, others by entry points of ``perwatt.sensors``; a
+module's constant ``SENSOR`` is one. A sensor is read by the orchestrator, in a process that does not compute, so that
 reading it costs the load nothing (docs/energy.md).
 """
 
@@ -157,8 +157,11 @@ class Sensor(ABC):
 
     @abstractmethod
     def use(self, target: Target) -> Use:
-        """What it would measure: the ``chips`` that work, the ``host`` around them, nothing unless ``asked`` for by
-        name, or nothing of this target at all (``never``)."""
+        """What it would measure.
+
+        The ``chips`` that work, the ``host`` around them, something that has to be ``asked`` for by name, or nothing of
+        this target at all (``never``).
+        """
 
     @abstractmethod
     def detect(self, target: Target) -> Found:

@@ -39,6 +39,8 @@ class Watch:
         """End. The traces, in the order of the probes."""
         self._ended.set()
         for thread, trace in zip(self._threads, self._traces, strict=True):
+            if thread.ident is None:  # never started
+                continue
             thread.join(HANGS_S)
             if thread.is_alive() and not trace.lost:
                 trace.lost = f"{trace.facts.sensor} did not answer for {HANGS_S:g} s"

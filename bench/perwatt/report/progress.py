@@ -24,7 +24,8 @@ from perwatt.timing import statistics
 
 PHASES = {
     "open": "making data", "compile": "first call", "gate": "checking accuracy", "warmup": "warming up",
-    "sample": "sampling", "gate-after": "checking accuracy again",
+    "sample": "sampling", "gate-after": "checking accuracy again", "window-open": "energy: making data",
+    "window": "energy: steady load",
 }  # fmt: skip
 IMPL_WIDTH = 16  # of the column of impls in plain lines
 
@@ -63,6 +64,10 @@ class Lines:
             self._head = ""
         style = "" if part.status == Status.OK else "yellow"
         self._print(f"    {plain(part.impl):<{IMPL_WIDTH}} {_outcome(part)}", style)
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self._print(plain(text))
 
     def left(self) -> str:
         """Time left, by how long the sweep took so far; nothing as long as that says nothing."""

@@ -26,6 +26,8 @@ FIGURES: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
     ("energy J", attrgetter("energy_j")),
     ("TFLOP/J", attrgetter("tflops_per_w")),
     ("tokens/J", attrgetter("tokens_per_j")),
+    ("power %", attrgetter("power_util_avg_pct")),
+    ("TFLOP/(%.s)", attrgetter("tflops_per_pct")),
 )
 
 
@@ -47,8 +49,25 @@ def show(console: Console, rows: Sequence[Row], csv: str, best: Container[str | 
         console.print(Text(text, style="dim"))
     if any(_shared(row) for row in rows):
         console.print(Text("shared: other processes used the device too, so these times say little about the device."))
-    if not any(row.energy_j for row in rows):
-        console.print(Text("No energy: no power sensor was read.", style="dim"))
+    _energy(console, rows)
+
+
+def _energy(console: Console, rows: Sequence[Row]) -> None:
+    """Where energy comes from, and why it is missing: each reason once."""
+    origins = Counter(_origin(row) for row in rows if row.energy_j is not None)
+    for origin, count in origins.items():
+        console.print(Text(f"energy of {count} rows: {origin}", overflow="fold"))
+    reasons = Counter(row.energy_note for row in rows if row.status == Status.OK and row.energy_j is None)
+    for reason, count in reasons.items():
+        if reason:
+            console.print(Text(f"no energy of {count} rows: {plain(reason)}", style="dim", overflow="fold"))
+
+
+def _origin(row: Row) -> str:
+    """``measured by rapl, a counter of the package``."""
+    sensor = f" by {plain(row.power_sensor)}" if row.power_sensor else ""
+    note = f"; {plain(row.energy_note)}" if row.energy_evidence == "modeled" and row.energy_note else ""
+    return f"{row.energy_evidence}{sensor}, {row.power_source} ({row.power_scope}){note}"
 
 
 def _table(workload: str, rows: list[Row], best: Container[str | None]) -> Table:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from perwatt.results import limits, merge
+from perwatt.results import energy, limits, merge
 from perwatt.results.limits import Limits
 from perwatt.results.merge import Cells
 from perwatt.results.schema import SCHEMA_VERSION, TIMED, Row, Status, columns, header_name
@@ -32,17 +32,18 @@ class Projection:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._known: dict[Key, tuple[int, Row]] = {}
+        self._known: dict[Key, tuple[tuple[int, ...], Row]] = {}
 
     def rows(self) -> dict[Key, Row]:
         """Rows of all that has an outcome, by case and impl, in the order of the suite."""
         return _with_ceilings(self._ledger, {key: self._row(key) for key in self._ledger.outcomes()})
 
     def _row(self, key: Key) -> Row:
-        parts = len(self._ledger.parts.get(key, ()))
+        ledger = self._ledger
+        state = len(ledger.parts.get(key, ())), key in ledger.windows, len(ledger.idles), id(ledger.sensors)
         known = self._known.get(key)
-        if known is None or known[0] != parts:
-            known = self._known[key] = parts, row(self._ledger, key)
+        if known is None or known[0] != state:
+            known = self._known[key] = state, row(ledger, key)
         return known[1]
 
 
@@ -57,7 +58,7 @@ def row(ledger: Ledger, key: Key) -> Row:
     cells = _identity(run, case, key[1], parts) | _place(run, case) | _software(run, ledger.envs.get(key, ledger.env))
     cells |= {name: case[name] for name in ("flops", "bytes", "tokens")}
     cells |= {"per_layer": "yes" if case["per_layer"] else None, "cache": case["cache"] or None}
-    cells |= {"time_evidence": "measured", "energy_evidence": "none", "power_source": "none"}
+    cells |= {"time_evidence": "measured", **energy.EMPTY}
     most = limits.of(cells, case["compute"])
     if cells["flops"] is not None:
         cells |= {"peak_tflops": most.peak_tflops, "peak_basis": most.peak_basis}
@@ -65,8 +66,9 @@ def row(ledger: Ledger, key: Key) -> Row:
     if any(part.samples for part in parts):
         cells |= merge.timing(parts)
         cells |= _rates(cells, run["asynchronous"])
+        cells |= energy.cells(ledger.sensors, ledger.windows.get(key), ledger.idles, cells)
     status, error = _outcome(cells, parts, most, ledger.skipped.get(key, ""))
-    flags = _flags(cells, parts) if status in TIMED else []
+    flags = _flags(cells, parts, ledger.idles) if status in TIMED else []
     cells |= {"status": status, "error": error or None, "flags": " ".join(flags) or None}
     allowed = columns()
     return Row(**{name: cell for name, cell in cells.items() if status in allowed[header_name(name)].statuses})
@@ -168,7 +170,7 @@ def _trouble(cells: Cells, most: Limits) -> list[str]:
     return found
 
 
-def _flags(cells: Cells, parts: list[Part]) -> list[str]:
+def _flags(cells: Cells, parts: list[Part], idles: list[Event]) -> list[str]:
     marks = {
         "host_bound": cells.get("bound") == "host",
         "within_run_only": cells["processes"] == 1,
@@ -177,7 +179,7 @@ def _flags(cells: Cells, parts: list[Part]) -> list[str]:
         "clock_drop": _dropped(cells),
         "power_capped": cells["limiter"] == "power_cap",
         "shared": any((part.health.get("others") or 0.0) > SHARED for part in parts),
-    }
+    } | energy.flags(cells, idles)
     own = dict.fromkeys(flag for part in parts for flag in part.flags)
     return [name for name, there in marks.items() if there] + list(own)
 

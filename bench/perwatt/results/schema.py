@@ -12,8 +12,12 @@ from enum import StrEnum
 from functools import cache, partial
 from typing import Any, get_type_hints
 
-SCHEMA_VERSION = "1.1"
-READABLE = ("1.0", SCHEMA_VERSION)  # versions that are read; a later one only added columns and allowed empty cells
+SCHEMA_VERSION = "1.2"
+READABLE = (
+    "1.0",
+    "1.1",
+    SCHEMA_VERSION,
+)  # versions that are read; a later one only added columns and allowed empty cells
 
 
 class Status(StrEnum):
@@ -57,6 +61,7 @@ FLAGS = {
     "shared": "other processes used over a twentieth of the device during the samples",
     "gate_reduced": "a part of the accuracy gate was left out, because its reference does not fit in memory",
     "modeled": "computed by a model, not measured",
+    "idle_drift": "power at rest changed by over 5 % from the start of the run to its end",
 }
 
 LIMITERS = ("unknown", "none", "power_cap", "hw_slowdown", "thermal")
@@ -273,6 +278,9 @@ class Row:
 
     # energy
     power_source: str = _col("Energy", "what the energy figures come from", required=True, choices=POWER_SOURCES)
+    power_sensor: str | None = _col("Energy", "the sensor that was read", when=TIMED, since="1.2")
+    energy_note: str | None = _col("Energy", "why energy cells are empty, or what else has to be known about them",
+                                   when=TIMED, since="1.2")  # fmt: skip
     power_scope: str | None = _col("Energy", "what the sensor sees", when=TIMED,
                                    choices=POWER_SCOPES)  # fmt: skip
     power_w: float | None = _timed("Energy", "mean power in the energy window, summed over the chips that worked", "W")
@@ -295,13 +303,19 @@ class Row:
     tokens_per_j_hi: float | None = _timed("Energy", "upper end of its 95 % interval", "token/J")
     tokens_per_kwh: float | None = _timed("Energy", "tokens_per_j x 3.6e6", "token/kWh")
     power_util_min_pct: float | None = _timed("Energy", "smallest power percentage (Neuron)", "%")
-    power_util_avg_pct: float | None = _timed("Energy", "mean power percentage (Neuron)", "%")
+    power_util_avg_pct: float | None = _timed("Energy", "mean power percentage of a chip: of the driver's unpublished "
+                                              "maximum (Neuron), of the power limit in force (GPU)", "%")  # fmt: skip
     power_util_max_pct: float | None = _timed("Energy", "largest power percentage (Neuron)", "%")
     power_buckets: int | None = _timed("Energy", "minute buckets the percentages come from")
-    power_die_rule: str | None = _timed("Energy", "how the percentages of two dies were combined")
+    power_die_rule: str | None = _timed("Energy", "what the percentage is of: `one` die, the `larger` of two, the "
+                                        "`mean` of all, or of the power `limit`")  # fmt: skip
     power_assumption: str | None = _timed("Energy", "id of the watt assumption of `relative_assumed`")
     tflops_per_pct: float | None = _timed("Energy", "work per percent-second of power", "TFLOP/(%.s)")
+    tflops_per_pct_lo: float | None = _timed("Energy", "lower end of its 95 % interval", "TFLOP/(%.s)", since="1.2")
+    tflops_per_pct_hi: float | None = _timed("Energy", "upper end of its 95 % interval", "TFLOP/(%.s)", since="1.2")
     tokens_per_pct_s: float | None = _timed("Energy", "tokens per percent-second of power", "token/(%.s)")
+    tokens_per_pct_s_lo: float | None = _timed("Energy", "lower end of its 95 % interval", "token/(%.s)", since="1.2")
+    tokens_per_pct_s_hi: float | None = _timed("Energy", "upper end of its 95 % interval", "token/(%.s)", since="1.2")
 
     # cost
     usd_per_hour: float | None = _col("Cost", "price of the instance", "USD/h")

@@ -28,7 +28,7 @@ class Folder:
 
     Attributes:
         path: the folder.
-        journal, results, samples, environment, suite, log: the files in it.
+        journal, results, samples, power, environment, suite, log: the files in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,6 +36,7 @@ class Folder:
         self.journal = path / "journal.jsonl"
         self.results = path / "results.csv"
         self.samples = path / "samples.jsonl"
+        self.power = path / "power.csv"
         self.environment = path / "env.json"
         self.suite = path / "suite.yaml"
         self.log = path / "worker.log"

@@ -2,7 +2,9 @@
 
 Events, in the order they come: ``run`` (what was asked for, on what), ``env`` (the environment; another one if the run
 is resumed under another commit), ``case`` (facts of a case, before the first word about it), ``part`` (one impl of one
-case in one process), ``skipped`` (not begun, and why), ``end``. Each has ``t_s``, the seconds the run has taken so far.
+case in one process), ``skipped`` (not begun, and why), ``sensors`` (what energy is read from, or why it is not),
+``idle`` (readings of the device at rest), ``window`` (an energy window: marks of the load, readings), ``end``. Each
+has ``t_s``, the seconds the run has taken so far.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ class Ledger:
         parts: parts by case and impl, in the order they came.
         envs: the ``env`` event in force when the first part of a case and impl came.
         skipped: reasons by case and impl, as long as no part came after.
+        sensors: the latest ``sensors`` event; empty before it.
+        idles: ``idle`` events, in their order.
+        windows: the ``window`` event of a case and impl.
         spent_s: seconds the run has taken, those before a resume included.
         ended: whether the run came to its end.
     """
@@ -42,6 +47,9 @@ class Ledger:
     parts: dict[Key, list[Part]] = field(default_factory=dict)
     envs: dict[Key, Event] = field(default_factory=dict)
     skipped: dict[Key, str] = field(default_factory=dict)
+    sensors: Event = field(default_factory=dict)
+    idles: list[Event] = field(default_factory=list)
+    windows: dict[Key, Event] = field(default_factory=dict)
     spent_s: float = 0.0
     ended: bool = False
 
@@ -67,6 +75,12 @@ class Ledger:
                 self._add(Part.from_message(event["part"]))
             case "skipped":
                 self.skipped[event["case"], event["impl"]] = event["reason"]
+            case "sensors":
+                self.sensors = event
+            case "idle":
+                self.idles.append(event)
+            case "window":
+                self.windows[event["case"], event["impl"]] = event
         self.ended = event["event"] == "end"
 
     def _add(self, part: Part) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from perwatt.backends.base import Backend
+from perwatt.power.settings import Settings
 from perwatt.results.schema import TIMED, Status
 from perwatt.runner import preflight
 from perwatt.runner.attempt import Attempt
@@ -17,7 +18,11 @@ from perwatt.runner.ledger import case_event
 from perwatt.runner.part import Part
 from perwatt.runner.recorder import Recorder
 from perwatt.runner.supervisor import WorkerLost
+from perwatt.runner.windows import Windows
 from perwatt.spec.case import Case
+from perwatt.spec.suite import Energy
+
+ENERGY_SHARE = 0.5  # of a budget, at most, that is kept for energy windows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +35,7 @@ class Options:
         aa: time every impl against itself too.
         isolation: a new worker for each restart (``run``) or for each case of it (``case``).
         budget_s: seconds that the whole run may take.
+        energy: how it is measured.
     """
 
     seed: int = 0
@@ -37,6 +43,7 @@ class Options:
     aa: bool = False
     isolation: Literal["run", "case"] = "run"
     budget_s: float | None = None
+    energy: Settings = field(default_factory=Settings)
 
 
 class Screen(Protocol):
@@ -51,6 +58,9 @@ class Screen(Protocol):
     def part(self, part: Part) -> None:
         """An outcome."""
 
+    def note(self, text: str) -> None:
+        """Something else that a person should know, in one line."""
+
 
 class Orchestrator:
     """One run, or what is left of one.
@@ -62,16 +72,19 @@ class Orchestrator:
         recorder: where events go.
         screen: where progress goes.
         log: file for what workers print.
+        energy: what the suite says of it.
     """
 
     def __init__(
-        self, cases: Sequence[Case], backend: Backend, options: Options, recorder: Recorder, screen: Screen, log: Path
-    ) -> None:
+        self, cases: Sequence[Case], backend: Backend, options: Options, recorder: Recorder, screen: Screen, log: Path,
+        energy: Energy,
+    ) -> None:  # fmt: skip
         self._cases, self._backend, self._options = cases, backend, options
         self._recorder, self._ledger, self._screen = recorder, recorder.ledger, screen
         self._crew = Crew(backend, log, recorder)
         self._sessions = 2 if options.aa else 1
-        self._budget = Budget(options.budget_s) if options.budget_s else None
+        self._windows = Windows(cases, backend, energy, options.energy, options.seed, self._crew, recorder, screen)
+        self._budget: Budget | None = None
 
     def run(self) -> None:
         """Do all that the journal does not have yet.
@@ -80,9 +93,15 @@ class Orchestrator:
             InputError: something cannot be written, or the run began in another environment.
             MissingHardware: no worker comes up.
         """
+        total = self._options.budget_s
         with self._crew:
+            windows_s = self._windows.begin()
+            if total:  # windows get what they need, up to half
+                self._budget = Budget(total - min(windows_s, ENERGY_SHARE * total))
             self._sweep()
+            self._windows.run(None if total is None else total - self._recorder.spent_s)
             self._rounds()
+            self._windows.finish()
         if not self._ledger.ended:
             self._recorder.add({"event": "end"})
 

@@ -6,7 +6,7 @@ import json
 import signal
 import time
 
-from perwatt.results import csvfile, samples
+from perwatt.results import csvfile, power, samples
 from perwatt.results.project import Projection
 from perwatt.results.schema import Row
 from perwatt.runner import folder as files
@@ -77,6 +77,8 @@ class Recorder:
             return []
         rows = list(self._projection.rows().values())
         files.replace(self._folder.samples, samples.lines(self.ledger))
+        if self.ledger.windows or self.ledger.idles:
+            files.replace(self._folder.power, power.lines(self.ledger))
         csvfile.write(rows, self._folder.results)
         end = time.monotonic()
         self._project_at = end + (end - start) / PROJECTING_SHARE

@@ -88,6 +88,7 @@ def run(request: Request, screens: Screens) -> Result:
         MissingHardware: there is no such device, or it does not start.
         Stopped: by Ctrl-C or SIGTERM.
     """
+    request.options.energy.check()
     suite = _placed(suites.load(request.suite, yes=request.yes), request.placement)
     if request.resume and request.out is None:
         raise InputError("needs the folder to go on in: give it with --out", field="--resume")
@@ -114,7 +115,7 @@ def run(request: Request, screens: Screens) -> Result:
             cases = f"{len(suite.cases)} case{'s' if len(suite.cases) != 1 else ''}"
             screen_of = screens(f"{suite.name}: {cases} on {place}", suite.cases)
             with _stoppable(folder.path), _projected(recorder), screen_of as screen:
-                Orchestrator(suite.cases, backend, request.options, recorder, screen, folder.log).run()
+                Orchestrator(suite.cases, backend, request.options, recorder, screen, folder.log, suite.energy).run()
     return Result(run_id=ledger.run["run_id"], folder=folder, rows=list(recorder.rows().values()))
 
 

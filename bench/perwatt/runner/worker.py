@@ -96,23 +96,39 @@ class Link:
 
 
 def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> None:
-    """Measure what one request asks for; an exception costs the impl that was last named, not the worker."""
+    """Do what one request asks for; an exception costs the impl that was last named, not the worker."""
     from perwatt.spec.case import build
-    from perwatt.timing.measure import measure
 
     link.begin()
-    options = {name: request[name] for name in ("seed", "process", "round", "aa", "max_time_s")}
     try:
         case = build(request["case"])
         _check_casts(case, backend)
-        for part in measure(case, impls=request["impls"], backend=backend, report=link.report, **options):
-            link.tell({"event": "part", "part": finite(part.message())})
+        if "window_s" in request:
+            _load(link, backend, case, request)
+        else:
+            _measure(link, backend, case, request)
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()
         link.tell({"event": "failed", "error": f"{type(error).__name__}: {error}"})
     else:
         link.tell({"event": "done"})
+
+
+def _measure(link: Link, backend: Backend, case: Case, request: Mapping[str, Any]) -> None:
+    from perwatt.timing.measure import measure
+
+    options = {name: request[name] for name in ("seed", "process", "round", "aa", "max_time_s")}
+    for part in measure(case, impls=request["impls"], backend=backend, report=link.report, **options):
+        link.tell({"event": "part", "part": finite(part.message())})
+
+
+def _load(link: Link, backend: Backend, case: Case, request: Mapping[str, Any]) -> None:
+    from perwatt.timing.load import load
+
+    options = {"impl": request["impl"], "seed": request["seed"], "seconds": request["window_s"]}
+    done = load(case, **options, backend=backend, report=link.tell, duty=request.get("duty", 1.0))
+    link.tell({"event": "load", "marks": done.marks, "ended": done.ended})
 
 
 def _check_casts(case: Case, backend: Backend) -> None:

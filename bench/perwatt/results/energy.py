@@ -1,0 +1,210 @@
+"""Energy of a row, worked out from its window in the journal: joules, and both parts of their uncertainty.
+
+Joules and percentages come from the window only. What the user declares, and the sheet's watts, have no window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from perwatt.hardware import chips
+from perwatt.power import evaluate, percent, steady
+from perwatt.power.measured import Measured, Unusable
+from perwatt.power.trace import Trace
+from perwatt.results.merge import Cells
+from perwatt.runner.journal import Event
+
+DRIFT = 0.02  # of time in the window against that of the samples
+IDLE_DRIFT = 0.05  # of power at rest from the start of a run to its end
+EMPTY: Mapping[str, Any] = {"energy_evidence": "none", "power_source": "none"}
+WITHOUT = {
+    "headline": "no window of its own: only headline rows get one (--energy all)",
+    "all": "its window was not reached: the run ended, or its budget",
+}
+"""Why a row has no window, by the mode of its run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Idle:
+    """Power of the chips at rest.
+
+    Attributes:
+        watts: mean of the looks that were taken.
+        definition: what rest means.
+        drift: by how much the last look differs from the first, relative; None with fewer than two.
+    """
+
+    watts: float
+    definition: str
+    drift: float | None
+
+
+def cells(sensors: Event, window: Event | None, idles: list[Event], row: Cells) -> Cells:
+    """Energy cells of a row.
+
+    Args:
+        sensors: the run's ``sensors`` event; empty where it has none.
+        window: the row's window, if it had one.
+        idles: the run's looks at the device at rest.
+        row: its other cells; time and work are needed.
+    """
+    mode = sensors.get("mode")
+    if mode in ("declared", "tdp"):
+        return _stated(sensors, row)
+    if not window:
+        return {**EMPTY, "energy_note": sensors.get("reason") or WITHOUT.get(mode or "")}
+    try:
+        return _measured(sensors, window, idles, row)
+    except Unusable as error:
+        return {**EMPTY, "energy_note": str(error), "power_sensor": _name(sensors)}
+
+
+def _name(sensors: Event) -> str | None:
+    facts = sensors.get("facts")
+    return str(facts[0]["sensor"]) if facts else None
+
+
+def _stated(sensors: Event, row: Cells) -> Cells:
+    """Watts that nobody measured, times the time of the samples."""
+    chips_worked = row.get("chips")
+    if not row.get("time_s"):
+        return dict(EMPTY)
+    if not chips_worked:
+        return {**EMPTY, "energy_note": "watts are a chip's, and part of this one idled"}
+    watts = sensors["watts"] * chips_worked
+    found: Cells = {
+        "energy_evidence": "modeled", "power_source": sensors["mode"], "power_scope": sensors["scope"],
+        "power_w": watts, "energy_note": sensors.get("reason") or None,
+    }  # fmt: skip
+    ends = {name: row[f"time_s{name}"] for name in ("_lo", "_hi")}
+    joules = (watts * row["time_s"], *(None if end is None else watts * end for end in ends.values()))
+    return found | _joules(joules, row)
+
+
+def _measured(sensors: Event, window: Event, idles: list[Event], row: Cells) -> Cells:
+    if reason := window["failed"] or window["ended"]:
+        raise Unusable(reason)
+    marks = [(float(at), int(count)) for at, count in window["marks"]]
+    traces = [Trace.from_message(message) for message in window["traces"]]
+    if not traces:
+        raise Unusable(sensors.get("reason") or "no sensor was read")
+    own = traces[0]
+    span = steady.steady(marks, marks[0][0] + window["ramp_s"], marks[-1][0], own.facts.lag_s)
+    found = evaluate.measured(own, span.start, span.end)
+    iterations = steady.iterations_between(marks, found.start, found.end)
+    time_s = found.seconds / iterations
+    result: Cells = {
+        "power_sensor": own.facts.sensor, "power_scope": own.facts.scope, "energy_window_s": found.seconds,
+        "energy_iters": round(iterations), "energy_time_s": time_s,
+    }  # fmt: skip
+    if own.facts.quantity == "%":
+        result |= _percent(own, found, iterations, sensors, row)
+    else:
+        result |= _watts(own, found, iterations, idles, row)
+    return result | _host(traces[1:], found, iterations)
+
+
+def _watts(trace: Trace, found: Measured, iterations: float, idles: list[Event], row: Cells) -> Cells:
+    facts, idle = trace.facts, _idle(idles)
+    joules = found.total / iterations, found.lo / iterations, found.hi / iterations
+    cells: Cells = {
+        "energy_evidence": "measured", "power_source": facts.source, "power_w": found.mean,
+        "energy_rel_sys": facts.rel_sys, "energy_note": facts.note or None,
+    }  # fmt: skip
+    if idle:
+        cells |= {"idle_w": idle.watts, "idle_def": idle.definition}
+        net = joules[0] - idle.watts * found.seconds / iterations
+        cells["energy_j_net"] = net if net > 0 else None
+    cells |= _joules(joules, row)
+    limit = row.get("power_limit_w")
+    if limit and facts.scope in ("gpu_board", "module"):  # the chip's own percentage, to stand beside Trainium's
+        share = 100.0 / (limit * (row.get("chips") or 1.0))
+        scaled = Measured(start=found.start, end=found.end, total=found.total * share, lo=found.lo * share,
+                          hi=found.hi * share)  # fmt: skip
+        cells |= {"power_util_avg_pct": scaled.mean, "power_die_rule": "limit"} | _per_percent(scaled, iterations, row)
+    return cells
+
+
+def _percent(trace: Trace, found: Measured, iterations: float, sensors: Event, row: Cells) -> Cells:
+    """Percentages and work per percent-second; watts only through a calibration or a named assumption."""
+    facts, count = trace.facts, max(1, len(trace.facts.channels)) if trace.facts.kind == "buckets" else 1
+    cells: Cells = {
+        "energy_evidence": "none", "power_source": "none", "energy_note": facts.note or None,
+        "power_util_min_pct": found.low, "power_util_avg_pct": found.mean / count, "power_util_max_pct": found.high,
+        "power_buckets": found.buckets, "power_die_rule": percent.rule(facts),
+    }  # fmt: skip
+    cells |= _per_percent(found, iterations, row)
+    watts = percent.watts(facts, found, chips.known(row["chip"]), sensors.get("settings", {}))
+    if watts is None:
+        return cells
+    joules = watts.total / iterations, watts.lo / iterations, watts.hi / iterations
+    cells |= {
+        "energy_evidence": watts.evidence, "power_source": watts.source, "power_w": watts.mean,
+        "power_assumption": watts.assumption, "energy_rel_sys": watts.rel_sys, "energy_note": watts.note or None,
+    }  # fmt: skip
+    return cells | _joules(joules, row)
+
+
+def _per_percent(found: Measured, iterations: float, row: Cells) -> Cells:
+    """Work per percent-second: ``found`` is in percent x seconds, summed over chips."""
+    cells: Cells = {}
+    for column, work, scale in (("tflops_per_pct", "flops", 1e12), ("tokens_per_pct_s", "tokens", 1.0)):
+        if row.get(work) is not None and found.total > 0 and not (column.startswith("tokens") and row["per_layer"]):
+            done = row[work] / scale * iterations
+            cells |= {column: done / found.total, f"{column}_lo": done / found.hi,
+                      f"{column}_hi": done / found.lo if found.lo > 0 else None}  # fmt: skip
+    return cells
+
+
+def _joules(joules: tuple[float, float | None, float | None], row: Cells) -> Cells:
+    """Energy of an iteration, and work per joule."""
+    each, lo, hi = joules
+    cells: Cells = {"energy_j": each, "energy_j_lo": lo, "energy_j_hi": hi}
+    for column, work, scale in (("tflops_per_w", "flops", 1e12), ("tokens_per_j", "tokens", 1.0)):
+        if row.get(work) is not None and not (column == "tokens_per_j" and row["per_layer"]):
+            done = row[work] / scale
+            cells |= {column: done / each, f"{column}_lo": done / hi if hi else None,
+                      f"{column}_hi": done / lo if lo else None}  # fmt: skip
+    if "tokens_per_j" in cells:
+        cells["tokens_per_kwh"] = cells["tokens_per_j"] * 3.6e6
+    return cells
+
+
+def _host(traces: list[Trace], found: Measured, iterations: float) -> Cells:
+    """Joules of the host over the same span; what its sensor does not say is missing, and costs the row nothing."""
+    for trace in traces:
+        try:
+            host = evaluate.measured(trace, found.start, found.end)
+        except Unusable:
+            continue
+        return {"host_energy_j": host.mean * found.seconds / iterations}
+    return {}
+
+
+def _idle(events: list[Event]) -> Idle | None:
+    """Power at rest by the looks that can be used."""
+    watts = []
+    for event in events:
+        if not event["traces"]:
+            continue
+        try:
+            watts.append(evaluate.measured(Trace.from_message(event["traces"][0]), event["start"], event["end"]).mean)
+        except Unusable:
+            continue
+    if not watts:
+        return None
+    drift = abs(watts[-1] - watts[0]) / watts[0] if len(watts) > 1 and watts[0] > 0 else None
+    return Idle(watts=mean(watts), definition=events[0]["definition"], drift=drift)
+
+
+def flags(row: Cells, idles: list[Event]) -> dict[str, bool]:
+    """Marks that energy gives a row."""
+    idle = _idle(idles) if row.get("idle_w") is not None else None
+    moved = row.get("energy_time_s") and row.get("time_s") and abs(row["energy_time_s"] / row["time_s"] - 1.0) > DRIFT
+    return {
+        "thermal_drift": bool(moved),
+        "idle_drift": bool(idle and idle.drift is not None and idle.drift > IDLE_DRIFT),
+    }

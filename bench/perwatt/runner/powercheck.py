@@ -1,0 +1,108 @@
+"""The self-test of power sensors: the device at rest, at half and at full load, with every sensor of its chips read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from perwatt.backends.base import Backend
+from perwatt.errors import MissingHardware
+from perwatt.power import checkup, choice, selftest
+from perwatt.power.base import Lost, Probe, Sensor
+from perwatt.power.checkup import Load, Verdict
+from perwatt.power.plan import Plan, plan
+from perwatt.runner import folder as files
+from perwatt.runner import window
+from perwatt.runner.supervisor import Worker
+from perwatt.spec import suite as suites
+from perwatt.spec.case import Case
+from perwatt.spec.suite import Energy
+
+SUITE = "power"  # whose first case is the load
+DUTY = {"half": 0.5, "full": 1.0}
+Tell = Callable[[str], None]
+
+
+def check(backend: Backend, tell: Tell) -> list[Verdict]:
+    """Test every sensor of the backend's chips that is readable, and remember what was found.
+
+    Args:
+        backend: the device.
+        tell: told what is going on.
+
+    Raises:
+        MissingHardware: no sensor can be read here, or no worker comes up.
+        WorkerLost: the load failed.
+    """
+    target = backend.target()
+    opened: dict[Sensor, Probe] = {}
+    found = [sensor for sensor in choice.sensors().values() if sensor.use(target) in ("chips", "host")]
+    for sensor in sorted(found, key=lambda s: -s.priority):
+        if sensor.detect(target).state == "readable":
+            with suppress(Lost):
+                opened[sensor] = sensor.open(target)
+    if not opened:
+        reasons = "; ".join(f"{sensor.name}: {sensor.detect(target).detail}" for sensor in found)
+        raise MissingHardware(f"no sensor of power can be read: {reasons or 'none knows this device'}")
+    try:
+        loads = _loads(backend, list(opened.values()), tell)
+    finally:
+        for probe in opened.values():
+            probe.close()
+    verdicts = [checkup.judge({name: one[at] for name, one in loads.items()}) for at in range(len(opened))]
+    verdicts = _compared(verdicts, list(opened), loads["full"], backend)
+    for verdict in verdicts:
+        selftest.remember(verdict.sensor, verdict.failed)
+    return verdicts
+
+
+def _loads(backend: Backend, probes: list[Probe], tell: Tell) -> Mapping[str, list[Load]]:
+    """What each probe said at each level of load."""
+    windows = max((plan(Energy(mode="all"), None, probe.facts) for probe in probes), key=lambda one: one.window_s)
+    case = _case()
+    tell(f"at rest, {windows.idle_s:.0f} s")
+    start, end, traces = window.rest(probes, windows, backend.clock)
+    loads = {"idle": [Load(trace=trace, start=start, end=end) for trace in traces]}
+    with tempfile.TemporaryDirectory(prefix="perwatt-doctor-") as scratch:
+        worker = Worker(backend.address, Path(scratch) / "worker.log", files.new_run_id())
+        try:
+            worker.wait_ready()
+            for name, duty in DUTY.items():
+                tell(f"{name} load, {windows.window_s:.0f} s")
+                loads[name] = _load(worker, case, duty, probes, windows, backend)
+        finally:
+            worker.stop()
+    return loads
+
+
+def _load(worker: Worker, case: Case, duty: float, probes: list[Probe], windows: Plan, backend: Backend) -> list[Load]:
+    request: dict[str, Any] = {"case": case.message(), "impl": case.impls[0], "seed": 0, "duty": duty}
+    request["window_s"] = windows.window_s
+    seconds = case.measure.timeout_s + windows.each_s + windows.align_s
+    found = window.take(worker, request, probes, windows, backend.clock, lambda event: None, seconds)
+    if found.ended or not found.marks:
+        raise MissingHardware(f"the self-test needs a steady load: {found.ended or 'there was none'}")
+    start, end = found.marks[0][0], found.marks[-1][0]
+    return [Load(trace=trace, start=start + windows.ramp_s, end=end) for trace in found.traces]
+
+
+def _case() -> Case:
+    """The first case of the suite, as one that is only run."""
+    case = suites.load(SUITE).cases[0]
+    return replace(case, impls=case.impls[:1])
+
+
+def _compared(verdicts: list[Verdict], sensors: list[Sensor], full: list[Load], backend: Backend) -> list[Verdict]:
+    """The verdicts, each sensor of the chips against the best one that did not fail by itself."""
+    target = backend.target()
+    own = [at for at, sensor in enumerate(sensors) if sensor.use(target) == "chips" and not verdicts[at].failed]
+    best = next((at for at in own if full[at].trace.facts.quantity != "%"), None)
+    for at in own:
+        same = best is not None and at != best and full[at].trace.facts.quantity != "%"
+        if same and best is not None and (reason := checkup.disagreement(full[best], full[at])):
+            verdicts[at] = replace(verdicts[at], failed=reason)
+    return verdicts

@@ -1,0 +1,123 @@
+"""A steady load in the worker: the timed body of one impl, over and over, while somebody else reads sensors.
+
+The device's queue holds a few batches at most, so that it never runs dry and the clock never runs ahead of the work.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from perwatt.backends.base import Backend
+from perwatt.spec.case import Case
+from perwatt.timing.body import Body
+from perwatt.workloads.base import Session
+
+BATCH_S = 0.05  # of work between two marks
+AHEAD = 2  # batches in the queue beside the one that the device is at
+WARM_S = 1.0  # of load before the window, so that what is still to be compiled or loaded is
+LEAST_BATCHES = 3
+JUDGED = 0.3  # share of the window after which its steadiness is looked at
+UNSTEADY = 0.25  # by how much the rates of its thirds may differ
+
+Report = Callable[[dict[str, Any]], None]
+Mark = tuple[float, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """What was done in a window.
+
+    Attributes:
+        marks: monotonic seconds at which the device had finished so many iterations; the first is the start, with 0.
+        ended: why it ended early; empty where it did not.
+    """
+
+    marks: list[Mark]
+    ended: str = ""
+
+
+def load(
+    case: Case, *, impl: str, backend: Backend, seed: int, seconds: float, report: Report, duty: float = 1.0
+) -> Load:
+    """Load the device with one impl of a case.
+
+    Args:
+        case: what is run.
+        impl: name of the impl.
+        backend: device, already started.
+        seed: of the input data.
+        seconds: length of the window.
+        report: told of phases; the load begins when ``{"event": "window"}`` has been heard.
+        duty: share of the time in which the device has work; under 1 it rests after each batch.
+
+    Raises:
+        NotImplementedError: the pass cannot run without another one between, whose energy would be in it.
+    """
+    backend.prepare(case.precision)
+    report({"event": "phase", "impl": impl, "phase": "window-open"})
+    session = case.workload.open(case, case.workload.impls()[impl], backend, seed)
+    try:
+        if session.bracketed or session.part is not None:
+            raise NotImplementedError(f"pass {case.pass_} runs only together with another, whose energy cannot be told")
+        iterations = _warm(Body(session, backend), backend)
+        report({"event": "window", "impl": impl})
+        return _run(session, backend, iterations, seconds, duty)
+    finally:
+        session.close()
+        backend.release()
+
+
+def _warm(body: Body, backend: Backend) -> int:
+    """Warm up, and find how many iterations fill a batch."""
+    end = backend.clock.monotonic() + WARM_S
+    body.batch(1)
+    while True:
+        timing = body.batch()
+        body.calibrate(timing.total_s / body.iterations, BATCH_S)
+        if backend.clock.monotonic() >= end:
+            return body.iterations
+
+
+def _run(session: Session, backend: Backend, iterations: int, seconds: float, duty: float) -> Load:
+    ring: list[Any] = [None] * session.slots
+    queue: deque[Callable[[], object]] = deque()
+    now = backend.clock.monotonic
+    marks: list[Mark] = [(now(), 0)]
+    end, judge_at = marks[0][0] + seconds, marks[0][0] + JUDGED * seconds
+
+    def wait() -> None:
+        queue.popleft()()
+        marks.append((now(), marks[-1][1] + iterations))
+
+    submitted, rested, ended = 0, 0.0, ""
+    while not ended and (now() < end or submitted < LEAST_BATCHES):
+        backend.submit(session.run, iterations, submitted * iterations, ring)
+        queue.append(backend.flag())
+        submitted += 1
+        if duty < 1.0:
+            wait()
+            backend.clock.sleep((marks[-1][0] - marks[-2][0] - rested) * (1.0 / duty - 1.0))
+            rested = now() - marks[-1][0]
+        elif len(queue) > AHEAD:
+            wait()
+        if marks[-1][0] > judge_at:
+            judge_at = marks[-1][0] + 0.1 * seconds
+            ended = unsteady(marks)
+    while queue:
+        wait()
+    return Load(marks=marks, ended=ended)
+
+
+def unsteady(marks: list[Mark]) -> str:
+    """Why a load is not steady so far, by the rates of its thirds; empty where it is, or where nobody can tell yet."""
+    if len(marks) < 3 * LEAST_BATCHES + 1:
+        return ""
+    cuts = [marks[len(marks) * third // 3] for third in range(3)] + [marks[-1]]
+    rates = [(b[1] - a[1]) / max(b[0] - a[0], 1e-9) for a, b in pairwise(cuts)]
+    if max(rates) <= (1.0 + UNSTEADY) * min(rates):
+        return ""
+    return f"the load is not steady: {min(rates):.4g} to {max(rates):.4g} iterations/s in its thirds"
