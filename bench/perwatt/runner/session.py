@@ -18,7 +18,7 @@ from perwatt.backends.base import Backend
 from perwatt.errors import InputError, MissingHardware, expected, shorten
 from perwatt.results.schema import Row, Status
 from perwatt.runner import folder as files
-from perwatt.runner import journal
+from perwatt.runner import journal, windows
 from perwatt.runner.folder import Folder
 from perwatt.runner.journal import Event, Journal
 from perwatt.runner.ledger import Ledger, run_event
@@ -88,13 +88,13 @@ def run(request: Request, screens: Screens) -> Result:
         MissingHardware: there is no such device, or it does not start.
         Stopped: by Ctrl-C or SIGTERM.
     """
-    request.options.energy.check()
     suite = _placed(suites.load(request.suite, yes=request.yes), request.placement)
     if request.resume and request.out is None:
         raise InputError("needs the folder to go on in: give it with --out", field="--resume")
     backend = backends.choose(request.device)
     if not request.shared and (reason := backend.busy()):
         raise MissingHardware(reason)
+    windows.check(backend, request.options.energy, suite.energy)
     suite, casts = _bound(suite, backend)
     run_id = files.new_run_id()
     folder = Folder(request.out or files.RUNS / run_id)

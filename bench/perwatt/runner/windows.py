@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from perwatt.backends.base import Backend
 from perwatt.errors import InputError
 from perwatt.hardware import chips, prices
+from perwatt.hardware.sheet import Watts
 from perwatt.power import choice, plan, selftest
 from perwatt.power.base import Lost, Probe, Sensor
 from perwatt.power.plan import Plan
@@ -40,6 +41,36 @@ class Screen(Protocol):
 
     def event(self, event: dict[str, Any]) -> None:
         """A phase."""
+
+
+def check(backend: Backend, settings: Settings, asked: Energy) -> None:
+    """Refuse what the user asked for and cannot have, before anything is written.
+
+    Raises:
+        InputError: naming the option.
+        MissingHardware: the sensor that was asked for is not here.
+    """
+    settings.check()
+    if (settings.mode or asked.mode) == "off" or not settings.sensor:
+        return
+    target = backend.target()
+    if settings.sensor == SHEET:
+        _rated(target.chip)
+    else:
+        choice.choose(target, settings.sensor)
+
+
+def _rated(chip: str) -> Watts:
+    """The data sheet's watts.
+
+    Raises:
+        InputError: there are none.
+    """
+    sheet = chips.known(chip)
+    rated = next((watts for watts in sheet.watts if watts.kind == "rated" and watts.default), None) if sheet else None
+    if rated is None:
+        raise InputError(f"{chip} has no rated watts on a sheet (perwatt chips)", field=f"--sensor {SHEET}")
+    return rated
 
 
 class Windows:
@@ -123,13 +154,7 @@ class Windows:
 
     def _sheet(self) -> None:
         """The data sheet's watts, an upper bound of what the chip draws."""
-        sheet = chips.known(self._target.chip)
-        rated = (
-            next((watts for watts in sheet.watts if watts.kind == "rated" and watts.default), None) if sheet else None
-        )
-        if rated is None:
-            what = f"{self._target.chip} has no rated watts on a sheet (perwatt chips)"
-            raise InputError(what, field=f"--sensor {SHEET}")
+        rated = _rated(self._target.chip)
         reason = f"the sheet's {rated.value:g} W ({rated.id}), an upper bound"
         self._note({"mode": SHEET, "watts": rated.value, "scope": "package"}, reason)
 

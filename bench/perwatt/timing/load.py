@@ -20,7 +20,7 @@ BATCH_S = 0.05  # of work between two marks
 AHEAD = 2  # batches in the queue beside the one that the device is at
 WARM_S = 1.0  # of load before the window, so that what is still to be compiled or loaded is
 LEAST_BATCHES = 3
-JUDGED = 0.3  # share of the window after which its steadiness is looked at
+JUDGED = 0.5  # share of the window after which its steadiness is looked at
 UNSTEADY = 0.25  # by how much the rates of its thirds may differ
 
 Report = Callable[[dict[str, Any]], None]
