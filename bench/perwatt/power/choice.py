@@ -45,13 +45,9 @@ def choose(target: Target, wanted: str = "", rejected: Callable[[Sensor], str] =
     found = sensors()
     if target.partial and not wanted:
         return Choice(reason=target.partial)
-    if wanted:
-        chips = _asked(found, wanted, target)
-        reason = ""
-    else:
-        chips, reason = _best(found, target, rejected)
-    host = next((s for s in _ranked(found, target, "host") if _usable(s.detect(target)) and not rejected(s)), None)
-    return Choice(chips=chips, host=host, reason=reason)
+    chips, reason = (_asked(found, wanted, target), "") if wanted else _best(found, target, rejected)
+    hosts = (s for s in _ranked(found, target, "host") if _usable(s.detect(target)) and not rejected(s))
+    return Choice(chips=chips, host=next(hosts, None), reason=reason)
 
 
 def _asked(found: dict[str, Sensor], wanted: str, target: Target) -> Sensor:

@@ -57,6 +57,8 @@ class Trace:
             Reading(values=tuple(one), lows=tuple(low), highs=tuple(high), stamp=stamp, raw=raw)
             for one, low, high, stamp, raw in zip(values, lows, highs, stamps, raws, strict=True)
         ]
-        facts = {name: tuple(value) if isinstance(value, list) else value for name, value in message["facts"].items()}
+        facts: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in message["facts"].items()
+        }
         return cls(facts=Facts(**facts), times=list(message["times"]), took=list(message["took"]),
                    unix=list(message["unix"]), readings=readings, lost=message["lost"])  # fmt: skip

@@ -22,6 +22,7 @@ from perwatt.runner.windows import Windows
 from perwatt.spec.case import Case
 from perwatt.spec.suite import Energy
 
+OFF = Energy(mode="off")
 ENERGY_SHARE = 0.5  # of a budget, at most, that is kept for energy windows
 
 
@@ -77,7 +78,7 @@ class Orchestrator:
 
     def __init__(
         self, cases: Sequence[Case], backend: Backend, options: Options, recorder: Recorder, screen: Screen, log: Path,
-        energy: Energy,
+        energy: Energy = OFF,
     ) -> None:  # fmt: skip
         self._cases, self._backend, self._options = cases, backend, options
         self._recorder, self._ledger, self._screen = recorder, recorder.ledger, screen

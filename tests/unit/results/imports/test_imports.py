@@ -14,7 +14,7 @@ from perwatt.errors import InputError
 from perwatt.results import csvfile, validate
 from perwatt.results.imports.base import Given
 from perwatt.results.imports.reading import formats, read
-from perwatt.results.schema import Row
+from perwatt.results.schema import READABLE, SCHEMA_VERSION, Row, columns_of
 from support.results import row
 
 # From the nccom-test user guide (awsdocs-neuron, tools/neuron-sys-tools/nccom-test): the first line as its table prints
@@ -240,24 +240,25 @@ def test_damaged_json_of_pytest_benchmark(tmp_path: Path, content: Any, message:
     assert message in str(caught.value)
 
 
-def old(folder: Path, *rows: Row) -> Path:
-    """The rows as schema 1.0 had them."""
+def old(folder: Path, version: str, *rows: Row) -> Path:
+    """The rows as an older schema had them."""
     csvfile.write(rows, folder / "new.csv")
     header, records = csvfile.records_of(folder / "new.csv")
-    kept = [at for at, name in enumerate(header) if name not in ("printed", "printed_tflops_per_chip", "busy_s")]
+    kept = [at for at, name in enumerate(header) if name in columns_of(version)]
     lines = [[texts[at] for at in kept] for texts in (header, *(record.texts for record in records))]
     quoted = [",".join('"' + text.replace('"', '""') + '"' if '"' in text else text for text in line) for line in lines]
     path = folder / "old.csv"
-    path.write_text("".join(f"{line}\n" for line in quoted).replace("\n1.1,", "\n1.0,"))
+    path.write_text("".join(f"{line}\n" for line in quoted).replace(f"\n{SCHEMA_VERSION},", f"\n{version},"))
     return path
 
 
-def test_an_older_schema(tmp_path: Path):
+@pytest.mark.parametrize("version", READABLE[:-1])
+def test_an_older_schema(tmp_path: Path, version: str):
     rows = (row(1), row(2, status="oom"))
-    path = old(tmp_path, *rows)
-    assert csvfile.read(path)[0].schema_version == "1.0"
+    path = old(tmp_path, version, *rows)
+    assert csvfile.read(path)[0].schema_version == version
     name, found = read(Given(path=path))
-    assert (name, found.rows, found.notes) == ("perwatt", rows, ("from schema 1.0 to 1.1",))
+    assert (name, found.rows, found.notes) == ("perwatt", rows, (f"from schema {version} to {SCHEMA_VERSION}",))
 
 
 def test_a_changed_row_of_an_older_schema_is_refused(tmp_path: Path):
