@@ -113,7 +113,7 @@ def version_of(header: list[str], record: Record) -> str:
 
 def other_version(found: str) -> str:
     """What is wrong with a schema version that is not read."""
-    return f"found {shorten(found)}, this perwatt reads {' and '.join(map(repr, READABLE))}"
+    return f"found {shorten(found)}, this perwatt reads {', '.join(map(repr, READABLE[:-1]))} and {READABLE[-1]!r}"
 
 
 def header_problems(header: list[str], version: str = SCHEMA_VERSION) -> list[tuple[str | None, str]]:

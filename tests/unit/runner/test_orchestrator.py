@@ -247,5 +247,5 @@ def test_journal_and_rows_agree(run, crew, tmp_path):
     assert csvfile.read(tmp_path / "results.csv") == rows
     events = journal.read(tmp_path / "journal.jsonl")[0]
     kinds = [kind for kind, _ in itertools.groupby(event["event"] for event in events)]
-    assert kinds == ["case", "part", "case", "part", "end"]
+    assert kinds == ["sensors", "case", "part", "case", "part", "end"]
     assert [row.processes for row in rows] == [3, 3]

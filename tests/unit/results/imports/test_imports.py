@@ -262,7 +262,7 @@ def test_an_older_schema(tmp_path: Path, version: str):
 
 
 def test_a_changed_row_of_an_older_schema_is_refused(tmp_path: Path):
-    path = old(tmp_path, row(1))
+    path = old(tmp_path, "1.0", row(1))
     path.write_text(path.read_text().replace(",fp32,", ",bf16,", 1))
     with pytest.raises(InputError, match=r"old\.csv:2: precision: found 'bf16', `work` gives 'fp32'"):
         read(Given(path=path))
