@@ -1,0 +1,181 @@
+"""Energy from samples of power: each update stands for the time around the middle of what it averages.
+
+A sensor holds its value until the next update, so readings between two updates say nothing new and get no credit. The
+span is made of whole updates. Where a sensor averages over all of the time (``lag_s`` is half of an update or more),
+their sum is exact for any load, as with a counter; where it looks only now and then, it is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from perwatt.power.base import Facts
+from perwatt.power.curve import Curve, total
+from perwatt.power.errors import Errors
+from perwatt.power.measured import Measured, Unusable
+from perwatt.power.noise import mean_variance, rounding
+from perwatt.power.polled import Floats, Polled, channels, updates
+from perwatt.power.trace import Trace
+
+HOLE = 1.5  # updates: a longer distance between two of them is a hole
+MOST_HOLES = 0.2  # of the window
+SAME = 6  # updates with the same value, before which a sensor is not taken for stalled
+CHANCE = 1e-4  # of one honest sensor that is taken for stalled
+LAG_SHARE = 0.2  # assumed: how much the lag may be off, as a share of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """Values, each with the time it stands for.
+
+    Attributes:
+        values: W or %.
+        middles: of the time each was averaged over.
+        half: seconds by which these may be off.
+        bounds: between the cells, one more than there are cells.
+        update_s: usual distance of the middles.
+    """
+
+    values: Floats
+    middles: Floats
+    half: Floats
+    bounds: Floats
+    update_s: float
+
+
+def measured(trace: Trace, start: float, end: float) -> Measured:
+    """Energy, or percent-seconds, of the whole updates inside the window.
+
+    Raises:
+        Unusable: too much is missing, or the sensor reads zero, stood still, or says what cannot be.
+    """
+    facts = trace.facts
+    found = channels(trace, start + facts.lag_s, end + facts.lag_s)
+    return total([_curve(facts, polled, start, end) for polled in found], start, end, facts.sensor)
+
+
+def _curve(facts: Facts, polled: Polled, start: float, end: float) -> Curve:
+    cells = _cells(facts, polled)
+    inside = (cells.middles >= start) & (cells.middles <= end)
+    values = cells.values[inside]
+    if not (values > 0.0).any():
+        raise Unusable(f"{facts.sensor}: {polled.name} reads 0 {facts.quantity} under load")
+    _complete(facts, polled.name, cells, start, end)
+    half = np.concatenate((cells.half[:1], (cells.half[1:] + cells.half[:-1]) / 2.0, cells.half[-1:]))
+    used = np.concatenate(([0.0], np.cumsum(cells.values * np.diff(cells.bounds))))
+    return Curve(
+        at=cells.bounds, half=half, used=used, inner=partial(_errors, facts, cells),
+        low=float(values.min()), high=float(values.max()),
+    )  # fmt: skip
+
+
+def _cells(facts: Facts, polled: Polled) -> Cells:
+    at, half, values, period = _points(facts, polled)
+    middles = np.maximum.accumulate(at - facts.lag_s)
+    span = 2.0 * facts.lag_s
+    if span > HOLE * period:  # values overlap: those are taken that do not
+        keep = _apart(middles, span, period)
+        middles, half, values, period = middles[keep], half[keep], values[keep], span
+    between = (middles[1:] + middles[:-1]) / 2.0
+    bounds = np.concatenate(([middles[0] - period / 2.0], between, [middles[-1] + period / 2.0]))
+    return Cells(values=values, middles=middles, half=half, bounds=bounds, update_s=period)
+
+
+def _points(facts: Facts, polled: Polled) -> tuple[Floats, Floats, Floats, float]:
+    """Times of updates, half of the time each may lie in, values, and the usual distance.
+
+    An update that left the value as it was does not show, and is taken to have come when it was due.
+    """
+    when = updates(polled, facts.update_s)
+    gaps = np.diff(polled.latest)
+    usual = float(np.median(gaps))
+    period = max(facts.update_s, usual, _typical(np.diff(when.at)))
+    resumed = np.flatnonzero(gaps > max(HOLE * period, usual + period)) + 1  # readings are missing before these
+    at, half, index = _with(polled, when.at, when.half, when.index, resumed, facts.update_s)
+    last = np.append(index[1:], polled.values.size) - 1  # reading that still showed the same update
+    ends = np.append(at[1:], polled.latest[-1] + period / 2.0)
+    ends = np.where(np.isin(last + 1, resumed), polled.latest[last] + period / 2.0, ends)
+    counts = np.maximum(1, np.rint((ends - at) / period)).astype(np.intp)
+    counts = _without_stalls(counts, polled.values[index], facts.resolution)
+    steps = np.where(counts > 1, (ends - at) / counts, 0.0)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(at, counts) + number * np.repeat(steps, counts), np.repeat(half, counts), \
+        np.repeat(polled.values[index], counts), period  # fmt: skip
+
+
+def _with(
+    polled: Polled, at: Floats, half: Floats, index: np.ndarray, resumed: np.ndarray, update_s: float
+) -> tuple[Floats, Floats, np.ndarray]:
+    """The first reading and those after a gap begin something new, too: updated some time within the last update."""
+    extra = np.union1d([0], resumed).astype(np.intp)
+    known = ~np.isin(index, extra)
+    every = np.concatenate((extra, index[known]))
+    order = np.argsort(every, kind="stable")
+    moments = np.concatenate((polled.latest[extra] - update_s / 2.0, at[known]))
+    halves = np.concatenate((np.full(extra.size, update_s / 2.0), half[known]))
+    return moments[order], halves[order], every[order]
+
+
+def _typical(lengths: Floats) -> float:
+    """Seconds between updates where they are further apart than stated."""
+    return float(np.quantile(lengths, 0.1)) if lengths.size >= 10 else 0.0
+
+
+def _without_stalls(counts: np.ndarray, values: Floats, resolution: float) -> np.ndarray:
+    """Runs of equal values that no honest sensor shows whose values differ as often as these do become holes."""
+    longest = int(counts.max())
+    others = counts[counts < longest]
+    if longest < SAME or others.size < SAME or np.median(np.abs(np.diff(values))) <= 2.0 * resolution:
+        return counts
+    same = 1.0 - others.size / others.sum()  # chance that an update leaves the value as it was
+    chance = counts.sum() * same ** (counts - 1.0)
+    regular = counts <= 8.0 * np.median(counts)  # a load of steps without noise
+    return np.where((chance < CHANCE) & ~regular & (counts >= SAME), 1, counts)
+
+
+def _apart(middles: Floats, span: float, period: float) -> np.ndarray:
+    """Indices of values about ``span`` apart."""
+    keep = [0]
+    for place, moment in enumerate(middles):
+        if moment - middles[keep[-1]] >= span - period / 2.0:
+            keep.append(place)
+    return np.array(keep)
+
+
+def _complete(facts: Facts, name: str, cells: Cells, start: float, end: float) -> None:
+    edges = np.concatenate(([start], cells.middles[(cells.middles > start) & (cells.middles < end)], [end]))
+    gaps = np.diff(edges)
+    holes = float((gaps[gaps > HOLE * cells.update_s] - cells.update_s).sum())
+    if holes > MOST_HOLES * (end - start):
+        raise Unusable(f"{facts.sensor}: {name} says nothing for {holes:.3g} s of {end - start:.3g} s")
+
+
+def _errors(facts: Facts, cells: Cells, start: float, end: float) -> Errors:
+    """Noise, rounding, holes, moments of updates inside, and the lag."""
+    errors = Errors()
+    inside = (cells.middles > start) & (cells.middles < end)
+    values, middles = cells.values[inside], cells.middles[inside]
+    seconds, steps = end - start, np.diff(values)
+    duty = min(1.0, 2.0 * facts.lag_s / cells.update_s)
+    mean, deviation = mean_variance(values, facts.resolution, duty)
+    errors.normal(mean * seconds**2)
+    errors.within(rounding(values, facts.resolution, deviation) * seconds)
+    errors.normal(float((steps**2 * cells.half[inside][1:] ** 2).sum()) / 3.0)
+    errors.normal(_holes(values, np.diff(middles), cells.update_s))
+    if values.size:
+        errors.within(float(values[-1] - values[0]) * LAG_SHARE * facts.lag_s)
+    return errors
+
+
+def _holes(values: Floats, gaps: Floats, update_s: float) -> float:
+    """Variance of what is not known about holes: how far values are off a line through neighbours as far away."""
+    variance = 0.0
+    for gap in gaps[gaps > HOLE * update_s]:
+        far = min(max(1, round(gap / update_s / 2.0)), max(1, (values.size - 1) // 3))
+        off = values[2 * far :] - 2.0 * values[far:-far] + values[: -2 * far]
+        typical = float(np.mean(off**2)) / 6.0 if off.size else float(np.var(values))
+        variance += (gap - update_s) ** 2 * typical
+    return variance
