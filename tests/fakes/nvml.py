@@ -1,21 +1,25 @@
 """libnvidia-ml in Python, behind the real nvidia-ml-py: by NVIDIA's NVML API reference, and as strict.
 
 Every call has to come after nvmlInit; buffers have to be large enough; structures have to carry their version; a MIG
-instance has no clocks, temperature or power of its own; nothing that sets anything exists.
+instance has no clocks, temperature, power or energy of its own; nothing that sets anything exists.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pynvml
 
+from fakes.nvml_power import PowerMeter
+
 OK = pynvml.NVML_SUCCESS
 H100 = "NVIDIA H100 80GB HBM3"
 GIB = 2**30
+GARBAGE = 0xDEADBEEF  # what lies in a buffer that no successful call has filled
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Card:
     mig: list[Instance] | None = None
     mig_capable: bool = True
     lost: bool = False
+    meter: PowerMeter | None = None
 
 
 class NvmlLibrary:
@@ -56,18 +61,20 @@ class NvmlLibrary:
         self.failing_now = int(OK)
         self.called: list[str] = []
 
-    def __getattr__(self, name: str) -> Callable[..., int]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if not name.startswith("nvml"):
             raise AttributeError(name)
         assert "Set" not in name, f"{name} would change a setting"
         assert "Clear" not in name, f"{name} would change a setting"
+        if name == "nvmlErrorString":
+            return self._error_text
         function = getattr(type(self), f"_{name}", None)
         if function is None:
             raise AttributeError(name)  # as dlsym of a symbol that an old driver does not have
 
         def call(*arguments: Any) -> int:
             self.called.append(name)
-            if name not in ("nvmlInitWithFlags", "nvmlErrorString") and not self.initialized:
+            if name != "nvmlInitWithFlags" and not self.initialized:
                 return int(pynvml.NVML_ERROR_UNINITIALIZED)
             return self.failing_now or int(function(self, *arguments))
 
@@ -101,8 +108,10 @@ class NvmlLibrary:
             self.initialized += 1
         return self.failing
 
-    def _nvmlErrorString(self, code: Any) -> int:
-        raise AssertionError("nvidia-ml-py knows its errors by itself")
+    @staticmethod
+    def _error_text(code: Any) -> bytes:
+        """``nvmlErrorString``, which nvidia-ml-py asks for the few codes that it has no text of."""
+        return f"error {int(code)} in words".encode()
 
     def _nvmlSystemGetDriverVersion(self, buffer: Any, size: Any) -> int:
         return self._give_text(buffer, size, self.driver)
@@ -206,6 +215,57 @@ class NvmlLibrary:
         target._obj.value = card.power_limit_mw
         return int(OK)
 
+    def _measured(self, handle: Any) -> tuple[Card, PowerMeter, int]:
+        """A card with its meter, and why it tells nothing of its power."""
+        card, meter = self._card(handle), self._card(handle).meter
+        if self._instance(handle) or meter is None:
+            return card, PowerMeter(), int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return card, meter, meter.fault()
+
+    def _nvmlDeviceGetTotalEnergyConsumption(self, handle: Any, target: Any) -> int:
+        """API reference: "For Volta or newer fully supported devices"; millijoules since the driver was loaded."""
+        card, meter, fault = self._measured(handle)
+        if not fault and card.capability < (7, 0):
+            fault = int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        assert isinstance(target._obj, ctypes.c_uint64)
+        target._obj.value = GARBAGE if fault else meter.energy_mj()
+        return fault
+
+    def _nvmlDeviceGetPowerUsage(self, handle: Any, target: Any) -> int:
+        """API reference: averaged over a second on Ampere (except GA100) or newer, else of this moment; milliwatts."""
+        card, meter, fault = self._measured(handle)
+        target._obj.value = GARBAGE if fault else meter.power_mw(average=card.capability > (8, 0))
+        return fault
+
+    def _nvmlDeviceGetFieldValues(self, handle: Any, count: Any, values: Any) -> int:
+        """API reference, 5.15 field values: each has a return code of its own, without which its value is undefined."""
+        card, meter, fault = self._measured(handle)
+        if fault and fault != pynvml.NVML_ERROR_NOT_SUPPORTED:
+            return fault
+        assert count.value == len(values._obj)
+        for answer in values._obj:
+            self._field(answer, card, meter, fault)
+        return int(OK)
+
+    def _field(self, answer: Any, card: Card, meter: PowerMeter, fault: int) -> None:
+        kinds = {pynvml.NVML_FI_DEV_POWER_INSTANT: False, pynvml.NVML_FI_DEV_POWER_AVERAGE: True}
+        average = kinds.get(answer.fieldId)
+        unknown = average is None or answer.scopeId >= pynvml.NVML_POWER_SCOPE_COUNT
+        # Comments at the fields: AVERAGE on Ampere (except GA100) or newer; scope 0 is the GPU, 1 a module with Grace.
+        absent = fault or not meter.fields or (average and card.capability <= (8, 0)) or answer.scopeId not in (0, 1)
+        answer.nvmlReturn = int(pynvml.NVML_ERROR_INVALID_ARGUMENT if unknown else OK)
+        if not unknown and (absent or (answer.scopeId == 1 and meter.module_extra_w is None)):
+            answer.nvmlReturn = int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        answer.nvmlReturn = meter.field_fault or answer.nvmlReturn
+        extra = (meter.module_extra_w or 0.0) if answer.scopeId else 0.0
+        bad = answer.nvmlReturn != OK
+        milliwatts = GARBAGE if bad else meter.power_mw(average=bool(average)) + round(1000 * extra)
+        answer.timestamp, answer.latencyUsec = (0 if bad else meter.stamp_us()), 7
+        answer.valueType = meter.value_type
+        ctypes.memset(ctypes.addressof(answer.value), 0xA5, ctypes.sizeof(answer.value))  # what no type covers
+        members = {pynvml.NVML_VALUE_TYPE_DOUBLE: "dVal", pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal"}
+        setattr(answer.value, members.get(meter.value_type, "uiVal"), milliwatts)
+
     def _nvmlDeviceGetTotalEccErrors(self, handle: Any, kind: Any, counter: Any, target: Any) -> int:
         card = self._whole(handle)
         if card is None or not card.ecc:
@@ -236,3 +296,19 @@ def install(library: NvmlLibrary) -> None:
     pynvml.nvmlLib = library
     pynvml._nvmlGetFunctionPointer_cache.clear()
     nvml._nvml.cache_clear()
+
+
+@contextmanager
+def installing() -> Iterator[Callable[..., NvmlLibrary]]:
+    """A function that installs a library of cards, until the context ends."""
+    before = pynvml.nvmlLib
+
+    def put(*cards: Card, **options: Any) -> NvmlLibrary:
+        library = NvmlLibrary(*cards, **options)
+        install(library)
+        return library
+
+    try:
+        yield put
+    finally:
+        install(before)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+PowerField = Literal["instant", "average"]
 
 IDLE = 0x1
 REASONS = {
@@ -27,7 +28,16 @@ A hardware slowdown for heat sets both its own bit and the general one, so heat 
 
 
 class NoDriver(RuntimeError):
-    """NVML does not load or does not answer; says why and what to do."""
+    """NVML does not load or does not answer; says why and what to do.
+
+    Args:
+        message: what and why.
+        denied: it would answer another user.
+    """
+
+    def __init__(self, message: str, *, denied: bool = False) -> None:
+        super().__init__(message)
+        self.denied = denied
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,8 +184,9 @@ class Meter:
 
     def __init__(self, gpu: Gpu) -> None:
         nvml = _nvml()
-        self._card = nvml.nvmlDeviceGetHandleByUUID(gpu.card)
-        self._own = nvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+        with _answering(nvml):
+            self._card = nvml.nvmlDeviceGetHandleByUUID(gpu.card)
+            self._own = nvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
 
     def reading(self) -> Reading:
         """State now."""
@@ -190,6 +201,40 @@ class Meter:
     def power_limit_w(self) -> float | None:
         """The limit in force, the lowest of all that apply."""
         return _told(lambda: _nvml().nvmlDeviceGetEnforcedPowerLimit(self._card) / 1000)
+
+    def joules(self) -> float:
+        """Energy since the driver was loaded, in steps; Volta or newer. Of a GH200 it is that of Grace too.
+
+        Raises:
+            NoDriver: it is not told.
+        """
+        nvml = _nvml()
+        with _answering(nvml):
+            return float(nvml.nvmlDeviceGetTotalEnergyConsumption(self._card)) / 1000
+
+    def power_usage_w(self) -> float:
+        """Power: averaged over one second on Ampere (except GA100) and newer, of this moment on older ones.
+
+        Raises:
+            NoDriver: it is not told.
+        """
+        nvml = _nvml()
+        with _answering(nvml):
+            return float(nvml.nvmlDeviceGetPowerUsage(self._card)) / 1000
+
+    def power_w(self, field: PowerField) -> tuple[float, float | None]:
+        """Power of the GPU without a Grace beside it, and when it was of, in seconds since 1970, where that is told.
+
+        Raises:
+            NoDriver: it is not told.
+        """
+        nvml = _nvml()
+        number = {"instant": nvml.NVML_FI_DEV_POWER_INSTANT, "average": nvml.NVML_FI_DEV_POWER_AVERAGE}[field]
+        with _answering(nvml):
+            (answer,) = nvml.nvmlDeviceGetFieldValues(self._card, [(number, nvml.NVML_POWER_SCOPE_GPU)])
+            if answer.nvmlReturn != nvml.NVML_SUCCESS:  # the value is undefined then
+                raise nvml.NVMLError(answer.nvmlReturn)
+        return _field_value(answer) / 1000, answer.timestamp / 1e6 if answer.timestamp > 0 else None
 
     def ecc(self) -> int | None:
         """Memory errors that could not be corrected, since the driver was loaded."""
@@ -228,6 +273,20 @@ def _instances(card: Any) -> list[Any] | None:
     return [handle for handle in handles if handle is not None]
 
 
+def _field_value(answer: Any) -> float:
+    """The number in a field's value. Which member of the union holds it differs between drivers."""
+    nvml = _nvml()
+    member = {
+        nvml.NVML_VALUE_TYPE_DOUBLE: "dVal", nvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
+        nvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal", nvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
+        nvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: "sllVal", nvml.NVML_VALUE_TYPE_SIGNED_INT: "siVal",
+        nvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: "usVal",
+    }.get(answer.valueType)  # fmt: skip
+    if member is None:
+        raise NoDriver(f"NVML gives field {answer.fieldId} the unknown type {answer.valueType}")
+    return float(getattr(answer.value, member))
+
+
 def _process_name(pid: int) -> str:
     name = _told(lambda: _nvml().nvmlSystemGetProcessName(pid))
     return str(name).rsplit("/", 1)[-1] if name else "unknown"
@@ -262,7 +321,7 @@ def _nvml() -> Any:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise NoDriver(_remedy(pynvml, error)) from None
+        raise _no_driver(pynvml, error) from None
     return pynvml
 
 
@@ -272,7 +331,11 @@ def _answering(nvml: Any) -> Iterator[None]:
     try:
         yield
     except nvml.NVMLError as error:
-        raise NoDriver(_remedy(nvml, error)) from None
+        raise _no_driver(nvml, error) from None
+
+
+def _no_driver(nvml: Any, error: Any) -> NoDriver:
+    return NoDriver(_remedy(nvml, error), denied=error.value == nvml.NVML_ERROR_NO_PERMISSION)
 
 
 def _remedy(nvml: Any, error: Any) -> str:
@@ -287,4 +350,6 @@ def _remedy(nvml: Any, error: Any) -> str:
             return "the NVIDIA devices may not be opened by this user: ask for access to /dev/nvidia*"
         case nvml.NVML_ERROR_GPU_IS_LOST:
             return "a GPU fell off the bus (NVML: GPU is lost): restart the machine"
+        case nvml.NVML_ERROR_NOT_SUPPORTED | nvml.NVML_ERROR_FUNCTION_NOT_FOUND:
+            return f"this card or its driver does not tell (NVML: {error})"
     return f"NVML does not answer: {error}"

@@ -62,17 +62,8 @@ def install(monkeypatch: pytest.MonkeyPatch, torch_version: Path) -> Iterator[In
         monkeypatch.setenv(name, "")  # so that what a started backend sets is undone
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.delenv("CUDA_DEVICE_ORDER")
-    before = pynvml.nvmlLib
-
-    def put(*cards: Card, **options: object) -> NvmlLibrary:
-        library = NvmlLibrary(*cards, **options)  # type: ignore[arg-type]
-        fake.install(library)
-        return library
-
-    yield put
-    pynvml.nvmlLib = before
-    pynvml._nvmlGetFunctionPointer_cache.clear()
-    nvml._nvml.cache_clear()
+    with fake.installing() as put:
+        yield put
 
 
 @pytest.fixture

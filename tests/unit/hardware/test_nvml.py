@@ -17,17 +17,8 @@ A100 = "NVIDIA A100-SXM4-40GB"
 
 @pytest.fixture
 def install() -> Iterator[Install]:
-    before = pynvml.nvmlLib
-
-    def put(*cards: Card, **options: object) -> NvmlLibrary:
-        library = NvmlLibrary(*cards, **options)  # type: ignore[arg-type]
-        fake.install(library)
-        return library
-
-    yield put
-    pynvml.nvmlLib = before
-    pynvml._nvmlGetFunctionPointer_cache.clear()
-    nvml._nvml.cache_clear()
+    with fake.installing() as put:
+        yield put
 
 
 def sliced() -> Card:
