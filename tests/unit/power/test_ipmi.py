@@ -83,6 +83,12 @@ def test_a_busy_controller_is_a_gap(target: Target, monkeypatch: pytest.MonkeyPa
     assert probe.read() is not None
 
 
+def test_two_readings_are_none() -> None:
+    line = "    Instantaneous power reading:         214 Watts\n"
+    with pytest.raises(Lost, match="expected one power reading"):
+        ipmi.parse(2 * line + "    Power reading state is:   activated\n")
+
+
 @pytest.mark.parametrize("text", ["-5 Watts", "1e3 Watts", "nan Watts", "214 milliwatts", "999999 Watts", "Watts"])
 def test_numbers_that_are_none(text: str) -> None:
     with pytest.raises(Lost, match="expected one power reading"):

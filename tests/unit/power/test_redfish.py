@@ -165,6 +165,12 @@ def test_bodies_that_are_no_resources(serve: Serve, body: bytes) -> None:
     assert why()
 
 
+def test_a_body_without_end_is_cut_off(serve: Serve) -> None:
+    service = serve(rack_server(environment("1", 374)))
+    service.faults[METRICS] = b" " * 2**21 + b"{}"
+    assert why() == f"the BMC's {METRICS} is larger than 1048576 bytes"
+
+
 @pytest.mark.parametrize("value", ["374", True, -5, -0.1, 10**400, {}, [], float("nan"), float("inf")])
 def test_values_that_are_no_watts(serve: Serve, value: object) -> None:
     service = serve(rack_server(environment("1", 374)))
