@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from perwatt.power.base import Facts, Reading
@@ -35,6 +35,12 @@ class Trace:
         self.took.append(end - start)
         self.unix.append(unix)
         self.readings.append(reading)
+
+    def copy(self) -> Trace:
+        """What is there now, whole readings only: a thread that hangs may still add to this one."""
+        count = len(self.readings)
+        times, took, unix = self.times[:count], self.took[:count], self.unix[:count]
+        return replace(self, times=times, took=took, unix=unix, readings=self.readings[:count])
 
     def message(self) -> dict[str, Any]:
         """JSON form: a column for each thing, without what is empty throughout."""

@@ -44,7 +44,7 @@ class Watch:
             thread.join(HANGS_S)
             if thread.is_alive() and not trace.lost:
                 trace.lost = f"{trace.facts.sensor} did not answer for {HANGS_S:g} s"
-        return self._traces
+        return [trace.copy() for trace in self._traces]
 
     def _watch(self, probe: Probe, trace: Trace) -> None:
         at = self._clock.monotonic()
