@@ -17,14 +17,15 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
+from math import floor
 from pathlib import Path
 from typing import Any
 
 import yaml
+
 from fakes import nvml
 from fakes.nvml import Card, NvmlLibrary
 from fakes.nvml_power import PowerMeter
-
 from perwatt.backends.base import Device, Health, Timing
 from perwatt.backends.cpu import Cpu
 from perwatt.power.base import Target
@@ -33,13 +34,14 @@ from perwatt.power.clock import Clock
 RECORDINGS = Path(__file__).parent / "recordings"
 FAULT = os.environ.get("REPLAY_FAULT", "")
 BEGUN = 1_790_000_000.0  # of the device's wall clock
+FAULT_AFTER_S = 4.0  # of load
 SPAN = struct.Struct("dd")
 
 
 class Fast(Clock):
     """A clock that runs faster, the same in every process of the host."""
 
-    speed = float(os.environ.get("REPLAY_SPEED", "10"))
+    speed = float(os.environ.get("REPLAY_SPEED", "20"))
     origin = float(os.environ.get("REPLAY_ORIGIN", "0"))
 
     def monotonic(self) -> float:
@@ -85,13 +87,24 @@ class Busy:
 
 
 class RecordedMeter(PowerMeter):
-    """A card's meter whose integral is exact, so that it costs no time."""
+    """A card's meter whose integral is exact, so that it costs no time. What goes wrong does so in the first load."""
 
     device: Replay
     begun: float
 
     def joules(self, until: float) -> float:
         return self.device.integral(self.begun, self.begun + until)
+
+    def energy_mj(self) -> int:
+        reloaded = FAULT == "backwards" and self._begun(0.0)
+        return super().energy_mj() - (floor(1000 * self.joules(self.fault_at())) if reloaded else 0)
+
+    def fault_at(self) -> float:
+        spans = self.device.busy_spans.spans()
+        return spans[0][0] + FAULT_AFTER_S - self.begun if spans else float("inf")
+
+    def _begun(self, at: float | None) -> bool:
+        return at is not None and self.clock() >= self.fault_at()
 
 
 class Replay(Cpu):
@@ -170,8 +183,8 @@ class ReplayH100(Replay):
     def target(self) -> Target:
         card = Card()
         begun = self.clock.monotonic()
-        faults = {"lost": "lost_at", "zero": "zero_at", "backwards": "reloaded_at", "denied": "denied_at"}
-        at = {faults[FAULT]: float(os.environ["REPLAY_FAULT_AT"])} if FAULT in faults else {}
+        faults = {"lost": "lost_at", "zero": "zero_at", "denied": "denied_at"}
+        at = {faults[FAULT]: 0.0} if FAULT in faults else {}
         card.meter = RecordedMeter(
             watts=lambda t: self.level(begun + t), clock=lambda: self.clock.monotonic() - begun, **at
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perwatt import plugins
 from perwatt.errors import InputError, expected
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 FORMATS = ("png", "svg", "pdf")
-STYLE = {"svg.hashsalt": "perwatt", "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {"svg.hashsalt": "perwatt", "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
 METADATA: dict[str, dict[str, str | None]] = {
     "png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "Producer": None},
 }  # fmt: skip

@@ -1,0 +1,141 @@
+"""``perwatt run`` with energy, on devices that play back a recording through the real sensors and a fake driver."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import Perwatt
+from perwatt.results import csvfile, validate
+
+FAKES = Path(__file__).parents[1] / "fakes"
+SUITE = """
+suite: replayed
+measure: {target_ci: 0.1, min_samples: 10, max_time_s: 1, cache: hot}
+cases:
+  - {workload: gemm, params: {m: 64, n: 64, k: 64}}
+  - {workload: lm_head_loss, params: {tokens: 32, hidden: 64, vocab: 128}}
+"""
+
+LOSS = "".join(line for line in SUITE.splitlines(keepends=True) if "gemm" not in line)
+
+
+@pytest.fixture
+def run(perwatt: Perwatt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the suite on a replayed device; gives the process and the rows."""
+    monkeypatch.syspath_prepend(str(FAKES.parent))
+    monkeypatch.syspath_prepend(str(FAKES / "replay"))
+
+    def go(device: str, *options: str, fault: str = "", out: str = "out", suite: str = SUITE) -> Any:
+        (tmp_path / "suite.yaml").write_text(suite)
+        words = ("run", "suite.yaml", "--device", device, "--out", out, *options)
+        origin, state = str(time.monotonic()), str(tmp_path / f"{out}.busy")
+        settings = {"REPLAY_FAULT": fault, "REPLAY_STATE": state, "REPLAY_ORIGIN": origin, "OMP_NUM_THREADS": "1"}
+        done = perwatt(*words, **settings)
+        results = tmp_path / out / "results.csv"
+        assert validate.check(results) == []
+        return done, csvfile.read(results)
+
+    return go
+
+
+def recording(name: str) -> dict[str, Any]:
+    return yaml.safe_load((FAKES / "replay" / "recordings" / f"{name}.yaml").read_text())  # type: ignore[no-any-return]
+
+
+def test_an_h100_by_its_counter(run: Any, tmp_path: Path) -> None:
+    played = recording("h100")
+    done, rows = run("replay-h100")
+    assert done.returncode == 0, done.stderr
+    assert "energy: up to 2 windows of 11 s by nvml, about" in done.stderr
+    assert "energy of 2 rows: measured by nvml, counter (gpu_board)" in done.stdout
+    least, most = min(watts for _, watts in played["load"][1:]), max(watts for _, watts in played["load"])
+    for row in rows:
+        assert (row.energy_evidence, row.power_source, row.power_sensor) == ("measured", "counter", "nvml")
+        assert (row.power_scope, row.energy_rel_sys, row.idle_def) == ("gpu_board", 0.05, "no_context")
+        assert least <= row.power_w <= most, "the beginning of the load is trimmed off"
+        assert row.idle_w == pytest.approx(played["idle"], rel=0.01)
+        assert row.energy_time_s == pytest.approx(played["seconds"][row.workload], rel=0.01)
+        assert row.energy_j == pytest.approx(row.power_w * row.energy_time_s)
+        assert row.energy_j_lo < row.energy_j < row.energy_j_hi < 1.01 * row.energy_j
+        assert row.energy_j_net == pytest.approx((row.power_w - row.idle_w) * row.energy_time_s)
+        assert 9.0 < row.energy_window_s < 11.5
+        assert row.energy_iters == pytest.approx(row.energy_window_s / row.energy_time_s, rel=0.001)
+        assert row.tflops_per_w == pytest.approx(row.flops / 1e12 / row.energy_j)
+        assert row.tflops_per_w_lo < row.tflops_per_w < row.tflops_per_w_hi
+        assert row.power_util_avg_pct == pytest.approx(100 * row.power_w / played["power_limit_w"])
+        assert row.power_die_rule == "limit"
+    loss = rows[1]
+    assert loss.tokens_per_j == pytest.approx(32 / loss.energy_j)
+    assert loss.tokens_per_kwh == pytest.approx(3.6e6 * loss.tokens_per_j)
+    assert loss.tokens_per_pct_s == pytest.approx(32 / loss.energy_time_s / loss.power_util_avg_pct)
+    with (tmp_path / "out" / "power.csv").open() as file:
+        parts = Counter((line["part"], line["case"]) for line in csv.DictReader(file))
+    assert set(parts) == {("idle start", ""), ("idle end", ""), *(("window", row.case) for row in rows)}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("lost", "lost inside the window"),
+        ("denied", "lost inside the window"),
+        ("zero", "went back from"),
+        ("backwards", "went back from"),
+    ],
+)
+def test_a_sensor_that_fails_in_the_window_costs_only_the_energy(run: Any, fault: str, reason: str) -> None:
+    done, (first,) = run("replay-h100", fault=fault, suite=LOSS)
+    assert done.returncode == 0, done.stderr
+    assert first.status == "ok"
+    assert first.time_s == pytest.approx(0.004, rel=0.05)
+    assert (first.energy_j, first.power_w, first.energy_evidence, first.power_source) == (None, None, "none", "none")
+    assert reason in first.energy_note
+    assert f"no energy of 1 rows: {first.energy_note}" in " ".join(done.stdout.split())
+
+
+def test_watts_that_are_declared(run: Any, tmp_path: Path) -> None:
+    _, rows = run("replay-h100", "--power-w", "650")
+    for row in rows:
+        assert (row.energy_evidence, row.power_source, row.power_scope) == ("modeled", "declared", "package")
+        assert row.energy_j == pytest.approx(650 * row.time_s)
+        assert row.energy_j_lo == pytest.approx(650 * row.time_s_lo)
+        assert row.energy_window_s is None
+    assert not (tmp_path / "out" / "power.csv").exists()
+
+
+def test_watts_of_the_sheet(run: Any) -> None:
+    _, rows = run("replay-h100", "--sensor", "tdp", suite=LOSS)
+    assert {(row.energy_evidence, row.power_source) for row in rows} == {("modeled", "tdp")}
+    assert rows[0].energy_j == pytest.approx(700 * rows[0].time_s)
+    assert "an upper bound" in rows[0].energy_note
+
+
+def test_headlines_only(run: Any) -> None:
+    _, rows = run("replay-h100", "--energy", "headline", suite=SUITE + """
+  - {workload: gemm, params: {m: 64, n: 64, k: 64}, sweep: {k: [8, 16, 24, 32, 40, 48]}}
+""".replace(", k: 64}, sweep", "}, sweep"))  # fmt: skip
+    assert sum(row.energy_j is not None for row in rows) == 6
+    left = [row for row in rows if row.energy_j is None]
+    assert {row.energy_note for row in left} == {"no window of its own: only headline rows get one (--energy all)"}
+    assert {row.flops for row in left} == {min(row.flops for row in rows), sorted(row.flops for row in rows)[1]}
+
+
+def test_a_run_that_is_resumed_does_not_measure_windows_again(run: Any, tmp_path: Path) -> None:
+    _, rows = run("replay-h100", suite=LOSS)
+    journal = (tmp_path / "out" / "journal.jsonl").read_text()
+    done, again = run("replay-h100", "--resume", suite=LOSS)
+    assert done.returncode == 0, done.stderr
+    assert again == rows
+    later = (tmp_path / "out" / "journal.jsonl").read_text().removeprefix(journal)
+    assert '"event":"window"' not in later
+
+
+def test_energy_that_is_off(run: Any) -> None:
+    _, rows = run("replay-h100", "--energy", "off", suite=LOSS)
+    assert {row.energy_note for row in rows} == {"energy is off"}
