@@ -7,6 +7,7 @@ tags, models' paths and what names the instance or its owner are not taken in.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -24,7 +25,7 @@ LEAVE_S = 5.0  # for the tool to end when it is asked to
 
 
 def config(period_s: int) -> dict[str, Any]:
-    """What to ask the tool for. Periods are whole seconds: ``1.0s`` was seen to be ignored, which gives five seconds."""
+    """What to ask the tool for. Periods are whole seconds: ``1.0s`` was seen to be ignored, which gives five."""
     if period_s < 1:
         raise ValueError(f"period is {period_s} s, expected 1 s or more")
     runtime = {"tag_filter": ".*", "metrics": [{"type": "neuroncore_counters"}, {"type": "execution_stats"}]}
@@ -48,16 +49,17 @@ class Monitor:
 
     def __init__(self, period_s: int = 1, command: Sequence[str] = COMMAND) -> None:
         self._rest = b""
-        self._config = tempfile.NamedTemporaryFile("w", prefix="perwatt-", suffix=".json", encoding="ascii")
-        json.dump(config(period_s), self._config)
-        self._config.flush()
+        text = json.dumps(config(period_s)).encode()
+        handle, self._config = tempfile.mkstemp(prefix="perwatt-", suffix=".json")
+        os.write(handle, text)
+        os.close(handle)
         try:
             self._child = subprocess.Popen(
-                [*command, "-c", self._config.name],
+                [*command, "-c", self._config],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         except OSError as error:
-            self._config.close()
+            os.unlink(self._config)
             raise MonitorError(f"neuron-monitor cannot be started: {error}") from None
         assert self._child.stdout is not None  # asked for above
         self._out = self._child.stdout.fileno()
@@ -94,7 +96,8 @@ class Monitor:
                 self._child.wait()
         if self._child.stdout is not None:
             self._child.stdout.close()
-        self._config.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._config)
 
     def _take(self) -> None:
         got = os.read(self._out, 2**16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ OUTCOMES = ("completed", "completed_with_err", "completed_with_num_err", "timed_
             "failed_to_queue")  # fmt: skip
 PERCENTILES = ("p0", "p1", "p25", "p50", "p75", "p99", "p100")
 ECC = ("mem_ecc_corrected", "mem_ecc_uncorrected", "sram_ecc_corrected", "sram_ecc_uncorrected")
-WHOLE = 100.5  # percent; a period that is a little too short gives a little more than 100
+WHOLE = 101.0  # percent; assumed: what the length of a period may be wrong by
+_PHYSICAL = re.compile(r"v\d+d")  # `v3d` is documented, of Trainium2
 
 
 class MonitorError(RuntimeError):
@@ -123,7 +125,7 @@ def report(said: Mapping[str, Any]) -> Report:
     counters = _part(system, "neuron_hw_counters") if system.get("neuron_hw_counters") is not None else {}
     instance, hardware = _part(said, "instance_info"), _part(said, "neuron_hardware_info")
     errors = [_text(group, "error") for group in (counters, instance, hardware)]
-    chips = _list(counters, "neuron_devices") if counters else []
+    chips = _list(counters, "neuron_devices") if counters and not errors[0] else []
     return Report(
         runtimes=tuple(_runtime(one) for one in _list(said, "neuron_runtime_data")),
         ecc={_whole(one, "neuron_device_index"): {name: _whole(one, name) for name in ECC} for one in chips},
@@ -149,7 +151,7 @@ def _runtime(said: Mapping[str, Any]) -> Runtime:
 def _core(said: Mapping[str, Any]) -> Core:
     physical = {
         name: _percent(_part(group, name), "neuroncore_utilization")
-        for group in (_part(said, key) for key, value in said.items() if isinstance(value, dict))
+        for group in (_part(said, key) for key in said if _PHYSICAL.fullmatch(key))
         for name in group
     }
     flops = None if said.get("flops") is None else _number(said, "flops")

@@ -35,8 +35,8 @@ MINUTES_NOTE = (
 LARGEST_NOTE = "; at every moment the larger of {0} dies, so the chip's is between 1/{0} of it and all of it"
 LIVE_NOTE = (
     f"{MAXIMUM}; a channel is its die's percentage divided by the number of dies, so that a chip's dies add up to its "
-    "percentage if they share its maximum equally, which is assumed; the format of a line is hypothetical; how often it "
-    f"is renewed is unknown and taken as {LIVE_UPDATE_S:g} s"
+    "percentage if they share its maximum equally, which is assumed; the format of a line is hypothetical; how often "
+    f"it is renewed is unknown and taken as {LIVE_UPDATE_S:g} s"
 )
 
 Parsed = TypeVar("Parsed")
