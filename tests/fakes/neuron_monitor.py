@@ -2,8 +2,8 @@
 """neuron-monitor by its user guide (SDK 2.32), as a program: reads its configuration, writes a report every period.
 
 ``PERWATT_FAKE`` in its environment says what goes wrong: ``bad-json``, ``wrong-type``, ``hang``, ``exit``, ``stubborn``
-(does not end when asked to), ``halves`` (writes a line in two pieces), ``flood`` (never ends a line), ``more`` (has keys
-that nobody knows).
+(does not end when asked to), ``halves`` (writes a line in two pieces), ``flood`` (never ends a line), ``more`` (has
+keys that nobody knows).
 Periods are a hundredth of what is asked for, so that tests are quick.
 """
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from fakes import neuron_monitor as fake
 
+from fakes import neuron_monitor as fake
 from perwatt.hardware import neuron_monitor
 from perwatt.hardware.neuron_monitor import Monitor
 from perwatt.hardware.neuron_report import MonitorError, report
@@ -82,8 +82,7 @@ def test_a_line_may_come_in_pieces(monkeypatch: pytest.MonkeyPatch):
 def test_faults_are_told(monkeypatch: pytest.MonkeyPatch, fault: str, why: str):
     monkeypatch.setenv("PERWATT_FAKE", fault)
     with Monitor(command=COMMAND) as monitor, pytest.raises(MonitorError, match=why) as raised:
-        for _ in range(2):
-            monitor.read(20)
+        [monitor.read(20) for _ in range(2)]
     assert "\n" not in str(raised.value)
 
 
@@ -147,10 +146,11 @@ def test_a_wrong_type_anywhere_is_refused_or_does_not_matter():
             inner = inner[key]
         inner[place[-1]] = True
         try:
-            assert report(bad) == want, place
-        except MonitorError as error:
+            said = report(bad)
+        except MonitorError:
             refused += 1
-            assert str(place[-1]) in str(error) or isinstance(place[-1], int)
+        else:
+            assert said == want, place
     assert refused > 80
 
 

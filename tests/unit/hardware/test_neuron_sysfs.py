@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes.neuron_driver import TRN1, TRN2, TRN3, Model, NeuronDriver
 
+from fakes.neuron_driver import TRN1, TRN2, TRN3, Model, NeuronDriver
 from perwatt.hardware import neuron_sysfs
 
 
@@ -64,6 +64,15 @@ def test_a_file_of_the_same_name_that_is_not_power(tmp_path: Path):
     other = driver.folder(0) / "stats" / "memory" / "utilization"
     other.parent.mkdir(parents=True)
     other.write_text("50\n")
+    [chip] = neuron_sysfs.chips(tmp_path)
+    assert chip.minutes() == driver.minutes(0)
+
+
+def test_links_and_cores_are_left_out(tmp_path: Path):
+    driver = lay(tmp_path)
+    inside = driver.folder(0) / "neuron_core3" / "stats" / "utilization"
+    inside.write_text(driver.minutes(0).read_text())
+    (driver.folder(0) / "utilization").symlink_to(driver.minutes(0))
     [chip] = neuron_sysfs.chips(tmp_path)
     assert chip.minutes() == driver.minutes(0)
 

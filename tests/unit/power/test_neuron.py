@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes.neuron_driver import TRN1, TRN2, TRN3, DriverClock, Model, NeuronDriver
 
+from fakes.neuron_driver import TRN1, TRN2, TRN3, DriverClock, Model, NeuronDriver
 from perwatt import plugins
 from perwatt.power.base import Lost, Probe, Reading, Sensor, Target
 from perwatt.power.sensors.neuron import MOST_EMPTY, MOST_TORN
@@ -103,15 +104,15 @@ def test_sixteen_chips_in_the_order_of_the_target(tmp_path: Path):
 
 
 def test_live_gives_what_every_die_adds_to_its_chip(tmp_path: Path):
-    for seed in range(6):
+    for seed in range(4):
         driver = NeuronDriver(tmp_path / str(seed), steady, chips=2, start=START, seed=seed)
-        trace = watched(LIVE, driver, 20, "0", "1")
+        trace = watched(LIVE, driver, 12, "0", "1")
         facts = trace.facts
         assert (facts.kind, facts.quantity, facts.source, facts.scope) == ("samples", "%", "none", "package")
         assert facts.channels == ("neuron0/die0", "neuron0/die1", "neuron1/die0", "neuron1/die1")
         assert facts.dies == 1
         assert {one.values for one in trace.readings} == {(20.0, 22.5, 25.0, 27.5)}
-        assert len(trace.readings) > 150
+        assert len(trace.readings) > 90
         assert driver.live(0).read_text().splitlines()[0] in trace.readings[-1].raw
 
 
@@ -186,7 +187,7 @@ def test_a_clock_that_is_set_shows_in_the_stamps(tmp_path: Path):
     trace = watched(MINUTES, driver, 260, plans=[(100.0, lambda: driver.step_clock(-3600))])
     stamps = [one.stamp for one in trace.readings if one.stamp is not None]
     assert trace.lost == ""
-    assert min(later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)) < -3500
+    assert min(later - earlier for earlier, later in itertools.pairwise(stamps)) < -3500
 
 
 @pytest.mark.parametrize(
