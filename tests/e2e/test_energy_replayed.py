@@ -32,11 +32,17 @@ def run(perwatt: Perwatt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
     monkeypatch.syspath_prepend(str(FAKES.parent))
     monkeypatch.syspath_prepend(str(FAKES / "replay"))
 
-    def go(device: str, *options: str, fault: str = "", out: str = "out", suite: str = SUITE) -> Any:
+    def go(device: str, *options: str, fault: str = "", out: str = "out", suite: str = SUITE, **more: str) -> Any:
         (tmp_path / "suite.yaml").write_text(suite)
         words = ("run", "suite.yaml", "--device", device, "--out", out, *options)
         origin, state = str(time.monotonic()), str(tmp_path / f"{out}.busy")
-        settings = {"REPLAY_FAULT": fault, "REPLAY_STATE": state, "REPLAY_ORIGIN": origin, "OMP_NUM_THREADS": "1"}
+        settings = {
+            "REPLAY_FAULT": fault,
+            "REPLAY_STATE": state,
+            "REPLAY_ORIGIN": origin,
+            "OMP_NUM_THREADS": "1",
+            **more,
+        }
         done = perwatt(*words, **settings)
         results = tmp_path / out / "results.csv"
         assert validate.check(results) == []

@@ -223,7 +223,9 @@ class NeuronDriver:
     def _write(self, path: Path, text: str) -> None:
         if path not in self._frozen:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text + "\n")
+            whole = self.root / "next"  # a read of sysfs sees one text, never half of it
+            whole.write_text(text + "\n")
+            os.replace(whole, path)
 
     def remove(self, chip: int) -> None:
         """The chip is gone from the bus."""

@@ -130,7 +130,7 @@ def _watts(trace: Trace, found: Measured, iterations: float, idles: list[Event],
 
 def _percent(trace: Trace, found: Measured, iterations: float, sensors: Event, row: Cells) -> Cells:
     """Percentages and work per percent-second; watts only through a calibration or a named assumption."""
-    facts, count = trace.facts, max(1, len(trace.facts.channels)) if trace.facts.kind == "buckets" else 1
+    facts, count = trace.facts, sensors["chips"]
     cells: Cells = {
         "energy_evidence": "none", "power_source": "none", "energy_note": facts.note or None,
         "power_util_min_pct": found.low, "power_util_avg_pct": found.mean / count, "power_util_max_pct": found.high,

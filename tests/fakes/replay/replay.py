@@ -10,20 +10,26 @@ seconds pass in one, ``REPLAY_FAULT`` what goes wrong: see each device.
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import shutil
 import struct
+import tempfile
 import time
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 from math import floor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import yaml
 
 from fakes import nvml
+from fakes.neuron_driver import LOOK_S, NeuronDriver
 from fakes.nvml import Card, NvmlLibrary
 from fakes.nvml_power import PowerMeter
 from perwatt.backends.base import Device, Health, Timing
@@ -35,13 +41,16 @@ RECORDINGS = Path(__file__).parent / "recordings"
 FAULT = os.environ.get("REPLAY_FAULT", "")
 BEGUN = 1_790_000_000.0  # of the device's wall clock
 FAULT_AFTER_S = 4.0  # of load
+LATE_S = (
+    1.0  # the host may be late by so much without the device being thought of as idle: it is the clock that runs fast
+)
 SPAN = struct.Struct("dd")
 
 
 class Fast(Clock):
     """A clock that runs faster, the same in every process of the host."""
 
-    speed = float(os.environ.get("REPLAY_SPEED", "20"))
+    speed = float(os.environ.get("REPLAY_SPEED", "10"))
     origin = float(os.environ.get("REPLAY_ORIGIN", "0"))
 
     def monotonic(self) -> float:
@@ -144,9 +153,9 @@ class Replay(Cpu):
 
     def submit(self, run: Callable[[int], object], iterations: int, first: int, ring: list[Any]) -> None:
         now = self.clock.monotonic()
-        start = max(now, self._free_at)
+        start = self._free_at if now - self._free_at < LATE_S else now
         self._free_at = start + iterations * self.iteration_s(run)
-        self.busy_spans.add(start, self._free_at)
+        self.busy_spans.add(start, self._free_at + LATE_S)
 
     def flag(self) -> Callable[[], object]:
         due = self._free_at
@@ -193,4 +202,40 @@ class ReplayH100(Replay):
         return Target(backend="cuda", chip=self.chip, chips=(card.uuid,))
 
 
-H100 = ReplayH100()
+class ReplayTrn2(Replay):
+    """A Trainium2, whole: the driver's percentages over the recording. Faults: ``no_data``, ``gone``, ``garbage``."""
+
+    name = "replay-trn2"
+    recording, chip = "trn2", "trainium2"
+
+    def target(self) -> Target:
+        return self._target
+
+    @cached_property
+    def _target(self) -> Target:
+        root = Path(tempfile.mkdtemp(prefix="replay-"))
+        atexit.register(shutil.rmtree, root, ignore_errors=True)
+        driver = NeuronDriver(
+            root, self._percent, start=self.clock.unix(), version=os.environ.get("REPLAY_DRIVER", "2.30.2.0"),
+            refresh_s=2.0 if FAULT == "no_data" else 0.1,
+        )  # fmt: skip
+        Thread(target=self._run, args=[driver], daemon=True).start()
+        return Target(backend="neuron", chip=self.chip, chips=("0",), root=root)
+
+    def _percent(self, chip: int, die: int, unix: float) -> float:
+        return self.level(unix - BEGUN) * self.played["dies"][die]
+
+    def _run(self, driver: NeuronDriver) -> None:
+        """Let the driver keep up with the clock."""
+        while True:
+            behind = self.clock.unix() - driver.now
+            if behind >= LOOK_S:
+                driver.advance(behind // LOOK_S * LOOK_S)
+            spans = self.busy_spans.spans()
+            if FAULT in ("gone", "garbage") and spans and driver.now - BEGUN > spans[0][0] + FAULT_AFTER_S:
+                driver.breaks(driver.live(0), None if FAULT == "gone" else "die,percent")
+                return
+            time.sleep(0.002)
+
+
+H100, TRN2 = ReplayH100(), ReplayTrn2()
