@@ -188,7 +188,8 @@ class Windows:
         for case, impl in picked:
             if (case, impl) in self._ledger.windows:
                 continue
-            if left_s is not None and self._clock.monotonic() - begun + self._plan.each_s > left_s:
+            again_s = self._ledger.parts[case, impl][-1].elapsed_s  # to open and compile it takes no longer
+            if left_s is not None and self._clock.monotonic() - begun + self._plan.each_s + again_s > left_s:
                 self._screen.note("energy: no time is left of the budget for more windows")
                 break
             self._window(self._cases[case], impl)
