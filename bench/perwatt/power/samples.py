@@ -20,6 +20,7 @@ from perwatt.power.noise import mean_variance, rounding
 from perwatt.power.polled import Floats, Polled, channels, updates
 from perwatt.power.trace import Trace
 
+NEAR = 2  # values on each side, by which power changes at a moment
 HOLE = 1.5  # updates: a longer distance between two of them is a hole
 MOST_HOLES = 0.2  # of the window
 SAME = 6  # updates with the same value, before which a sensor is not taken for stalled
@@ -67,9 +68,15 @@ def _curve(facts: Facts, polled: Polled, start: float, end: float) -> Curve:
     half = np.concatenate((cells.half[:1], (cells.half[1:] + cells.half[:-1]) / 2.0, cells.half[-1:]))
     used = np.concatenate(([0.0], np.cumsum(cells.values * np.diff(cells.bounds))))
     return Curve(
-        at=cells.bounds, half=half, used=used, inner=partial(_errors, facts, cells),
+        at=cells.bounds, half=half, used=used,
+        late=partial(_late, cells.values, half), inner=partial(_errors, facts, cells),
         low=float(values.min()), high=float(values.max()),
     )  # fmt: skip
+
+
+def _late(values: Floats, half: Floats, place: int) -> float:
+    """A shift moves what is summed up together with the span: the two differ only where power changes."""
+    return float(np.ptp(values[max(0, place - NEAR) : place + NEAR])) * float(half[place])
 
 
 def _cells(facts: Facts, polled: Polled) -> Cells:
@@ -158,12 +165,13 @@ def _errors(facts: Facts, cells: Cells, start: float, end: float) -> Errors:
     errors = Errors()
     inside = (cells.middles > start) & (cells.middles < end)
     values, middles = cells.values[inside], cells.middles[inside]
-    seconds, steps = end - start, np.diff(values)
+    seconds = end - start
     duty = min(1.0, 2.0 * facts.lag_s / cells.update_s)
     mean, deviation = mean_variance(values, facts.resolution, duty)
     errors.normal(mean * seconds**2)
     errors.within(rounding(values, facts.resolution, deviation) * seconds)
-    errors.normal(float((steps**2 * cells.half[inside][1:] ** 2).sum()) / 3.0)
+    # A value's time ends half-way to the next one: half of the difference of its neighbours goes with its own moment.
+    errors.normal(float(((values[2:] - values[:-2]) ** 2 * cells.half[inside][1:-1] ** 2).sum()) / 12.0)
     errors.normal(_holes(values, np.diff(middles), cells.update_s))
     if values.size:
         errors.within(float(values[-1] - values[0]) * LAG_SHARE * facts.lag_s)
