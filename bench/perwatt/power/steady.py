@@ -71,7 +71,7 @@ def steady(marks: Sequence[Mark], start: float, end: float, lag_s: float) -> Spa
     at, done = at[inside], done[inside]
     if at.size < FEWEST:
         raise Unusable(
-            f"the load completed {at.size} batches between {begin - start:.3g} s and {end - start:.3g} s of the window, "
+            f"the load completed {at.size} batches from {begin - start:.3g} s to {end - start:.3g} s of the window, "
             f"expected at least {FEWEST}"
         )
     cuts = np.linspace(at[0], at[-1], THIRDS + 1)
@@ -85,19 +85,16 @@ def steady(marks: Sequence[Mark], start: float, end: float, lag_s: float) -> Spa
 def iterations_between(marks: Sequence[Mark], start: float, end: float) -> Work:
     """Iterations between two moments.
 
-    A batch's iterations are taken to be spread evenly over its time. At worst they are not at all: a moment a share x
-    into a batch of n is then off by n times the larger of x and 1 - x if nothing were known. But a batch is of equal
-    iterations, one after another, so all that can be off is the one that is under way, and that times within a batch
-    vary as those of batches do.
+    A batch's iterations are taken to be spread evenly over its time. They are equal and run one after another, so what
+    remains is how the work of the one under way is spread, half an iteration, and that the rate may vary within a
+    batch as it does from batch to batch; never more than half a batch.
 
     Raises:
         Unusable: the marks do not reach from ``start`` to ``end``.
     """
     at, done = _columns(marks)
     if at[0] > start or at[-1] < end:
-        raise Unusable(
-            f"marks from {at[0]:.3f} to {at[-1]:.3f} s do not hold the span from {start:.3f} to {end:.3f} s"
-        )
+        raise Unusable(f"marks from {at[0]:.3f} to {at[-1]:.3f} s do not hold the span from {start:.3f} to {end:.3f} s")
     a, b = np.interp([start, end], at, done)
     return Work(iterations=float(b - a), error=_off(at, done, start) + _off(at, done, end))
 
@@ -120,6 +117,7 @@ def _columns(marks: Sequence[Mark]) -> tuple[Floats, Floats]:
     if len(marks) < 2:
         raise Unusable(f"the load completed {len(marks)} batches, expected at least 2")
     at, done = np.asarray(marks, dtype=np.float64).T
-    if not (np.isfinite(at).all() and np.isfinite(done).all() and (np.diff(at) > 0.0).all() and (np.diff(done) > 0).all()):
+    ascend = (np.diff(at) > 0.0).all() and (np.diff(done) > 0.0).all()
+    if not (ascend and np.isfinite(at).all() and np.isfinite(done).all()):
         raise Unusable("the moments and iterations of the load's batches do not ascend")
     return at, done
