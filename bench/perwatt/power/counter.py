@@ -17,6 +17,7 @@ from perwatt.power.measured import Measured, Unusable
 from perwatt.power.polled import Floats, Polled, channels, updates
 from perwatt.power.trace import Trace
 
+NEAR = 4  # updates on each side, whose mean power is that at an update
 STILL = 3.0  # usual distances between updates, after which a counter that has not moved is looked at
 FAINT = 0.05  # of the usual power: what a load draws at least
 FEW = 4  # updates, of which none can be called unusual
@@ -44,7 +45,20 @@ def _curve(facts: Facts, polled: Polled, wrap: float | None, start: float, end: 
     at = np.maximum.accumulate(when.at - facts.lag_s)
     inside = (at >= start) & (at <= end)
     _moves(facts, polled.name, at[inside], used[when.index][inside])
-    return Curve(at=at, half=when.half, used=used[when.index], inner=partial(_steps, facts.resolution))
+    used = used[when.index]
+    late = partial(_late, at, when.half, used)
+    return Curve(at=at, half=when.half, used=used, late=late, inner=partial(_steps, facts.resolution))
+
+
+def _late(at: Floats, half: Floats, used: Floats, place: int) -> float:
+    """What is drawn within the time in which an update may have been, at the largest mean power around it.
+
+    What power does within an update does not show, but what it does beside it does.
+    """
+    lo, hi = max(0, place - NEAR), min(at.size - 1, place + NEAR)
+    pairs = [(0, at.size - 1), (lo, place), (place, hi)]
+    slopes = [(used[b] - used[a]) / (at[b] - at[a]) for a, b in pairs if at[b] > at[a]]
+    return float(max(slopes, default=0.0) * half[place])
 
 
 def _steps(resolution: float, start: float, end: float) -> Errors:

@@ -11,7 +11,6 @@ from perwatt.power.errors import Errors
 from perwatt.power.measured import Measured, Unusable
 from perwatt.power.polled import Floats
 
-NEAR = 4  # moments on each side, whose mean slope is the power at a moment
 LEAST = 0.5  # of the window has to be covered
 
 
@@ -23,6 +22,7 @@ class Curve:
         at: moments, seconds of the monotonic clock, ascending; their true times lie within ``half`` of them.
         half: seconds.
         used: J or percent-seconds at those moments, from any zero.
+        late: how much the use until the moment of this number may be off because the moment is not known exactly.
         inner: further errors of the use between two moments.
         low: smallest value seen; None for counters.
         high: largest.
@@ -31,6 +31,7 @@ class Curve:
     at: Floats
     half: Floats
     used: Floats
+    late: Callable[[int], float]
     inner: Callable[[float, float], Errors]
     low: float | None = None
     high: float | None = None
@@ -40,9 +41,12 @@ class Curve:
         a, b = np.interp([start, end], self.at, self.used)
         return float(b - a)
 
-    def late(self, moment: float) -> float:
-        """How much the use at a moment may be off because the moment is not known exactly."""
-        return self._power(moment) * float(np.interp(moment, self.at, self.half))
+    def shifted(self, moment: float) -> float:
+        """How much the use until a moment may be off because moments are not known exactly."""
+        after = min(int(np.searchsorted(self.at, moment)), self.at.size - 1)
+        if self.at[after] == moment or after == 0:
+            return self.late(after)
+        return max(self.late(after - 1), self.late(after))
 
     def bent(self, moment: float) -> float:
         """How much the use between two known moments may be off the straight line, from the slopes beside it."""
@@ -54,14 +58,6 @@ class Curve:
         length = self.at[after] - self.at[after - 1]
         share = (moment - self.at[after - 1]) / length
         return float(np.ptp(slopes) * length * share * (1.0 - share))
-
-    def _power(self, moment: float) -> float:
-        """The largest mean slope around: what is within an update does not show, but what is beside it does."""
-        place = int(np.searchsorted(self.at, moment))
-        lo, hi = max(0, place - NEAR), min(self.at.size - 1, place + NEAR)
-        pairs = [(0, self.at.size - 1), (lo, place), (place, hi), (lo, hi)]
-        slopes = [(self.used[b] - self.used[a]) / (self.at[b] - self.at[a]) for a, b in pairs if a < b < self.at.size]
-        return float(max(slopes, default=0.0))
 
 
 def total(curves: Sequence[Curve], start: float, end: float, sensor: str) -> Measured:
@@ -81,7 +77,7 @@ def total(curves: Sequence[Curve], start: float, end: float, sensor: str) -> Mea
         raise Unusable(f"{sensor}: updates cover {max(0.0, b - a):.3g} s of {end - start:.3g} s")
     errors = Errors()
     for moment in (a, b):
-        errors.within(sum(curve.late(moment) for curve in curves))
+        errors.within(sum(curve.shifted(moment) for curve in curves))
     for curve in curves:
         errors.within(curve.bent(a))
         errors.within(curve.bent(b))

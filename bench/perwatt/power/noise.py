@@ -30,12 +30,12 @@ def mean_variance(values: Floats, resolution: float, duty: float) -> tuple[float
     n, steps = values.size, np.diff(values)
     if n < 3:
         return (float(np.ptp(values)) / 2.0) ** 2 if n else 0.0, 0.0
-    sizes = np.abs(steps)
+    sizes = np.abs(steps - steps.mean())
     cut = max(STEP * float(np.quantile(sizes, QUANTILE)) / OF_NORMAL, COARSE * resolution)
     small = sizes <= cut
     noise = float((sizes[small] ** 2).mean()) / 2.0
     jumps = float((sizes[~small] ** 2).sum()) * (1.0 - duty) ** 2 / 12.0
-    few = (student_t(0.95, max(2.0, 2.0 * (n - 1) / 3.0)) / NORMAL) ** 2
+    few = (student_t(0.95, max(2.0, (n - 1) / 2.0)) / NORMAL) ** 2
     variance = few * (noise / n + jumps / n**2)
     slow = _slow(values)
     return (slow if slow < CLEARLY**2 * variance else variance), math.sqrt(noise)
@@ -56,12 +56,13 @@ def rounding(values: Floats, resolution: float, deviation: float) -> float:
     """How far the mean may be off because values are rounded.
 
     Half a step for a value that stays the same. Noise spreads values over steps and takes the error away: the first
-    wave of the saw-tooth that rounding is shrinks to exp(-2 (pi sigma / step)^2) of its height. So do values that
-    differ, by the root of the number of steps they are spread over.
+    wave of the saw-tooth that rounding is shrinks to exp(-2 (pi sigma / step)^2) of its height. Half of that exponent
+    is counted, for noise that is not normal. Values that differ otherwise take away the root of the number of steps
+    they are spread over.
     """
     if resolution <= 0.0 or not values.size:
         return 0.0
     shares = np.unique(np.rint(values / resolution), return_counts=True)[1] / values.size
     spread = 0.5 * math.sqrt(float((shares**2).sum()))
     sigma = math.sqrt(max(0.0, (deviation / resolution) ** 2 - 1.0 / 12.0))
-    return resolution * min(spread, math.exp(-2.0 * (math.pi * sigma) ** 2) / math.pi if sigma > 0.1 else 0.5)
+    return resolution * min(spread, math.exp(-((math.pi * sigma) ** 2)) / math.pi if sigma > 0.1 else 0.5)

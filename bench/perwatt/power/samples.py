@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perwatt.power.base import Facts
 from perwatt.power.curve import Curve, total
@@ -20,10 +22,18 @@ from perwatt.power.noise import mean_variance, rounding
 from perwatt.power.polled import Floats, Polled, channels, updates
 from perwatt.power.trace import Trace
 
+Counts: TypeAlias = NDArray[np.intp]
+
+NEAR = 2  # values on each side, by which power changes at a moment
+HIDDEN = 0.2  # assumed: share of the power by which it swings within an update unseen
 HOLE = 1.5  # updates: a longer distance between two of them is a hole
 MOST_HOLES = 0.2  # of the window
-SAME = 6  # updates with the same value, before which a sensor is not taken for stalled
+MOST_STALLED = 0.05  # of the window; a shorter stall is a hole
+STUCK = 50  # updates with one value, which no sensor shows whose step is this share of the value, or less
+FINE = 5e-4
+SAME = 5  # updates with the same value, before which a sensor is not taken for stalled
 CHANCE = 1e-4  # of one honest sensor that is taken for stalled
+REGULAR = 6.0  # times the median run of equal values: what a load of steps without noise may well show
 LAG_SHARE = 0.2  # assumed: how much the lag may be off, as a share of it
 
 
@@ -37,6 +47,7 @@ class Cells:
         half: seconds by which these may be off.
         bounds: between the cells, one more than there are cells.
         update_s: usual distance of the middles.
+        stalled: seconds for which the sensor repeated itself as no honest one does.
     """
 
     values: Floats
@@ -44,6 +55,7 @@ class Cells:
     half: Floats
     bounds: Floats
     update_s: float
+    stalled: float
 
 
 def measured(trace: Trace, start: float, end: float) -> Measured:
@@ -67,13 +79,20 @@ def _curve(facts: Facts, polled: Polled, start: float, end: float) -> Curve:
     half = np.concatenate((cells.half[:1], (cells.half[1:] + cells.half[:-1]) / 2.0, cells.half[-1:]))
     used = np.concatenate(([0.0], np.cumsum(cells.values * np.diff(cells.bounds))))
     return Curve(
-        at=cells.bounds, half=half, used=used, inner=partial(_errors, facts, cells),
+        at=cells.bounds, half=half, used=used,
+        late=partial(_late, cells.values, half), inner=partial(_errors, facts, cells),
         low=float(values.min()), high=float(values.max()),
     )  # fmt: skip
 
 
+def _late(values: Floats, half: Floats, place: int) -> float:
+    """A shift moves what is summed up together with the span: the two differ only where power changes."""
+    near = values[max(0, place - NEAR) : place + NEAR]
+    return float(max(np.ptp(near), HIDDEN * near.mean()) * half[place])
+
+
 def _cells(facts: Facts, polled: Polled) -> Cells:
-    at, half, values, period = _points(facts, polled)
+    at, half, values, period, stalled = _points(facts, polled)
     middles = np.maximum.accumulate(at - facts.lag_s)
     span = 2.0 * facts.lag_s
     if span > HOLE * period:  # values overlap: those are taken that do not
@@ -81,11 +100,11 @@ def _cells(facts: Facts, polled: Polled) -> Cells:
         middles, half, values, period = middles[keep], half[keep], values[keep], span
     between = (middles[1:] + middles[:-1]) / 2.0
     bounds = np.concatenate(([middles[0] - period / 2.0], between, [middles[-1] + period / 2.0]))
-    return Cells(values=values, middles=middles, half=half, bounds=bounds, update_s=period)
+    return Cells(values=values, middles=middles, half=half, bounds=bounds, update_s=period, stalled=stalled)
 
 
-def _points(facts: Facts, polled: Polled) -> tuple[Floats, Floats, Floats, float]:
-    """Times of updates, half of the time each may lie in, values, and the usual distance.
+def _points(facts: Facts, polled: Polled) -> tuple[Floats, Floats, Floats, float, float]:
+    """Times of updates, half of the time each may lie in, values, their usual distance, and seconds of stalls.
 
     An update that left the value as it was does not show, and is taken to have come when it was due.
     """
@@ -99,16 +118,18 @@ def _points(facts: Facts, polled: Polled) -> tuple[Floats, Floats, Floats, float
     ends = np.append(at[1:], polled.latest[-1] + period / 2.0)
     ends = np.where(np.isin(last + 1, resumed), polled.latest[last] + period / 2.0, ends)
     counts = np.maximum(1, np.rint((ends - at) / period)).astype(np.intp)
-    counts = _without_stalls(counts, polled.values[index], facts.resolution)
+    stalls = _stalls(counts)
+    stalled = float((ends - at)[stalls].sum())
+    counts[stalls] = 1
     steps = np.where(counts > 1, (ends - at) / counts, 0.0)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(at, counts) + number * np.repeat(steps, counts), np.repeat(half, counts), \
-        np.repeat(polled.values[index], counts), period  # fmt: skip
+    moments = np.repeat(at, counts) + number * np.repeat(steps, counts)
+    return moments, np.repeat(half, counts), np.repeat(polled.values[index], counts), period, stalled
 
 
 def _with(
-    polled: Polled, at: Floats, half: Floats, index: np.ndarray, resumed: np.ndarray, update_s: float
-) -> tuple[Floats, Floats, np.ndarray]:
+    polled: Polled, at: Floats, half: Floats, index: Counts, resumed: Counts, update_s: float
+) -> tuple[Floats, Floats, Counts]:
     """The first reading and those after a gap begin something new, too: updated some time within the last update."""
     extra = np.union1d([0], resumed).astype(np.intp)
     known = ~np.isin(index, extra)
@@ -124,19 +145,18 @@ def _typical(lengths: Floats) -> float:
     return float(np.quantile(lengths, 0.1)) if lengths.size >= 10 else 0.0
 
 
-def _without_stalls(counts: np.ndarray, values: Floats, resolution: float) -> np.ndarray:
-    """Runs of equal values that no honest sensor shows whose values differ as often as these do become holes."""
-    longest = int(counts.max())
-    others = counts[counts < longest]
-    if longest < SAME or others.size < SAME or np.median(np.abs(np.diff(values))) <= 2.0 * resolution:
-        return counts
+def _stalls(counts: Counts) -> NDArray[np.bool_]:
+    """Runs of equal values so long as no honest sensor shows whose value changes elsewhere as often as this one's."""
+    others = counts[counts < counts.max()]
+    if others.size < SAME:
+        return np.zeros(counts.size, dtype=bool)
     same = 1.0 - others.size / others.sum()  # chance that an update leaves the value as it was
     chance = counts.sum() * same ** (counts - 1.0)
-    regular = counts <= 8.0 * np.median(counts)  # a load of steps without noise
-    return np.where((chance < CHANCE) & ~regular & (counts >= SAME), 1, counts)
+    found: NDArray[np.bool_] = (chance < CHANCE) & (counts > REGULAR * np.median(counts)) & (counts >= SAME)
+    return found
 
 
-def _apart(middles: Floats, span: float, period: float) -> np.ndarray:
+def _apart(middles: Floats, span: float, period: float) -> Counts:
     """Indices of values about ``span`` apart."""
     keep = [0]
     for place, moment in enumerate(middles):
@@ -146,6 +166,11 @@ def _apart(middles: Floats, span: float, period: float) -> np.ndarray:
 
 
 def _complete(facts: Facts, name: str, cells: Cells, start: float, end: float) -> None:
+    values = cells.values[(cells.middles >= start) & (cells.middles <= end)]
+    if values.size >= STUCK and np.ptp(values) == 0.0 and facts.resolution <= FINE * values[0]:
+        raise Unusable(f"{facts.sensor}: {name} reads {values[0]:g} {facts.quantity} all along, and never moves")
+    if cells.stalled > MOST_STALLED * (end - start):
+        raise Unusable(f"{facts.sensor}: {name} repeated itself for {cells.stalled:.3g} s, and changes elsewhere")
     edges = np.concatenate(([start], cells.middles[(cells.middles > start) & (cells.middles < end)], [end]))
     gaps = np.diff(edges)
     holes = float((gaps[gaps > HOLE * cells.update_s] - cells.update_s).sum())
@@ -158,12 +183,13 @@ def _errors(facts: Facts, cells: Cells, start: float, end: float) -> Errors:
     errors = Errors()
     inside = (cells.middles > start) & (cells.middles < end)
     values, middles = cells.values[inside], cells.middles[inside]
-    seconds, steps = end - start, np.diff(values)
+    seconds = end - start
     duty = min(1.0, 2.0 * facts.lag_s / cells.update_s)
     mean, deviation = mean_variance(values, facts.resolution, duty)
     errors.normal(mean * seconds**2)
     errors.within(rounding(values, facts.resolution, deviation) * seconds)
-    errors.normal(float((steps**2 * cells.half[inside][1:] ** 2).sum()) / 3.0)
+    # A value's time ends half-way to the next one: half of the difference of its neighbours goes with its own moment.
+    errors.normal(float(((values[2:] - values[:-2]) ** 2 * cells.half[inside][1:-1] ** 2).sum()) / 12.0)
     errors.normal(_holes(values, np.diff(middles), cells.update_s))
     if values.size:
         errors.within(float(values[-1] - values[0]) * LAG_SHARE * facts.lag_s)
@@ -176,6 +202,6 @@ def _holes(values: Floats, gaps: Floats, update_s: float) -> float:
     for gap in gaps[gaps > HOLE * update_s]:
         far = min(max(1, round(gap / update_s / 2.0)), max(1, (values.size - 1) // 3))
         off = values[2 * far :] - 2.0 * values[far:-far] + values[: -2 * far]
-        typical = float(np.mean(off**2)) / 6.0 if off.size else float(np.var(values))
+        typical = float(np.mean(off**2)) / 4.0 if off.size else float(np.var(values))
         variance += (gap - update_s) ** 2 * typical
     return variance
