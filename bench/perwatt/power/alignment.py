@@ -3,8 +3,9 @@
 Every load has quiet before and after it. Of the trace only what falls into a load and its quiet is looked at, each load
 with levels of its own, since nothing is known of the time between. A coarse search over :data:`SEARCHED_S` takes the
 offset that explains most; around it, all offsets that explain the edges about as well are its interval (a profile of
-the likelihood), never narrower than half a step of the trace: no meter says what its time stamps mean to less. Whether the meter gives values of a moment or averages, and over how long, is not known, so that both
-are tried, and an offset counts that is likely by any of them.
+the likelihood). It is never narrower than half a step of the trace: no meter says what its time stamps mean to less.
+Whether the meter gives values of a moment or averages, and over how long, is not known either, so that both are tried,
+and an offset counts that is likely by any of them.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def find(times: Floats, watts: Floats, loads: Sequence[Load]) -> Offset:
     step = float(np.median(np.diff(times)))
     best, correlation, rival = _coarse(times, watts, loads, step)
     lo, hi = _fine(times, watts, loads, step, best)
-    return Offset(seconds=(lo + hi) / 2, u95=max((hi - lo) / 2 * MARGIN, step / 2), correlation=correlation, rival=rival)
+    u95 = max((hi - lo) / 2 * MARGIN, step / 2)
+    return Offset(seconds=(lo + hi) / 2, u95=u95, correlation=correlation, rival=rival)
 
 
 def _thinned(times: Floats, watts: Floats) -> tuple[Floats, Floats]:

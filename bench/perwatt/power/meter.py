@@ -6,9 +6,10 @@ which :func:`shift_j` says what it is worth in joules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,18 @@ class Interval:
     unix: float
     before: float
     after: float
+
+    @classmethod
+    def of(cls, window: Mapping[str, Any]) -> Interval | None:
+        """That of a journal's ``window`` event; None where the load did not come to its end.
+
+        The event says when the quiet behind the load was over. That before it was as long, or a little longer.
+        """
+        if not window["marks"] or not window["clocks"]:
+            return None
+        start, end = float(window["marks"][0][0]), float(window["marks"][-1][0])
+        quiet, wall = window["clocks"][0] - end, window["clocks"][1] - window["clocks"][0]
+        return cls(start=start, end=end, unix=start + wall, before=quiet, after=quiet)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +88,9 @@ def aligned(meter: MeterFile, windows: Sequence[Interval], *, offset_s: float | 
     """
     wall = [window.unix - window.start for window in windows]
     ahead = float(np.median(wall))  # of the wall clock before the monotonic one; a clock that is set changes it
+    if max(wall) - min(wall) > SEARCHED_S:
+        message = "the run's windows are of two boots of the host, or its clock was set far, expected one of a kind"
+        raise InputError(message, file=meter.file)
     reach = SEARCHED_S if offset_s is None else 0.0
     _refuse_apart(meter, windows, ahead + (offset_s or 0.0), reach)
     if offset_s is not None:

@@ -1,8 +1,8 @@
 """The file of an outside meter: a CSV with times and watts, read strictly, because nobody else looks at it.
 
 Columns are one of time, ``time`` (ISO 8601 with its zone) or ``unix_s`` (seconds since 1970), and ``watts``, or several
-``watts_NAME`` that are summed. Lines that begin with ``#`` are comments. Other columns are refused: of volts and amperes
-nobody could say whether they were meant.
+``watts_NAME`` that are summed. Lines that begin with ``#`` are comments. Other columns are refused: of volts and
+amperes nobody could say whether they were meant.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def read(path: str | Path, *, accuracy_pct: float, scope: str, chips: int = 1) -
 
 
 def _text(file: str) -> tuple[str, str]:
-    """The text up to its last line end, and what was left out behind it: a meter that is stopped cuts a number short."""
+    """The text up to its last line end, and what was left out behind it: a meter that is stopped cuts numbers short."""
     try:
         content = Path(file).read_bytes()
     except OSError as error:
