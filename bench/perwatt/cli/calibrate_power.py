@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ def _show(fitted: Calibration, taken: list[Taken]) -> None:
         click.echo(f"misfit: points are {times} as their intervals say; the line is not all of the truth")
 
 
-def _show_points(rows: list[tuple[Point, float | None]]) -> None:
+def _show_points(rows: Sequence[tuple[Point, float | None]]) -> None:
     from perwatt.report.format import interval, number
 
     print_table(

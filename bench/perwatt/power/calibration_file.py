@@ -17,7 +17,7 @@ from perwatt.results.schema import POWER_SCOPES
 from perwatt.runner.folder import replace as write_whole
 from perwatt.spec import yamlfile
 
-SCHEMA = 1
+SCHEMA = "calibration-1"
 DIGITS = 10  # that numbers are kept with
 SHORT = 12  # letters of an id
 ANY = -math.inf
@@ -87,7 +87,7 @@ class Calibration(Part):
         scatter_w: standard deviation about the line that is added for it.
     """
 
-    schema: Literal[1]
+    schema: Literal["calibration-1"]
     id: str = rule(pattern=f"[0-9a-f]{{{SHORT}}}", doc=f"{SHORT} hexadecimal digits")
     date: str = rule(**DATED)
     chip: str = rule(some=True)
@@ -108,7 +108,7 @@ class Calibration(Part):
     @classmethod
     def made(cls, **fields: Any) -> Calibration:
         """A new one, with its id; numbers are rounded as the file keeps them."""
-        draft = cls(schema=1, id="0" * SHORT, **fields)
+        draft = cls(schema=SCHEMA, id="0" * SHORT, **fields)
         rounded = build(cls, _rounded(plain(draft)))
         return replace(rounded, id=_hash(rounded))
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from fakes import nvml
 from fakes.nvml import Card, NvmlLibrary
 from fakes.nvml_power import PowerMeter
-
 from perwatt.backends.base import Device, Health, Timing
 from perwatt.backends.cpu import Cpu
 from perwatt.power.base import Target
