@@ -1,4 +1,4 @@
-"""`perwatt calibrate-power`: from a run's journal and a meter's trace to a file that says what a percent is in watts."""
+"""`perwatt calibrate-power`: from a run's journal and a meter's trace to a file of what a percent is in watts."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ class Scene:
         else:
             watts = self.watts[np.searchsorted(self.edges, at, side="right") - 1]
         white = rng.normal(0, noise, len(at))
-        error = np.zeros(len(at))
-        for index, one in enumerate(white):
-            error[index] = one if not index else ar * error[index - 1] + np.sqrt(1 - ar * ar) * one
+        error = white.copy()
+        for index in range(1, len(at) if ar else 0):
+            error[index] = ar * error[index - 1] + np.sqrt(1 - ar * ar) * white[index]
         return at, np.round(np.maximum(watts + error, 0.0), 1)
 
     def joules(self, start: float, end: float) -> float:

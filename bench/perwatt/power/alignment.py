@@ -29,7 +29,7 @@ DISTINCT = 0.15  # share of the variance that the next best offset must explain 
 FINEST_S = 0.05  # a faster trace is averaged to this step first; no energy depends on less
 WIDTHS = (0.0, 0.5, 1.0, 2.0, 4.0)  # time that a value is averaged over, in steps of the trace
 GRID = 20  # offsets tried within a step
-MARGIN = 1.1  # of the interval: covered 93.6 to 100 % of 1,000 trials of each kind (tests/unit/power/test_alignment.py)
+MARGIN = 1.1  # of the interval: 93.5 % of 1,000 trials of each kind at least (tests/unit/power/test_alignment.py)
 WIDENED = 4  # times that the fine search may double its span
 FLOOR = 0.005  # noise of a value that is assumed at least, as a share of the rise
 

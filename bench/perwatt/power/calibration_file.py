@@ -6,7 +6,7 @@ import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 
@@ -17,7 +17,7 @@ from perwatt.results.schema import POWER_SCOPES
 from perwatt.runner.folder import replace as write_whole
 from perwatt.spec import yamlfile
 
-SCHEMA = "calibration-1"
+SCHEMA: Final = "calibration-1"
 DIGITS = 10  # that numbers are kept with
 SHORT = 12  # letters of an id
 ANY = -math.inf

@@ -109,5 +109,5 @@ def test_more_than_chips_can_draw(tmp_path: Path):
 
 @pytest.mark.parametrize("accuracy", [0.0, -1.0, 101.0, float("nan")])
 def test_a_class_that_is_none(tmp_path: Path, accuracy: float):
-    with pytest.raises(InputError, match="meter class: found .*, expected percent of the reading"):
+    with pytest.raises(InputError, match=r"meter class: found .*, expected percent of the reading"):
         read(write(tmp_path, "unix_s,watts", *GOOD), accuracy_pct=accuracy)
