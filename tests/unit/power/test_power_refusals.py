@@ -165,7 +165,7 @@ def test_a_load_of_steps_without_noise_is_not_taken_for_a_stall(period: float):
 
 def test_too_many_missing_samples_are_refused():
     few = changed(trace(SAMPLES), lambda now, old: None if 6.0 < now < 11.0 else old)
-    with pytest.raises(Unusable, match="says nothing for 4.96 s of 16 s"):
+    with pytest.raises(Unusable, match=r"says nothing for 4\.96 s of 16 s"):
         measured(few, START, END)
 
 
