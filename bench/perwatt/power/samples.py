@@ -73,7 +73,7 @@ def _curve(facts: Facts, polled: Polled, start: float, end: float) -> Curve:
     cells = _cells(facts, polled)
     inside = (cells.middles >= start) & (cells.middles <= end)
     values = cells.values[inside]
-    if not (values > 0.0).any():
+    if not (values > 0.0).any() or (facts.quantity == "W" and values.min() == 0.0):
         raise Unusable(f"{facts.sensor}: {polled.name} reads 0 {facts.quantity} under load")
     _complete(facts, polled.name, cells, start, end)
     half = np.concatenate((cells.half[:1], (cells.half[1:] + cells.half[:-1]) / 2.0, cells.half[-1:]))
