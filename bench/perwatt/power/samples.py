@@ -31,6 +31,7 @@ MOST_HOLES = 0.2  # of the window
 MOST_STALLED = 0.05  # of the window; a shorter stall is a hole
 STUCK = 50  # updates with one value, which no sensor shows whose step is this share of the value, or less
 FINE = 5e-4
+ALONE = 3.0  # times the second longest run of equal values
 SAME = 5  # updates with the same value, before which a sensor is not taken for stalled
 CHANCE = 1e-4  # of one honest sensor that is taken for stalled
 REGULAR = 6.0  # times the median run of equal values: what a load of steps without noise may well show
@@ -153,7 +154,7 @@ def _stalls(counts: Counts) -> NDArray[np.bool_]:
     same = 1.0 - others.size / others.sum()  # chance that an update leaves the value as it was
     chance = counts.sum() * same ** (counts - 1.0)
     found: NDArray[np.bool_] = (chance < CHANCE) & (counts > REGULAR * np.median(counts)) & (counts >= SAME)
-    return found
+    return found & (counts > ALONE * others.max())  # a load of steps is level time and again
 
 
 def _apart(middles: Floats, span: float, period: float) -> Counts:

