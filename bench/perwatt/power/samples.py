@@ -153,8 +153,10 @@ def _stalls(counts: Counts) -> NDArray[np.bool_]:
         return np.zeros(counts.size, dtype=bool)
     same = 1.0 - others.size / others.sum()  # chance that an update leaves the value as it was
     chance = counts.sum() * same ** (counts - 1.0)
-    found: NDArray[np.bool_] = (chance < CHANCE) & (counts > REGULAR * np.median(counts)) & (counts >= SAME)
-    return found & (counts > ALONE * others.max())  # a load of steps is level time and again
+    # A load of steps is level time and again: no other run may come near.
+    fewest = max(SAME, REGULAR * float(np.median(counts)), ALONE * int(others.max()))
+    found: NDArray[np.bool_] = (chance < CHANCE) & (counts > fewest)
+    return found
 
 
 def _apart(middles: Floats, span: float, period: float) -> Counts:
