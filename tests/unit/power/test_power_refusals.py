@@ -77,6 +77,11 @@ def test_zero_under_load_is_refused(facts: Facts, message: str):
         measured(changed(trace(facts), lambda now, old: 0.0), START, END)
 
 
+def test_a_single_zero_watts_is_refused():
+    with pytest.raises(Unusable, match="reads 0 W under load"):
+        measured(changed(trace(SAMPLES), at(9.0, 0.0)), START, END)
+
+
 def test_one_channel_of_zeros_among_others_is_refused():
     one = trace(replace(SAMPLES, channels=("a", "b")))
     one.readings = [Reading(values=(reading.values[0], 0.0)) for reading in one.readings]
