@@ -126,11 +126,12 @@ def test_watts_of_the_sheet(run: Any) -> None:
 
 def metered(path: Path, state: Path, ahead_s: float, rest_w: float) -> None:
     """The CSV of a meter that sees the recorded power and the rest of a node, by a clock of its own."""
-    device = replay.ReplayH100()
-    device.busy_spans = replay.Busy(state)
-    spans = device.busy_spans.spans()
+    played = recording("h100")
+    spans = [(start, end - replay.LATE_S) for start, end in replay.Busy(state).spans()]
     times = range(round(spans[0][0]) - 30, round(spans[-1][1]) + 30)
-    lines = [f"{replay.BEGUN + at + ahead_s:.3f},{device.level(at) + rest_w:.1f}" for at in times]
+    loaded = {at: any(start <= at <= end for start, end in spans) for at in times}
+    watts = {True: played["load"][-1][1] + rest_w, False: played["idle"] + rest_w}
+    lines = [f"{replay.BEGUN + at + ahead_s:.3f},{watts[loaded[at]]:.1f}" for at in times]
     path.write_text("unix_s,watts\n" + "\n".join(lines) + "\n")
 
 
@@ -194,8 +195,12 @@ def test_a_trainium2_by_whole_minutes(run: Any) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "sensor", "reason"),
-    [("gone", "neuron-live", "No such file"), ("garbage", "neuron-live", "die,percent"), ("no_data", "neuron-minutes", "no data")],
-)  # fmt: skip
+    [
+        ("gone", "neuron-live", "No such file"),
+        ("garbage", "neuron-live", "die,percent"),
+        ("no_data", "neuron-minutes", "no data"),
+    ],
+)
 def test_percentages_that_fail_in_the_window(run: Any, fault: str, sensor: str, reason: str) -> None:
     _, (row,) = run("replay-trn2", "--sensor", sensor, fault=fault, suite=LOSS, REPLAY_SPEED="40")
     assert row.status == "ok"
