@@ -7,7 +7,7 @@ instance has no clocks, temperature or power of its own; nothing that sets anyth
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,13 +45,22 @@ class Card:
     mig: list[Instance] | None = None
     mig_capable: bool = True
     lost: bool = False
+    hidden: bool = False  # by a control group: counted, but not to be opened
 
 
 class NvmlLibrary:
     """Stands for ``ctypes.CDLL("libnvidia-ml.so.1")``."""
 
-    def __init__(self, *cards: Card, driver: str = "580.159.04", cuda: int = 13000, failing: int = OK) -> None:
+    def __init__(
+        self,
+        *cards: Card,
+        driver: str = "580.159.04",
+        cuda: int = 13000,
+        failing: int = OK,
+        unknown: Sequence[str] = (),
+    ) -> None:
         self.cards, self.driver, self.cuda, self.failing = list(cards), driver, cuda, failing
+        self.unknown = unknown
         self.initialized = 0
         self.failing_now = int(OK)
         self.called: list[str] = []
@@ -62,7 +71,7 @@ class NvmlLibrary:
         assert "Set" not in name, f"{name} would change a setting"
         assert "Clear" not in name, f"{name} would change a setting"
         function = getattr(type(self), f"_{name}", None)
-        if function is None:
+        if function is None or name in self.unknown:
             raise AttributeError(name)  # as dlsym of a symbol that an old driver does not have
 
         def call(*arguments: Any) -> int:
@@ -116,10 +125,12 @@ class NvmlLibrary:
         return int(OK)
 
     def _nvmlDeviceGetHandleByIndex_v2(self, index: Any, target: Any) -> int:
-        if self.cards[index.value].lost:
-            return int(pynvml.NVML_ERROR_GPU_IS_LOST)
         if index.value >= len(self.cards):
             return int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        if self.cards[index.value].lost:
+            return int(pynvml.NVML_ERROR_GPU_IS_LOST)
+        if self.cards[index.value].hidden:
+            return int(pynvml.NVML_ERROR_NO_PERMISSION)
         return self._give_handle(target, 1 + index.value)
 
     def _nvmlDeviceGetHandleByUUID(self, text: Any, target: Any) -> int:
@@ -198,6 +209,8 @@ class NvmlLibrary:
         if len(card.readings) > 1:
             card.readings.pop(0)
         return int(OK)
+
+    _nvmlDeviceGetCurrentClocksThrottleReasons = _nvmlDeviceGetCurrentClocksEventReasons  # its name until driver 535
 
     def _nvmlDeviceGetEnforcedPowerLimit(self, handle: Any, target: Any) -> int:
         card = self._whole(handle)

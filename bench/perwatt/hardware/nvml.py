@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Gpu:
     """One GPU, or one MIG instance of it, as CUDA can be told to use it.
 
     Attributes:
-        index: of the card in the order of PCI addresses.
+        index: of the card in the order of PCI addresses, among those that this user may open, as CUDA counts them.
         uuid: ``GPU-...`` or ``MIG-...``.
         card: UUID of the card, which is another one for a MIG instance.
         name: product name, the same that torch gives; of the card.
@@ -127,15 +127,7 @@ def gpus() -> list[Gpu]:
 
 
 def _all(nvml: Any) -> Iterator[Gpu]:
-    count, lost = nvml.nvmlDeviceGetCount(), list[Any]()
-    for index in range(count):
-        try:
-            card = nvml.nvmlDeviceGetHandleByIndex(index)
-        except nvml.NVMLError_GpuIsLost as error:
-            lost.append(error)
-            if len(lost) == count:
-                raise
-            continue
+    for index, card in enumerate(_cards(nvml)):
         instances = _instances(card)
         if not instances:
             yield _gpu(index, card, card, sliced=instances is not None)
@@ -143,18 +135,37 @@ def _all(nvml: Any) -> Iterator[Gpu]:
             yield _gpu(index, card, instance)
 
 
+def _cards(nvml: Any) -> list[Any]:
+    """Handles of the cards that can be used.
+
+    All are counted, those too that a control group hides, as Slurm's do, or that fell off the bus.
+    """
+    count, found, errors = nvml.nvmlDeviceGetCount(), list[Any](), list[Any]()
+    for index in range(count):
+        try:
+            found.append(nvml.nvmlDeviceGetHandleByIndex(index))
+        except (nvml.NVMLError_GpuIsLost, nvml.NVMLError_NoPermission) as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    return found
+
+
 def visible(found: list[Gpu], variable: str | None) -> list[Gpu]:
     """Those that ``CUDA_VISIBLE_DEVICES`` leaves, in its order: indices of cards by PCI address, or starts of UUIDs.
 
-    As in CUDA, the first entry that names none, or several, ends the list, and the empty text hides all.
+    As in CUDA, the first entry that names none, or several, ends the list, and the empty text hides all, as does
+    naming one twice.
     """
     if variable is None:
         return found
     chosen: list[Gpu] = []
     for entry in (text.strip() for text in variable.split(",")):
         named = [gpu for gpu in found if _names(entry, gpu)]
-        if len({gpu.card for gpu in named}) != 1 or any(gpu in chosen for gpu in named):
+        if len({gpu.card for gpu in named}) != 1:
             break
+        if any(gpu in chosen for gpu in named):
+            return []
         chosen += named
     return chosen
 
@@ -184,7 +195,7 @@ class Meter:
             sm_clock_mhz=_told(lambda: float(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM))),
             mem_clock_mhz=_told(lambda: float(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM))),
             temp_c=_told(lambda: float(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU))),
-            reasons=_told(lambda: int(nvml.nvmlDeviceGetCurrentClocksEventReasons(card))),
+            reasons=_reasons(card),
         )
 
     def power_limit_w(self) -> float | None:
@@ -226,6 +237,13 @@ def _instances(card: Any) -> list[Any] | None:
     slots = range(nvml.nvmlDeviceGetMaxMigDeviceCount(card))
     handles = (_told(lambda at=at: nvml.nvmlDeviceGetMigDeviceHandleByIndex(card, at)) for at in slots)  # type: ignore[misc]
     return [handle for handle in handles if handle is not None]
+
+
+def _reasons(card: Any) -> int | None:
+    """Bits why clocks are not higher; drivers before 535 know the question by its older name only."""
+    nvml = _nvml()
+    names = nvml.nvmlDeviceGetCurrentClocksEventReasons, nvml.nvmlDeviceGetCurrentClocksThrottleReasons
+    return next((int(bits) for ask in names if (bits := _told(partial(ask, card))) is not None), None)
 
 
 def _process_name(pid: int) -> str:
