@@ -37,6 +37,19 @@ REPORT_S = 0.2  # between two reports of progress
 Report = Callable[[dict[str, Any]], None]
 
 
+class Poisoned(Exception):
+    """Nothing can be measured in this process any more.
+
+    Attributes:
+        status: outcome of the impl that did it.
+        reason: why, in one line.
+    """
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
 class Subject:
     """One impl of a case on its way through opening, gate, warm-up, samples and gate again."""
 
@@ -121,14 +134,19 @@ def _subject(case: Case, name: str, process: int, round: int, max_time_s: float)
 
 
 def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> None:
-    """Run a step of one subject; an exception settles its outcome instead of ending the sweep."""
+    """Run a step of one subject; an exception settles its outcome instead of ending the sweep.
+
+    Raises:
+        Poisoned: it leaves a process in which nothing works; the orchestrator starts another one.
+    """
     started = perf_counter()
     try:
         step()
     except Exception as error:  # whatever an impl raises is a result about that impl
-        subject.fail(*_outcome(error, backend))
-        if subject.part.status == Status.CRASHED and backend.poisoned(error):
-            raise  # nothing can be measured here any more: the orchestrator starts another worker
+        status, reason = _outcome(error, backend)
+        subject.fail(status, reason)
+        if backend.poisoned(error):
+            raise Poisoned(status, reason) from error
     subject.elapsed_s += perf_counter() - started
 
 

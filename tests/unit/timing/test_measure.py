@@ -9,7 +9,7 @@ import pytest
 from fakes.clockwork import Clockwork, Scripted, ScriptedSession, case
 from perwatt.backends.base import Timing
 from perwatt.runner.part import Part
-from perwatt.timing.measure import measure
+from perwatt.timing.measure import Poisoned, measure
 from perwatt.workloads.base import Accuracy
 
 
@@ -391,5 +391,9 @@ def test_a_fault_that_poisons_the_process_ends_it() -> None:
     device = Watched()
     assert single(device, failing(RuntimeError("a fault")))[0].status == "crashed"
     device.broken = True
-    with pytest.raises(RuntimeError, match="a fault"):
+    with pytest.raises(Poisoned, match="RuntimeError: a fault") as crashed:
         single(device, failing(RuntimeError("a fault")))
+    assert crashed.value.status == "crashed"
+    with pytest.raises(Poisoned, match="no graph can hold it") as refused:
+        single(device, failing(NotImplementedError("no graph can hold it")))
+    assert refused.value.status == "unsupported"
