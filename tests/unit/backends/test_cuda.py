@@ -250,7 +250,9 @@ def test_the_worker_sees_its_one_gpu_by_uuid(install: Install, monkeypatch: pyte
     assert module.os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
     assert module.os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert backend.describe().cache_bytes == 50 * 2**20
-    assert backend.facts()["multiprocessors"] == 132
+    facts = backend.facts()
+    assert facts["multiprocessors"] == 132
+    assert [facts[name] for name in (*module.PINNED, "cudnn_allow_tf32")] == [False] * 4
 
 
 def test_numerics_are_pinned_and_follow_the_policy(install: Install, clock: Surface) -> None:
@@ -341,14 +343,40 @@ def test_a_capture_warms_up_aside_and_plays_back(install: Install, clock: Surfac
 
     def call() -> str:
         streams.append(clock.current)
-        if clock.current is not clock.default:
-            clock.launch(1e-3)
+        clock.launch(1e-3)
         return "result"
 
     play = backend.capture(call)
-    assert [stream is clock.default for stream in streams] == [False] * module.WARM_CALLS + [True]
-    assert play() == "result"
+    assert clock.current is clock.default
     assert len(streams) == module.WARM_CALLS + 1
+    assert clock.default not in streams
+    timing = backend.time(lambda slot: play(), 10, 0, [None])
+    assert timing.total_s == pytest.approx(10e-3, rel=1e-3)
+    assert len(streams) == module.WARM_CALLS + 1
+
+
+def test_every_capture_warms_up_on_the_same_stream(install: Install, clock: Surface) -> None:
+    """On each stream that it meets, torch keeps a workspace of cuBLAS."""
+    backend = started(install, clock)
+    for _ in range(3):
+        backend.capture(lambda: clock.launch(1e-3))
+    assert len(clock.streams) == 3, "torch's own, ours to warm up on, and that of captures"
+
+
+def test_a_capture_that_fails_leaves_a_process_to_be_replaced(install: Install, clock: Surface) -> None:
+    backend = started(install, clock)
+
+    def waits() -> None:
+        clock.launch(1e-3)
+        clock.synchronize()
+
+    with pytest.raises(RuntimeError, match="previous error during capture"):
+        backend.capture(waits)
+    assert clock.current is clock.default
+    assert backend.poisoned(NotImplementedError("no graph can hold it"))
+    backend.release()
+    with pytest.raises(RuntimeError, match="captures_underway"):
+        clock.empty_cache()
 
 
 # Failures
@@ -359,6 +387,8 @@ def test_a_capture_warms_up_aside_and_plays_back(install: Install, clock: Surfac
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
+        (RuntimeError("InductorError: OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (ValueError("no"), False),
