@@ -45,6 +45,7 @@ def test_what_is_not_there_is_one_line(tmp_path: Path, device: str, fault: str, 
     assert not (tmp_path / "gpu").exists()
 
 
+@pytest.mark.slow
 def test_everything_in_one_go_and_again(tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
     readme = tmp_path / "README.md"

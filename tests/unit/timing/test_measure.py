@@ -301,6 +301,23 @@ def test_the_device_is_asked_how_busy_it_was_only_where_the_host_took_the_time()
     assert "busy" not in device.asked
 
 
+def test_a_call_of_many_iterations_counts_as_so_many() -> None:
+    """A graph holds as many as it takes to be long; that of the twin may hold another number."""
+    device = Watched(enqueued=0.95, busy=0.04)
+
+    def session(name: str, each: int) -> ScriptedSession:
+        made = ScriptedSession(device, name, lambda call: 0.01 * each)
+        made.each = each
+        return made
+
+    sessions = iter((session("a", 4), session("its twin", 2)))
+    part = run(device, Scripted({"a": lambda: next(sessions)}), aa=True)[0]["a"]
+    assert part.samples == pytest.approx([0.01] * len(part.samples))
+    assert part.twin == pytest.approx(part.samples)
+    assert part.iters_per_sample % 4 == 0
+    assert (part.enqueue_s, part.busy_s) == (pytest.approx(0.0095), pytest.approx(0.01))
+
+
 def test_the_device_is_prepared_for_the_policy_and_released_after_each_impl() -> None:
     device = Watched()
     run(device, Scripted({name: lambda: ScriptedSession(device, "s", lambda call: 0.02) for name in ("a", "b")}))
