@@ -112,7 +112,7 @@ def measure(
             yield _finished(subject, backend)
     running = [s for s in subjects if not s.failed]
     for subject in running:  # what was compiled for one impl may have made the process forget that of another
-        _guarded(subject, backend, subject.body.refresh)
+        _guarded(subject, backend, partial(_refresh, subject, report))
     with backend.watched():
         _sample_all([s for s in running if not s.failed], backend, order, case.measure.sample_time_s, report)
     for subject in running:
@@ -180,6 +180,11 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
     subject.note(peak_bytes=_peak(subject, backend, others_bytes))
 
 
+def _refresh(subject: Subject, report: Report) -> None:
+    report({"event": "phase", "impl": subject.impl.name, "phase": "warmup"})  # it is to blame if the process dies here
+    subject.body.refresh()
+
+
 def _peak(subject: Subject, backend: Backend, others_bytes: float) -> float | None:
     """Bytes that one iteration and its data need, without what impls that were opened before hold."""
     backend.reset_peak_memory()
@@ -237,10 +242,14 @@ def _sample_all(
     subjects: list[Subject], backend: Backend, order: random.Random, sample_time_s: float, report: Report
 ) -> None:
     """Blocks of samples, the impls in random order within each, until every impl has stopped."""
-    block, active = 0, list(subjects)
+    block, active, last = 0, list(subjects), None
     while active:
         for subject in order.sample(active, len(active)):
-            _guarded(subject, backend, partial(_block, subject, backend, block, len(active) > 1, sample_time_s, report))
+            if subject is not last:  # whoever is named last is to blame if the process dies
+                report({"event": "phase", "impl": subject.impl.name, "phase": "sample"})
+            switched = subject is not last and len(subjects) > 1
+            _guarded(subject, backend, partial(_block, subject, backend, block, switched, sample_time_s, report))
+            last = subject
         active = [s for s in active if s.stop is None and not s.failed]
         block += 1
 
@@ -249,8 +258,6 @@ def _block(
     subject: Subject, backend: Backend, block: int, switched: bool, sample_time_s: float, report: Report
 ) -> None:
     """One block of one impl. After another impl ran, one batch is not counted: it refills the caches."""
-    if block == 0 or switched:  # whoever is named last is to blame if the process dies
-        report({"event": "phase", "impl": subject.impl.name, "phase": "sample"})
     if switched:
         subject.body.batch()
     before, had = backend.guards(), len(subject.part.samples)
@@ -300,6 +307,7 @@ def _progress(subject: Subject, report: Report) -> None:
 def _conclude(subject: Subject, case: Case, backend: Backend, report: Report) -> None:
     """Health and memory of the samples, then the gate once more on fresh inputs."""
     assert subject.stop is not None
+    report({"event": "phase", "impl": subject.impl.name, "phase": "gate-after"})
     enqueued = sorted(subject.enqueued)
     by_wall = subject.body.settle(subject.part)
     direct = subject.session.part is None
@@ -314,7 +322,6 @@ def _conclude(subject: Subject, case: Case, backend: Backend, report: Report) ->
         timing_method="wall" if by_wall else backend.timing_method, guards=subject.guards,
         health=asdict(backend.health(subject.spans)),
     )  # fmt: skip
-    report({"event": "phase", "impl": subject.impl.name, "phase": "gate-after"})
     _gate(subject, subject.session.check(1))
 
 

@@ -199,7 +199,7 @@ def test_slots_rotate_and_their_results_are_kept(device: Clockwork) -> None:
 def test_reports_are_in_order_and_name_the_impl(device: Clockwork) -> None:
     session = ScriptedSession(device, "a", noisy(0.02))
     _, events = run(device, Scripted({"a": lambda: session}))
-    phases = [e["phase"] for e in events if e["event"] == "phase"]
+    phases = list(dict.fromkeys(e["phase"] for e in events if e["event"] == "phase"))
     assert phases == ["open", "compile", "gate", "warmup", "sample", "gate-after"]
     assert {e["impl"] for e in events} == {"a"}
     progress = [e for e in events if e["event"] == "progress"]
@@ -402,6 +402,34 @@ def failing(error: Exception) -> Callable[[int], float]:
 def test_what_cannot_be_done_here_is_unsupported() -> None:
     part, _ = single(Watched(), failing(NotImplementedError("no kernel\nfor this")))
     assert (part.status, part.error) == ("unsupported", "no kernel for this")
+
+
+def test_whoever_runs_was_named_last() -> None:
+    """Who was is to blame for a process that dies; one that goes on alone after the others stopped, too."""
+    device, seen, named = Clockwork(), set[tuple[str, str]](), [""]
+
+    class Seen(ScriptedSession):
+        def run(self, slot: int) -> object:
+            seen.add((self.name, named[-1]))
+            return super().run(slot)
+
+        def check(self, generation: int) -> Accuracy:
+            seen.add((self.name, named[-1]))
+            return super().check(generation)
+
+    noisy_one = random.Random(1)
+    sessions = {
+        "quiet": lambda: Seen(device, "quiet", lambda call: 0.02),
+        "noisy": lambda: Seen(device, "noisy", lambda call: 0.02 * noisy_one.uniform(0.5, 1.5)),
+        "third": lambda: Seen(device, "third", lambda call: 0.03),
+    }
+    made = case(Scripted(sessions), min_samples=10, target_ci=0.02, sample_time_s=0.0)
+    for seed in range(5):
+        list(measure(
+            made, impls=made.impls, backend=device, seed=seed, process=0, round=0, aa=False, max_time_s=5.0,
+            report=lambda event: named.append(event["impl"]),
+        ))  # fmt: skip
+    assert seen == {(name, name) for name in sessions}
 
 
 def test_a_fault_that_poisons_the_process_ends_it() -> None:
