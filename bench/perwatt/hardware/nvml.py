@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 IDLE = 0x1
+SLOWED, WHY_SLOWED = 0x8, 0x20 | 0x40 | 0x80  # hardware slowdown in general; heat and power brake
 REASONS = {
     "thermal": 0x20 | 0x40,  # software and hardware thermal slowdown
     "hw_slowdown": 0x8 | 0x80,  # hardware slowdown, power brake
@@ -90,6 +91,15 @@ class Reading:
     def idle(self) -> bool:
         """Nothing runs, so clocks are low for no other reason."""
         return bool((self.reasons or 0) & IDLE)
+
+    @property
+    def doubtful(self) -> bool:
+        """A hardware slowdown without its cause, which NVML tells of a mere change of the P-state too."""
+        return bool((self.reasons or 0) & SLOWED) and not (self.reasons or 0) & WHY_SLOWED
+
+    def cleared(self) -> Reading:
+        """The same without that."""
+        return replace(self, reasons=(self.reasons or 0) & ~SLOWED)
 
     @property
     def limiter(self) -> str:

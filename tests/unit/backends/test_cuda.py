@@ -429,10 +429,22 @@ def test_idle_readings_say_nothing_about_clocks(install: Install, clock: Surface
     assert (health.limiter, health.sm_clock_mhz, health.temp_c) == ("unknown", None, 31)
 
 
-@pytest.mark.parametrize(("reasons", "limiter"), [(0x20, "thermal"), (0x8, "hw_slowdown")])
+@pytest.mark.parametrize(
+    ("reasons", "limiter"), [(0x20, "thermal"), (0x80, "hw_slowdown"), (0x8 | 0x80, "hw_slowdown")]
+)
 def test_a_slowdown_counts_if_seen_once(install: Install, clock: Surface, reasons: int, limiter: str) -> None:
     readings = [(1980, 2619, 50, 0), (900, 2619, 88, reasons), (1980, 2619, 70, 0x4)]
     assert watch(started(install, clock, Card(readings=readings))).limiter == limiter
+
+
+@pytest.mark.parametrize(("times", "limiter"), [(1, "power_cap"), (2, "hw_slowdown")])
+def test_a_slowdown_without_a_cause_counts_if_it_lasts(
+    install: Install, clock: Surface, times: int, limiter: str
+) -> None:
+    """NVML may show it while the P-state changes, as when a card begins to work."""
+    readings = [(1980, 2619, 50, 0), *[(1400, 2619, 60, 0x8)] * times, (1980, 2619, 60, 0x4)]
+    health = watch(started(install, clock, Card(readings=readings)), 0.3)
+    assert (health.limiter, health.sm_clock_mhz_min) == (limiter, 1400)
 
 
 def test_each_impl_is_judged_by_what_was_seen_in_its_own_blocks(install: Install, clock: Surface) -> None:
