@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 GRAPH_S = 1e-3  # work of a graph, beside which the microseconds between two graphs do not show
 MOST_CALLS = 1024  # in one graph: recording takes time, and every operand set keeps its result
+AFTERWARDS = "previous error during capture"
 CAPTURING = "captur"  # in what CUDA and torch say of a call that no graph can hold
 
 
@@ -77,6 +78,13 @@ class Playback:
         try:
             return self._backend.capture(lambda: self._calls(turns))
         except RuntimeError as error:
-            if CAPTURING not in str(error) or self._backend.is_out_of_memory(error):
-                raise
-            raise NotImplementedError(f"cannot be captured as a graph: {' '.join(str(error).split())}") from error
+            first = _first(error)
+            if CAPTURING not in str(error) or self._backend.is_out_of_memory(first):
+                raise first from None
+            raise NotImplementedError(f"cannot be captured as a graph: {' '.join(str(first).split())}") from error
+
+
+def _first(error: Exception) -> Exception:
+    """What went wrong in a capture: its end fails for that too, and says only that something did."""
+    before = error.__context__
+    return before if AFTERWARDS in str(error) and isinstance(before, Exception) else error

@@ -278,3 +278,25 @@ def test_only_what_cannot_be_captured_is_called_so(error: RuntimeError, raised: 
         session.run(0)
     assert type(found.value) is raised
     assert "\n" not in str(found.value) or raised is RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("first", "raised"),
+    [
+        (RuntimeError("CUDA error: operation not permitted when stream is capturing"), NotImplementedError),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), torch.OutOfMemoryError),
+    ],
+)
+def test_what_spoilt_a_capture_is_told_and_not_that_its_end_failed(first: Exception, raised: type[Exception]) -> None:
+    class Spoilt(Graphs):
+        def capture(self, call: Callable[[], Any]) -> Callable[[], Any]:
+            try:
+                raise first
+            finally:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+        def is_out_of_memory(self, error: BaseException) -> bool:
+            return isinstance(error, torch.OutOfMemoryError)
+
+    with pytest.raises(raised, match=str(first)):
+        opened("gemm", "torch+graph", Spoilt()).run(0)
