@@ -49,10 +49,8 @@ types: dev ## Check types
 perf: dev ## Run the performance tests; wants a quiet machine
 	$(PY) -m pytest tests/perf $(PYTEST_ARGS)
 
-gpu: dev ## On a machine with a GPU: compare our timers with others, then measure the suite `full`; logs under $(INTO_GPU)
-	@mkdir -p "$(INTO_GPU)"
-	$(PY) -m pytest tests/perf/test_cuda.py -s $(PYTEST_ARGS) 2>&1 | tee "$(INTO_GPU)/timers.log"
-	$(PERWATT) run full --device cuda --budget $(GPU_BUDGET) --out "$(INTO_GPU)/full" 2>&1 | tee "$(INTO_GPU)/full.log"
+gpu: dev ## On a machine with a GPU: our timers against others, then the suite `full`; rows into results/measured and README
+	$(PY) scripts/gpu.py --into "$(INTO_GPU)" --budget "$(GPU_BUDGET)" -- $(PYTEST_ARGS)
 
 docs: python ## Build the documentation into site/
 	@$(INSTALL) --extra docs
