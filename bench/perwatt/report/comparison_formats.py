@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from perwatt.analysis.result import Comparison, Pair, Point
-from perwatt.report.comparison import Sheet, lines, sheets
+from perwatt.report.comparison import lines, sheets
 from perwatt.report.format import plain
+from perwatt.report.sheet import Sheet
 
 STYLES = {
     "faster": "green", "slower": "red", "same": "dim", "unclear": "yellow", "failed": "red", "passed": "green",

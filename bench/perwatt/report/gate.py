@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from perwatt.analysis.gate_result import NOTHING, PASSED, Change, Check, Gate, Outcome, Yardstick
 from perwatt.report import comparison_formats as formats
-from perwatt.report.comparison import FEW, Sheet, value
+from perwatt.report.comparison import FEW
+from perwatt.report.sheet import Sheet, value
 
 HEAD = ("case", "figure", "impl", "on", "baseline", "now", "worse by [95 %]", "limit", "outcome", "why")
 RIGHT = frozenset({4, 5, 6, 7})

@@ -28,6 +28,7 @@ UNIQUE = (
     "run_id", "match_key", "protocol_key", "impl", "placement", "micro_batch", "grad_accum", "recompute",
 )  # fmt: skip
 INTERVALS = ("time_s", "energy_j", "tflops_per_w", "tokens_per_j")
+WHOLE_MODELS = ("tokens_per_j", "tokens_per_j_lo", "tokens_per_j_hi", "tokens_per_kwh", "usd_per_mtok")
 RATES = (("tflops", "flops", 1e12), ("gbps", "bytes", 1e9), ("tokens_per_s", "tokens", 1.0))
 ROUNDING = 1e-9  # relative: a product and a quotient of doubles, each rounded once
 
@@ -256,6 +257,13 @@ def _rates(values: Values) -> Found:
             yield rate, f"found {values[rate]}, {amount} / time_s is {computed}: the row was changed"
 
 
+def _per_layer(values: Values) -> Found:
+    """Tokens per joule or dollar of a model that was cut in layers would be taken for those of the whole model."""
+    for name in WHOLE_MODELS:
+        if values["per_layer"] is not None and values[name] is not None:
+            yield name, f"found {values[name]}, expected an empty cell in a row that is per_layer"
+
+
 def judge_started(values: Values) -> Found:
     """An ISO 8601 time in UTC."""
     if values["started_at"] is None:
@@ -268,7 +276,7 @@ def judge_started(values: Values) -> Found:
         yield "started_at", f"found {shorten(values['started_at'])}, expected a time in UTC, ISO 8601"
 
 
-JUDGES = (_cells, _status, rules.judge, _flags, _keys, _intervals, _rates, judge_started)
+JUDGES = (_cells, _status, rules.judge, _flags, _keys, _intervals, _rates, _per_layer, judge_started)
 
 
 def _duplicates(file: str, rows: Iterable[tuple[int, Values]]) -> Iterator[Problem]:

@@ -127,6 +127,10 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "no chip": ({"chip": ""}, "chip: found nothing, expected a value"),
     "median outside its interval": ({"time_s_lo": "1"}, "time_s_lo: found 1.0, which leaves time_s"),
     "rate of another time": ({"tflops": "1"}, "tflops: found 1.0, flops / time_s is"),
+    "tokens per joule of a cut model": (
+        {"per_layer": "yes", "tokens_per_j": "3"},
+        "tokens_per_j: found 3.0, expected an empty cell in a row that is per_layer",
+    ),
     "local time": ({"started_at": "2026-01-02T03:04:05"}, "started_at: found '2026-01-02T03:04:05', expected a time"),
     "published cells": ({"grade": "A"}, "grade: found 'A', expected an empty cell in a row that is not published"),
     "other version": ({"schema_version": "2.0"}, "schema_version: found '2.0', this perwatt reads '1.0' and '1.1'"),
