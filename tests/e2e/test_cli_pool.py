@@ -42,3 +42,19 @@ def test_what_differs_is_one_line(perwatt: Perwatt, tmp_path: Path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: r1/results.csv:2: {message}\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_bad_runs_are_left_out_when_asked(perwatt: Perwatt, tmp_path: Path):
+    for number in range(3):
+        run(tmp_path / f"r{number}", {1: SERIES}, run_id=f"r{number}")
+    bad = tmp_path / "r1" / "results.csv"
+    bad.write_text(bad.read_text().replace(",fp32,", ",bf16,", 1))
+    line = "r1/results.csv:2: precision: found 'bf16', `work` gives 'fp32': the row was changed"
+    done = perwatt("pool", "r0", "r1", "r2", "-o", "out")
+    assert (done.returncode, done.stderr) == (2, f"error: {line}\n")
+    done = perwatt("pool", "r0", "r1", "r2", "-o", "out", "--skip-bad")
+    assert done.returncode == 0
+    assert f"left out: {line}" in done.stdout
+    assert [member["runs"] for member in json.loads((tmp_path / "out" / "pool.json").read_text())["members"]] == [
+        ["r0", "r2"]
+    ]
