@@ -22,6 +22,7 @@ from perwatt.results.schema import READABLE, SCHEMA_VERSION, Column, Row, cells,
 from perwatt.runner import folder
 
 WHOLE = re.compile(r"-?[0-9]{1,4000}")  # Python refuses to read longer ones
+LARGEST = 2**63 - 1  # of whole numbers, as tables of columns hold them
 NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 QUOTED = re.compile('[",\r\n]')
 LONGEST = 2**24  # bytes of a line; a file without line ends must not be read whole to be refused
@@ -232,7 +233,9 @@ def _text(column: Column, value: Any) -> str:
 def _whole(text: str) -> int:
     if not WHOLE.fullmatch(text):
         raise ValueError(f"found {shorten(text)}, expected a whole number")
-    return int(text)
+    if abs(value := int(text)) > LARGEST:
+        raise ValueError(f"found {shorten(text)}, expected a whole number of at most 63 bits")
+    return value
 
 
 def _number(text: str) -> float:
