@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perwatt.analysis.result import ColumnFacts, Mean, Pair
-from perwatt.report.format import number, seconds
+from perwatt.report.format import number, seconds, volume
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,9 @@ def _short(value: float) -> str:
 
 def value(one: float, unit: str) -> str:
     """A figure with its unit, as people read it."""
-    return seconds(one) if unit == "s" else f"{number(one)} {unit}".rstrip()
+    if unit == "s":
+        return seconds(one)
+    return volume(one) if unit == "B" else f"{number(one)} {unit}".rstrip()
 
 
 class Numbered:

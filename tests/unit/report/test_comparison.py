@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from perwatt.report.comparison import sheets
+from perwatt.report.comparison_formats import show
+from perwatt.report.console import console
 from perwatt.report.sheet import Sheet
 from support.runs import compared, timed
 from support.valid_rows import WORK
@@ -47,3 +52,17 @@ def test_both_formats_stand_on_every_line(tmp_path: Path):
 def test_a_table_of_one_format_does_not_name_it(tmp_path: Path):
     made = shown(tmp_path, [timed(1.0)], [timed(0.5)], [timed(0.5)])
     assert not any(" in fp32" in cell for row in made[0].rows for cell in row)
+
+
+@pytest.mark.parametrize("width", [60, 80, 110, 140])
+@pytest.mark.parametrize("sides", [2, 4])
+def test_names_of_figures_and_verdicts_stay_whole_on_a_narrow_screen(tmp_path: Path, width: int, sides: int):
+    tokens = {"tokens": 10.0, "tokens_per_s": 10.0, "tokens_per_s_per_chip": 10.0, "peak_bytes": 2e10}
+    found = compared(tmp_path, *[[timed(1.0, **tokens)] for _ in range(sides)], track="best")
+    stream = io.StringIO()
+    show(console(stream, width), found)
+    words = stream.getvalue().replace(",", " ").replace(";", " ").split()
+    for word in ("time_s", "tokens_per_s_per_chip", "same", "1.000"):
+        assert word in words, word
+    assert max(map(len, stream.getvalue().splitlines())) <= width
+    assert {"20.00", "GB"} <= set(words)
