@@ -74,7 +74,7 @@ def _measured(
         "n_eff": found.n_eff, "processes": len(parts), "run_id": run_id, **changes,
     }  # fmt: skip
     head = {"samples_digest": digest, "run_id": run_id}
-    measured = [{name: one.message()[name] for name in samples.MEASURED} for one in parts]
+    measured = [{name: message[name] for name in samples.MEASURED} for message in (one.message() for one in parts)]
     return timed(found.median, work, impl=impl, **cells), [json.dumps(head | one) + "\n" for one in measured]
 
 

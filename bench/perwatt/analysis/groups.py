@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from perwatt.analysis import levels, units
+from perwatt.analysis import ceilings, levels, units
 from perwatt.analysis.levels import Allowance, Centers, Figure, Units
 from perwatt.analysis.metrics import Metric
 from perwatt.analysis.raw import Process, Samples
@@ -18,6 +18,7 @@ from perwatt.analysis.units import Spread
 
 DIFFERENT = -2  # in place of a code that rows would share
 DRIFT = 0.02  # relative difference of the time in the energy window from which it counts (docs: method, energy)
+OF_CEILING = "ceiling_fraction"
 HOW = ("impl", "lnc", "parallel", "micro_batch", "grad_accum", "recompute")  # how the same work may be done
 SAME = (
     "match_key", "task_key", "protocol_key", "placement", "mode", "devices_used", "devices_per_chip", "replicas",
@@ -229,10 +230,17 @@ class Column:
         )
         return levels.centers(rows, self.size, self.allowance).log
 
+    @cached_property
+    def ceilings(self) -> tuple[Floats, Floats]:
+        """Half-widths of the ceilings of all rows."""
+        return ceilings.half_widths(self.rows)
+
     def _timed(self, metric: Metric, logs: Floats, spread: Spread) -> Units:
         """Units of a figure that is inverse to the time, or the time itself."""
         row = spread.row
         down, up = (spread.up, spread.down) if metric.better > 0 else (spread.down, spread.up)
+        if metric.name == OF_CEILING:
+            down, up = (np.hypot(own, other[row]) for own, other in zip((down, up), self.ceilings, strict=True))
         return Units(
             group=self.group[row], chip=self.chips[row], log=logs[row] - metric.better * spread.offset, down=down,
             up=up, runs=spread.runs,

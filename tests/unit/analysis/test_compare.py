@@ -472,6 +472,24 @@ def test_a_model_cut_in_layers_has_no_tokens_per_joule_or_dollar(compare: Compar
     assert {one.reason for one in asked.refused} == {"a model cut in layers (per_layer) has none"}
 
 
+def test_a_fraction_of_a_ceiling_is_no_surer_than_the_ceiling(compare: Compare):
+    """The product that set it has an interval of 5 %; without it, a fraction would change where its ceiling does."""
+    ceiling, rate = 48.0 / 1.0 / 1e12, 48.0 / 2.0 / 1e12
+    named = {"ceiling_tflops": ceiling, "ceiling_fraction": rate / ceiling}
+    big = {**WORK, "params": {"m": 9, "n": 9, "k": 9}}
+
+    def side(run: str, rel: float) -> list[Row]:
+        return [timed(1.0, big, rel=rel, run_id=run), timed(2.0, run_id=run, ceiling_run_id=run, **named)]
+
+    options = {"metrics": ("ceiling_fraction",), "allowance": EXACT, "track": "best"}
+    sharp, wide = (only(compare(side("x", rel), side("y", rel), **options), "ceiling_fraction") for rel in (0.0, 0.05))
+    assert math.log(sharp.hi) == pytest.approx(0.001 * math.sqrt(2), rel=1e-2)
+    assert math.log(wide.hi) == pytest.approx(math.hypot(0.001, 0.05) * math.sqrt(2), rel=5e-2)
+    elsewhere = [timed(2.0, run_id="z", ceiling_run_id="not here", **named)]
+    gone = only(compare(side("x", 0.0), elsewhere, **options), "ceiling_fraction")
+    assert (gone.lo, gone.verdict) == (None, "unclear")
+
+
 def test_a_price_whose_purchase_nobody_states_is_refused(compare: Compare):
     priced = {"tokens": 10.0, "tokens_per_s": 10.0, "usd_per_mtok": 1000.0}
     found = compare([timed(1.0, **priced)], [timed(1.0, **priced)])
