@@ -58,3 +58,16 @@ def test_bad_runs_are_left_out_when_asked(perwatt: Perwatt, tmp_path: Path):
     assert [member["runs"] for member in json.loads((tmp_path / "out" / "pool.json").read_text())["members"]] == [
         ["r0", "r2"]
     ]
+
+
+def test_a_pooled_result_beside_its_own_runs_is_said(perwatt: Perwatt, tmp_path: Path):
+    for number in range(3):
+        run(tmp_path / f"r{number}", {1: SERIES}, run_id=f"r{number}")
+    assert perwatt("pool", "r0", "r1", "-o", "out").returncode == 0
+    both = json.loads(perwatt("compare", "out", "r1", "--json").stdout)["notes"]
+    assert both == ["out and r1 both have rows of run r1: they are not independent"]
+    one = json.loads(perwatt("compare", "a=out,r0", "r2", "--json").stdout)["notes"]
+    assert one == ["a: run r0 is there by itself and in a pooled result, so it counts twice"]
+    judged = json.loads(perwatt("gate", "r1", "--baseline", "out", "--json").stdout)["notes"]
+    assert judged == ["run r1 is on both sides: it is compared with itself"]
+    assert json.loads(perwatt("compare", "out", "r2", "--json").stdout)["notes"] == []

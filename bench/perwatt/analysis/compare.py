@@ -13,6 +13,7 @@ from perwatt.analysis.facts import Ground, refusals
 from perwatt.analysis.groups import Column
 from perwatt.analysis.joining import Index, meetings
 from perwatt.analysis.metrics import METRICS, Metric
+from perwatt.analysis.origin import runs_of, twice
 from perwatt.analysis.result import ColumnFacts, Comparison, LeftOut, Options, Pair, Refusal
 from perwatt.analysis.sides import Side
 from perwatt.analysis.tracks import Choice, chosen, not_chosen
@@ -205,13 +206,15 @@ def _notes(sides: Sequence[Side], columns: Sequence[Column]) -> Iterator[str]:
             file, line = side.repeated[0]
             count = len(side.repeated)
             yield f"{side.name}: {count} rows are in several files and count once, the first {file}:{line}"
+        if again := twice(side.rows):
+            yield f"{side.name}: run {again[0]} is there by itself and in a pooled result, so it counts twice"
         if not any(column.side == side.name for column in columns):
             yield f"{side.name}: none of its {len(side.rows)} rows is ok"
     for refused in dict.fromkeys(line for column in columns for line in column.samples.refused):
         yield f"{refused}; the interval columns are used"
     runs: dict[str, str] = {}
     for column in columns:
-        for run in column.rows.codes("run_id")[1]:
+        for run in sorted(runs_of(column.rows)):
             if runs.setdefault(run, column.side) != column.side:
                 yield f"{runs[run]} and {column.side} both have rows of run {run}: they are not independent"
                 return

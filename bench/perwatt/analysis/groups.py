@@ -17,7 +17,6 @@ from perwatt.analysis.table import Codes, Floats, Rows
 from perwatt.analysis.units import Spread
 
 DIFFERENT = -2  # in place of a code that rows would share
-DRIFT = 0.02  # relative difference of the time in the energy window from which it counts (docs: method, energy)
 OF_CEILING = "ceiling_fraction"
 HOW = ("impl", "lnc", "parallel", "micro_batch", "grad_accum", "recompute")  # how the same work may be done
 SAME = (
@@ -186,11 +185,8 @@ class Column:
 
     @cached_property
     def drift(self) -> Floats:
-        """By how much the time in the energy window differs from that of the samples, as logarithm; 0 up to 2 %."""
-        times, windows = self.rows.numbers("time_s"), self.rows.numbers("energy_time_s")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drifted = (times > 0.0) & (windows > 0.0) & (np.abs(windows / times - 1.0) > DRIFT)
-            return np.where(drifted, np.log(windows / times), 0.0)
+        """By how much the time in the energy window differs from that of the samples."""
+        return units.drift(self.rows)
 
     @cached_property
     def drifting(self) -> frozenset[int]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from perwatt.analysis import levels
 from perwatt.analysis.levels import Allowance, Units
+from perwatt.analysis.origin import POOLED
 from perwatt.analysis.pool_row import pooled
 from perwatt.analysis.pool_source import Line, Source, read, refuse_different
 from perwatt.errors import InputError
@@ -144,7 +145,7 @@ def _keyless(source: Source) -> str:
 def _run_id(chip: str, sources: Sequence[Source]) -> str:
     """A name for the runs of a chip that is the same for the same runs."""
     runs = sorted({source.row.run_id for source in sources if source.chip == chip})
-    return f"pool-{hashlib.sha256(' '.join([chip, *runs]).encode()).hexdigest()[:DIGITS]}"
+    return f"{POOLED}{hashlib.sha256(' '.join([chip, *runs]).encode()).hexdigest()[:DIGITS]}"
 
 
 def _one(group: list[Source], run_id: str) -> tuple[Row, list[Line], Member]:
