@@ -18,12 +18,11 @@ def half_widths(rows: Rows) -> tuple[Floats, Floats]:
 
 def _owners(rows: Rows) -> Codes:
     """The row that set the ceiling of each: of the run that it names, with that rate; -1 where there is none."""
-    runs, ceilings = rows.codes("ceiling_run_id"), rows.numbers("ceiling_tflops")
-    known, rates = rows.codes("run_id"), rows.numbers("tflops")
-    code = {name: number for number, name in enumerate(known[1])}
-    named = np.array([code.get(name, -1) for name in runs[1]] + [-1], dtype=np.int64)[runs[0]]  # -1 is the last
-    able = np.flatnonzero(np.isin(rates, np.unique(ceilings)))
-    owners = dict(zip(zip(known[0][able].tolist(), rates[able].tolist(), strict=True), able.tolist(), strict=True))
-    wanted, where = np.unique(np.stack([named, ceilings]), axis=1, return_inverse=True)
-    found = [owners.get((int(run), rate), -1) for run, rate in wanted.T.tolist()]
-    return np.array(found, dtype=np.int64)[where.ravel()]
+    _, first, where = np.unique(
+        rows.combined(["ceiling_run_id", "ceiling_tflops"]), return_index=True, return_inverse=True
+    )
+    wanted = [(rows.text("ceiling_run_id", row), rows.number("ceiling_tflops", row)) for row in first.tolist()]
+    rates = rows.numbers("tflops")
+    able = np.flatnonzero(np.isin(rates, [rate for _, rate in wanted if rate is not None])).tolist()
+    owners = {(rows.text("run_id", row), float(rates[row])): row for row in able}
+    return np.array([-1 if rate is None else owners.get((run, rate), -1) for run, rate in wanted])[where]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from perwatt.analysis.best import TIMING, Series, best
@@ -62,9 +62,9 @@ def _by_class(column: Column, groups: list[int]) -> dict[str | None, list[int]]:
     return found
 
 
-def not_chosen(column: Column, groups: Iterable[int], other: Column, others: list[int], track: str) -> dict[int, str]:
+def not_chosen(column: Column, groups: set[int], other: Column, others: list[int], track: str) -> dict[int, str]:
     """Why groups that have something to meet stand for no side all the same."""
-    classes = _by_class(other, others)
+    classes = _by_class(other, others) if groups else {}
     return {group: "; ".join(_passed_over(column.text("impl_class", group), other, classes, track)) for group in groups}
 
 

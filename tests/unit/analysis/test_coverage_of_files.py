@@ -43,6 +43,7 @@ def drawn(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("name", "count", "sigma", "truth"),
     [
@@ -76,6 +77,7 @@ def judged(found: Comparison, truth: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_gate_over_fifty_cases_rarely_fails_from_the_files_on(tmp_path: Path):
     """The trials of test_gate.py judge rows by their intervals; here raw samples lie beside them."""
     bank, failed = processes(), 0
