@@ -71,7 +71,7 @@ def _bank(processes: int, sigma: float) -> list[Estimate]:
 
 
 def _estimate(rng: np.random.Generator, count: int, sigma: float) -> Estimate:
-    drawn = processes()
+    drawn = _processes()
     effects = np.exp(rng.normal(0.0, 1.0, count) * sigma)
     chosen = rng.integers(0, DRAWN, count)
     seconds = [drawn[at] * effect for at, effect in zip(chosen, effects, strict=True)]
@@ -79,7 +79,7 @@ def _estimate(rng: np.random.Generator, count: int, sigma: float) -> Estimate:
 
 
 @cache
-def processes() -> list[Floats]:
+def _processes() -> list[Floats]:
     """Samples of processes of true median 1, each up to where the usual rule stops it."""
     noise = np.random.default_rng(3).normal(0.0, NOISE * np.sqrt(1 - MEMORY**2), (DRAWN, MOST))
     noise[:, 0] /= np.sqrt(1 - MEMORY**2)

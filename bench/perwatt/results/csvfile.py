@@ -25,6 +25,7 @@ WHOLE = re.compile(r"-?[0-9]{1,4000}")  # Python refuses to read longer ones
 LARGEST = 2**63 - 1  # of whole numbers, as tables of columns hold them
 NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 QUOTED = re.compile('[",\r\n]')
+LARGE = 2**27  # bytes of a file from which it is looked at line by line first
 LONGEST = 2**24  # bytes of a line; a file without line ends must not be read whole to be refused
 
 
@@ -104,6 +105,14 @@ def stream(path: str | Path) -> Iterator[list[str] | Record]:
             before, first = reader.line_num, False
     except csv.Error as error:
         raise InputError(f"not a CSV: {error}", file=str(path), line=before + 1) from None
+
+
+def is_large(path: str | Path) -> bool:
+    """Whether a file is so large that it should not be read whole before something is known of it."""
+    try:
+        return Path(path).stat().st_size > LARGE
+    except OSError:
+        return False  # reading it will say why
 
 
 def version_of(header: list[str], record: Record) -> str:

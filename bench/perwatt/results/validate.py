@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perwatt.errors import InputError, expected, shorten
-from perwatt.results import csvfile
+from perwatt.results import csvfile, samples
 from perwatt.results.csvfile import Record
 from perwatt.results.published import rules
 from perwatt.results.schema import FLAGS, READABLE, SCHEMA_VERSION, Status, columns
@@ -53,8 +53,13 @@ class Problem:
 
 
 def check(path: str | Path) -> list[Problem]:
-    """Everything wrong with a results CSV, and with ``samples.jsonl`` beside it; empty when it can be trusted."""
+    """Everything wrong with a results CSV, and with ``samples.jsonl`` beside it; empty when it can be trusted.
+
+    Of a very large file only the first thing.
+    """
     file = str(path)
+    if csvfile.is_large(path) and (problem := first_problem(path)):  # which need not be read whole to be refused
+        return [problem]
     try:
         header, records = csvfile.records_of(path)
     except InputError as error:
@@ -337,7 +342,7 @@ def _journal(file: str, count: int, rows: Sequence[tuple[int, Values]]) -> Itera
 def _kept(path: Path) -> dict[tuple[Any, Any], list[dict[str, Any]]]:
     """Lines of ``samples.jsonl`` by run and by the digest of the row that they belong to."""
     kept: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(samples.lines_of(path), start=1):
         try:
             message = json.loads(line)
             kept.setdefault((message["run_id"], message["samples_digest"]), []).append(message)
@@ -347,13 +352,11 @@ def _kept(path: Path) -> dict[tuple[Any, Any], list[dict[str, Any]]]:
 
 
 def _against(values: Values, lines: list[dict[str, Any]]) -> Found:
-    from perwatt.results.samples import digest_of
-
     if not lines:
         yield "samples_digest", "samples.jsonl beside the file has no samples of this row"
         return
     try:
-        computed, times = digest_of(lines), [time for line in lines for time in _times(line)]
+        computed, times = samples.digest_of(lines), [time for line in lines for time in _times(line)]
     except (ValueError, TypeError, KeyError):
         computed, times = "nothing", []
     if computed != values["samples_digest"]:

@@ -13,7 +13,6 @@ from perwatt.analysis.gate_result import GateOptions
 from perwatt.analysis.result import Comparison, Options
 from perwatt.timing.effective import Floats
 from perwatt.timing.stopping import StoppingRule
-from support.gates import processes
 from support.runs import run_cases
 from support.trials import TRIALS, coverage, share
 from unit.analysis.test_coverage import ASKED, HASTY, TRUTH
@@ -80,7 +79,7 @@ def judged(found: Comparison, truth: float) -> None:
 @pytest.mark.timeout(900)
 def test_a_gate_over_fifty_cases_rarely_fails_from_the_files_on(tmp_path: Path):
     """The trials of test_gate.py judge rows by their intervals; here raw samples lie beside them."""
-    bank, failed = processes(), 0
+    bank, failed = stopped("autoregressive 0.5 gaussian_1"), 0
     for number in range(GATES):
         rng = np.random.default_rng([23, number])
         now, before = (

@@ -16,6 +16,7 @@ import pytest
 
 import perwatt
 from perwatt.analysis import suspicion
+from perwatt.analysis.pool import pool
 from perwatt.analysis.reading import read
 from perwatt.analysis.sides import sources
 from perwatt.analysis.table import UNUSED
@@ -24,6 +25,7 @@ from perwatt.results import csvfile
 from perwatt.results.published import shipped
 from perwatt.results.schema import Row, Status, cells, columns
 from perwatt.results.validate import check
+from support.runs import run_folder
 from support.valid_rows import make
 
 AWKWARD = ['a "quoted", text', "two\nlines", "a\r\nb", "=1+1", " spaces ", "ä€𝄞", "<b>bold</b>", ",", "nan", "None"]
@@ -310,3 +312,23 @@ def test_importing_the_analysis_imports_no_torch():
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@pytest.mark.parametrize("name", ["results.csv", "samples.jsonl"])
+def test_much_nonsense_in_a_run_takes_no_memory(tmp_path: Path, name: str):
+    """Neither where runs are pooled nor where they are compared; 64 GiB would not fit."""
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for folder in runs:
+        run_folder(folder, {"torch": [[1.0, 1.1, 1.2] * 5]})
+    with (runs[1] / name).open("ab") as file:
+        file.truncate(2**36)
+    with pytest.raises(InputError) as caught:
+        pool(map(str, runs))
+    assert str(caught.value).startswith(f"{runs[1] / name}:")
+    if name == "samples.jsonl":
+        found = perwatt.compare(*map(perwatt.load, runs))
+        assert found.notes == (f"{runs[1] / name}:2: found no line of raw samples; none of the file is used; "
+                               "the interval columns are used",)  # fmt: skip
+    else:
+        with pytest.raises(InputError, match="found a line of over 16 MiB"):
+            perwatt.load(runs[1])
