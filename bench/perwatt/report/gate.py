@@ -19,7 +19,9 @@ def headline(found: Gate) -> str:
     counts = [f"{sum(c.outcome == kind for c in found.checks)} {kind}" for kind in ORDER]
     broken = f", {len(found.broken)} no longer ok" if found.broken else ""
     gone = f", {len(found.vanished)} vanished" if found.vanished else ""
-    word = {PASSED: "passed", NOTHING: "nothing was measured"}.get(found.exit_code, "failed")
+    decided = any(check.outcome == Outcome.PASSED for check in found.checks)
+    passed = "passed" if decided else "passed, with nothing decided"
+    word = {PASSED: passed, NOTHING: "nothing was measured"}.get(found.exit_code, "failed")
     return f"gate: {word} ({len(found.checks)} checks: {', '.join(counts)}{broken}{gone})"
 
 
