@@ -35,7 +35,9 @@ def command(
     runs: tuple[str, ...], trace: str, accuracy: float, offset_s: float | None, scope: str, out: str | None,
     as_json: bool,
 ) -> int:  # fmt: skip
-    """Fit background and maximum watts to the power percentages of RUN_DIR.
+    """Fit watts to a chip's power percentages.
+
+    Background and maximum, with intervals, by an outside meter that saw the runs.
 
     The runs have energy windows of at least three loads that span 20 points of percent (suite power). Exit codes: 0
     done, 2 wrong input, 3 no fit: too few levels of load, or watts that do not rise with the percentage.

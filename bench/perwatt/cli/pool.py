@@ -21,10 +21,11 @@ HEAD_CHIPS = ("case", "impl", "chips", "processes", "time", "95 %")
 @click.option("-o", "--out", required=True, metavar="DIR", help="Folder of the pooled result, a new or empty one.")
 @json_option
 def command(runs: tuple[str, ...], out: str, as_json: bool) -> int:
-    """Pool repeated runs (restarts, days, chips) into one result.
+    """Pool repeated runs into one result.
 
-    There is one row for each case, impl and chip; raw samples keep the run and process they come from. Runs on other
-    kinds of chip, by other software or of other work are refused: those are compared.
+    Runs may be restarts, other days or other chips. There is one row for each case, impl and chip; raw samples keep the
+    run and process they come from. Runs on other kinds of chip, by other software or of other work are refused: those
+    are compared.
     """
     from perwatt.analysis import pool
 

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from perwatt.hardware.chips import Chip
+from perwatt.hardware.reader import build
+from perwatt.power import calibration
 from perwatt.power.base import Facts
-from perwatt.power.measured import Measured
+from perwatt.power.calibration_file import Calibration
+from perwatt.power.measured import Measured, Unusable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +24,7 @@ class Watts:
     Attributes:
         total, lo, hi: joules of the span and their 95 % interval.
         mean: power in W.
-        evidence, source, assumption, note: columns of the row.
+        evidence, source, assumption, scope, note: columns of the row.
         rel_sys: relative systematic uncertainty.
     """
 
@@ -33,6 +36,7 @@ class Watts:
     source: str
     assumption: str | None = None
     rel_sys: float | None = None
+    scope: str = "package"
     note: str = ""
 
 
@@ -43,20 +47,42 @@ def rule(facts: Facts) -> str:
     return "mean" if facts.kind == "samples" and any("die" in name for name in facts.channels) else "one"
 
 
-def watts(facts: Facts, found: Measured, chip: Chip | None, settings: Mapping[str, Any]) -> Watts | None:
+def _calibrated(fitted: Calibration, found: Measured, chips: int) -> Watts:
+    """Watts by a calibration, which is of the mean percentage of these chips."""
+    scale = 1.0 / found.seconds / chips
+    try:
+        seen = calibration.watts(fitted, found.total * scale, found.lo * scale, found.hi * scale)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    note = f"by calibration {fitted.id}" + (", whose points do not lie on its line" if fitted.misfit else "")
+    return Watts(
+        total=seen.mean * found.seconds, lo=seen.lo * found.seconds, hi=seen.hi * found.seconds, mean=seen.mean,
+        evidence="measured", source="relative_calibrated", rel_sys=seen.rel_sys, scope=fitted.scope, note=note,
+    )  # fmt: skip
+
+
+def watts(
+    facts: Facts, found: Measured, chips: int, sheet: Chip | None, settings: Mapping[str, Any]
+) -> Watts | None:
     """Joules of percent-seconds; None where nothing says what they are.
 
     Args:
         facts: of the sensor.
         found: percent x seconds, summed over the chips.
-        chip: sheet of the chip.
-        settings: ``assumption`` as in :class:`perwatt.power.settings.Settings`.
+        chips: their number.
+        sheet: of the chip.
+        settings: ``assumption`` as in :class:`perwatt.power.settings.Settings`, ``calibration`` as its file has it.
+
+    Raises:
+        Unusable: the calibration has no watts for it.
     """
+    if settings.get("calibration"):
+        return _calibrated(build(Calibration, settings["calibration"]), found, chips)
     wanted = settings.get("assumption")
-    if chip is None or wanted == "none":
+    if sheet is None or wanted == "none":
         return None
     known = [
-        one for one in chip.watts if one.kind == "assumption" and (one.id == wanted or (not wanted and one.default))
+        one for one in sheet.watts if one.kind == "assumption" and (one.id == wanted or (not wanted and one.default))
     ]
     if not known:
         return None

@@ -16,6 +16,7 @@ Mode = Literal["off", "headline", "all"]
 HEADLINE = 6  # rows
 LONG_S = 30.0  # a window longer than this is not spent on every row unless asked for
 RAMP_SHARE, RAMP_S = 0.1, 1.0  # of a window and seconds, at least, that are trimmed off its beginning
+LAGS = 4.0  # lags of the sensor: its average has then left the ramp twice over
 QUIET_S = 1.0  # of readings before and after a load
 IDLE_S, IDLE_UPDATES = 5.0, 20  # a look at the idle device takes at least so many seconds and updates
 METER_S, METER_QUIET_S = 30.0, 5.0  # an outside meter's window, and the quiet on both sides by which it is found
@@ -76,7 +77,7 @@ def plan(asked: Energy, mode: str | None, facts: Facts) -> Plan:
         ramp = RAMP_S + 2 * facts.poll_s
         return Plan(mode=_mode(chosen), window_s=steady + 2 * ramp, ramp_s=ramp, idle_s=bucket + 2 * ramp,
                     align_s=bucket, quiet_s=LATE_S + 2 * facts.poll_s)  # fmt: skip
-    ramp = max(RAMP_S, RAMP_SHARE * steady, 2 * facts.lag_s)
+    ramp = max(RAMP_S, RAMP_SHARE * steady, LAGS * facts.lag_s)
     quiet = max(QUIET_S, 3 * facts.update_s)
     idle = max(IDLE_S, IDLE_UPDATES * facts.update_s)
     return Plan(mode=_mode(chosen), window_s=steady + ramp, ramp_s=ramp, idle_s=idle, align_s=0.0, quiet_s=quiet)

@@ -63,7 +63,7 @@ def points(run: str | Path, trace: MeterFile, offset_s: float | None = None) -> 
         name = ledger.cases[event["case"]]["name"]
         try:
             own = _usable(event, reason)
-            made.append(_point(name, event, own, interval, aligned))
+            made.append(_point(name, event, own, ledger.sensors["chips"], interval, aligned))
         except Unusable as error:
             left_out.append(f"{name}, {event['impl']}: {error}")
             continue
@@ -128,20 +128,22 @@ def _subject(ledger: Ledger, own: Trace, trace: MeterFile) -> Subject:
     )  # fmt: skip
 
 
-def _point(name: str, event: dict[str, Any], own: Trace, interval: Interval, aligned: Aligned) -> Point:
+def _point(
+    name: str, event: dict[str, Any], own: Trace, chips: int, interval: Interval, aligned: Aligned
+) -> Point:  # fmt: skip
     """Percentage and watts over the same span, the whole updates of the percentage inside the steady load."""
     found = evaluate.measured(own, interval.start + event["ramp_s"], interval.end)
     seen = evaluate.measured(aligned.trace, found.start, found.end)
     late = meter.shift_j(aligned.trace, found.start, found.end, aligned.offset_u95) / found.seconds
-    pct = _per_channel(found, len(own.facts.channels))
-    watts = _per_channel(seen, 1)
+    pct = _means(found, chips)
+    watts = _means(seen, 1)
     return Point(
         case=name, impl=event["impl"], pct=pct[0], pct_lo=pct[1], pct_hi=pct[2], watts=watts[0],
         watts_lo=watts[1] - late, watts_hi=watts[2] + late,
     )  # fmt: skip
 
 
-def _per_channel(found: Measured, channels: int) -> tuple[float, float, float]:
-    """Mean over time, with its interval."""
-    scale = 1 / found.seconds / channels
+def _means(found: Measured, count: int) -> tuple[float, float, float]:
+    """Mean over time and over so many chips, with its interval."""
+    scale = 1 / found.seconds / count
     return found.total * scale, found.lo * scale, found.hi * scale

@@ -13,9 +13,6 @@ from perwatt.power.polled import Floats
 
 Mark: TypeAlias = tuple[float, float]  # moment at which a batch was complete, iterations by then
 
-RAMP_S = 1.0  # at least so much of the beginning is left out
-RAMP_SHARE = 0.1  # of the window, and at least so much
-LAGS = 4.0  # lags of the sensor: its average has then left the ramp twice over
 THIRDS = 3
 FEWEST = 2 * THIRDS + 1  # marks: two batches in each third
 MOST = 0.05  # between the rates of two thirds
@@ -50,14 +47,14 @@ class Work:
     error: float
 
 
-def steady(marks: Sequence[Mark], start: float, end: float, lag_s: float) -> Span:
+def steady(marks: Sequence[Mark], start: float, end: float, ramp_s: float) -> Span:
     """The part of a window in which the sensor shows a load of one rate.
 
     Args:
         marks: Of the load, in order.
         start: Of the window, seconds of the monotonic clock.
         end: Of the same.
-        lag_s: Of the sensor.
+        ramp_s: Of it, left out at the beginning.
 
     Returns:
         From the first mark after the ramp to the last one of the window.
@@ -66,7 +63,7 @@ def steady(marks: Sequence[Mark], start: float, end: float, lag_s: float) -> Spa
         Unusable: too little is left, or thirds of it differ in rate by more than 5 %.
     """
     at, done = _columns(marks)
-    begin = start + max(RAMP_S, RAMP_SHARE * (end - start), LAGS * lag_s)
+    begin = start + ramp_s
     inside = (at >= begin) & (at <= end)
     at, done = at[inside], done[inside]
     if at.size < FEWEST:

@@ -5,13 +5,14 @@ Joules and percentages come from the window only. What the user declares, and th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
 from perwatt.hardware import chips
-from perwatt.power import evaluate, percent, steady
+from perwatt.power import evaluate, meter, percent, steady
 from perwatt.power.measured import Measured, Unusable
 from perwatt.power.trace import Trace
 from perwatt.results.merge import Cells
@@ -87,15 +88,16 @@ def _stated(sensors: Event, row: Cells) -> Cells:
 def _measured(sensors: Event, window: Event, idles: list[Event], row: Cells) -> Cells:
     if reason := window["failed"] or window["ended"]:
         raise Unusable(reason)
-    marks = [(float(at), int(count)) for at, count in window["marks"]]
+    marks = [(float(at), float(count)) for at, count in window["marks"]]
     traces = [Trace.from_message(message) for message in window["traces"]]
     if not traces:
         raise Unusable(sensors.get("reason") or "no sensor was read")
     own = traces[0]
-    span = steady.steady(marks, marks[0][0] + window["ramp_s"], marks[-1][0], own.facts.lag_s)
-    found = evaluate.measured(own, span.start, span.end)
-    iterations = steady.iterations_between(marks, found.start, found.end)
-    time_s = found.seconds / iterations
+    span = steady.steady(marks, marks[0][0], marks[-1][0], window["ramp_s"])
+    found = _widened(evaluate.measured(own, span.start, span.end), window.get("shift_s", 0.0), own)
+    work = steady.iterations_between(marks, found.start, found.end)
+    iterations, time_s = work.iterations, found.seconds / work.iterations
+    found = _uncertain(found, work.error / work.iterations)
     result: Cells = {
         "power_sensor": own.facts.sensor, "power_scope": own.facts.scope, "energy_window_s": found.seconds,
         "energy_iters": round(iterations), "energy_time_s": time_s,
@@ -107,8 +109,21 @@ def _measured(sensors: Event, window: Event, idles: list[Event], row: Cells) -> 
     return result | _host(traces[1:], found, iterations)
 
 
+def _uncertain(found: Measured, relative: float) -> Measured:
+    """The same with another independent part in its interval, relative and 95 %."""
+    below = math.hypot(found.total - found.lo, relative * found.total)
+    above = math.hypot(found.hi - found.total, relative * found.total)
+    return replace(found, lo=found.total - below, hi=found.total + above)
+
+
+def _widened(found: Measured, shift_s: float, trace: Trace) -> Measured:
+    """The same, where the sensor's clock is only known to so many seconds."""
+    joules = meter.shift_j(trace, found.start, found.end, shift_s) if shift_s else 0.0
+    return _uncertain(found, joules / found.total)
+
+
 def _watts(trace: Trace, found: Measured, iterations: float, idles: list[Event], row: Cells) -> Cells:
-    facts, idle = trace.facts, _idle(idles)
+    facts, idle = trace.facts, _idle(idles, trace.facts.sensor)
     joules = found.total / iterations, found.lo / iterations, found.hi / iterations
     cells: Cells = {
         "energy_evidence": "measured", "power_source": facts.source, "power_w": found.mean,
@@ -137,13 +152,13 @@ def _percent(trace: Trace, found: Measured, iterations: float, sensors: Event, r
         "power_buckets": found.buckets, "power_die_rule": percent.rule(facts),
     }  # fmt: skip
     cells |= _per_percent(found, iterations, row)
-    watts = percent.watts(facts, found, chips.known(row["chip"]), sensors.get("settings", {}))
+    watts = percent.watts(facts, found, count, chips.known(row["chip"]), sensors["settings"])
     if watts is None:
         return cells
     joules = watts.total / iterations, watts.lo / iterations, watts.hi / iterations
     cells |= {
         "energy_evidence": watts.evidence, "power_source": watts.source, "power_w": watts.mean,
-        "power_assumption": watts.assumption, "energy_rel_sys": watts.rel_sys, "energy_note": watts.note or None,
+        "power_assumption": watts.assumption, "power_scope": watts.scope, "energy_rel_sys": watts.rel_sys, "energy_note": watts.note or None,
     }  # fmt: skip
     return cells | _joules(joules, row)
 
@@ -184,11 +199,11 @@ def _host(traces: list[Trace], found: Measured, iterations: float) -> Cells:
     return {}
 
 
-def _idle(events: list[Event]) -> Idle | None:
-    """Power at rest by the looks that can be used."""
+def _idle(events: list[Event], sensor: str) -> Idle | None:
+    """Power at rest by the looks of the same sensor that can be used."""
     watts = []
     for event in events:
-        if not event["traces"]:
+        if not event["traces"] or event["traces"][0]["facts"]["sensor"] != sensor:
             continue
         try:
             watts.append(evaluate.measured(Trace.from_message(event["traces"][0]), event["start"], event["end"]).mean)
@@ -202,7 +217,7 @@ def _idle(events: list[Event]) -> Idle | None:
 
 def flags(row: Cells, idles: list[Event]) -> dict[str, bool]:
     """Marks that energy gives a row."""
-    idle = _idle(idles) if row.get("idle_w") is not None else None
+    idle = _idle(idles, row["power_sensor"]) if row.get("idle_w") is not None else None
     moved = row.get("energy_time_s") and row.get("time_s") and abs(row["energy_time_s"] / row["time_s"] - 1.0) > DRIFT
     return {
         "thermal_drift": bool(moved),

@@ -3,8 +3,8 @@
 Events, in the order they come: ``run`` (what was asked for, on what), ``env`` (the environment; another one if the run
 is resumed under another commit), ``case`` (facts of a case, before the first word about it), ``part`` (one impl of one
 case in one process), ``skipped`` (not begun, and why), ``sensors`` (what energy is read from, or why it is not),
-``idle`` (readings of the device at rest), ``window`` (an energy window: marks of the load, readings), ``end``. Each
-has ``t_s``, the seconds the run has taken so far.
+``idle`` (readings of the device at rest), ``window`` (an energy window: marks of the load, readings), ``meter`` (what
+an outside meter said of the windows), ``end``. Each has ``t_s``, the seconds the run has taken so far.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Ledger:
         skipped: reasons by case and impl, as long as no part came after.
         sensors: the latest ``sensors`` event; empty before it.
         idles: ``idle`` events, in their order.
-        windows: the ``window`` event of a case and impl.
+        windows: the ``window`` event of a case and impl, an outside meter's trace first once that was read.
+        meter: the ``meter`` event; empty before it.
         spent_s: seconds the run has taken, those before a resume included.
         ended: whether the run came to its end.
     """
@@ -50,6 +51,7 @@ class Ledger:
     sensors: Event = field(default_factory=dict)
     idles: list[Event] = field(default_factory=list)
     windows: dict[Key, Event] = field(default_factory=dict)
+    meter: Event = field(default_factory=dict)
     spent_s: float = 0.0
     ended: bool = False
 
@@ -81,6 +83,8 @@ class Ledger:
                 self.idles.append(event)
             case "window":
                 self.windows[event["case"], event["impl"]] = event
+            case "meter":
+                self._metered(event)
         self.ended = event["event"] == "end"
 
     def _add(self, part: Part) -> None:
@@ -88,6 +92,15 @@ class Ledger:
         self.parts.setdefault(key, []).append(part)
         self.envs.setdefault(key, self.env)
         self.skipped.pop(key, None)
+
+    def _metered(self, event: Event) -> None:
+        """What the outside meter saw of each window takes the first place among its traces."""
+        self.meter = event
+        for one in event["windows"]:
+            key = one["case"], one["impl"]
+            window = self.windows[key]
+            found = {"traces": [one["trace"], *window["traces"]], "shift_s": event["offset_u95"]}
+            self.windows[key] = window | found | ({"failed": one["reason"]} if one["reason"] else {})
 
     def outcomes(self) -> list[Key]:
         """Case and impl of all that has an outcome, in the order of the suite: each is a row."""

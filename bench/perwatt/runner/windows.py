@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 from perwatt.backends.base import Backend
-from perwatt.errors import InputError
+from perwatt.errors import InputError, expected
 from perwatt.hardware import chips, prices
+from perwatt.hardware.reader import plain
 from perwatt.hardware.sheet import Watts
-from perwatt.power import choice, plan, selftest
-from perwatt.power.base import Lost, Probe, Sensor
+from perwatt.power import calibration, calibration_file, choice, meter, meterfile, percent, plan, selftest
+from perwatt.power.base import Facts, Lost, Probe, Sensor, Target
+from perwatt.power.meter import Interval
 from perwatt.power.plan import Plan
 from perwatt.power.settings import Settings
 from perwatt.power.trace import Trace
@@ -51,13 +54,28 @@ def check(backend: Backend, settings: Settings, asked: Energy) -> None:
         MissingHardware: the sensor that was asked for is not here.
     """
     settings.check()
-    if (settings.mode or asked.mode) == "off" or not settings.sensor:
+    if (settings.mode or asked.mode) == "off":
         return
     target = backend.target()
+    _assumed(settings.assumption, target.chip)
+    if not settings.sensor:
+        return
     if settings.sensor == SHEET:
         _rated(target.chip)
     else:
         choice.choose(target, settings.sensor)
+
+
+def _assumed(wanted: str | None, chip: str) -> None:
+    """Refuse an assumption that the chip's sheet does not have.
+
+    Raises:
+        InputError: naming those that it has.
+    """
+    sheet = chips.known(chip)
+    known = [watts.id for watts in sheet.watts if watts.kind == "assumption"] if sheet else []
+    if wanted not in (None, "none", *known):
+        raise InputError(expected(wanted, [*known, "none"]), field="--power-assumption")
 
 
 def _rated(chip: str) -> Watts:
@@ -71,6 +89,22 @@ def _rated(chip: str) -> Watts:
     if rated is None:
         raise InputError(f"{chip} has no rated watts on a sheet (perwatt chips)", field=f"--sensor {SHEET}")
     return rated
+
+
+def _require(settings: Settings, facts: Facts, target: Target) -> None:
+    """Refuse a calibration of something else than what is read.
+
+    Raises:
+        InputError: naming the field that differs.
+    """
+    if settings.calibration is None:
+        return
+    if facts.quantity != "%":
+        message = f"is of percentages, and {facts.sensor} tells {facts.quantity}: leave it out"
+        raise InputError(message, field="--power-calibration")
+    found = calibration_file.read(settings.calibration)
+    calibration.require(found, chip=target.chip, chips=target.count, die_rule=percent.rule(facts),
+                        file=settings.calibration)  # fmt: skip
 
 
 class Windows:
@@ -134,7 +168,7 @@ class Windows:
             return
         if settings.trace is not None and not settings.sensor:  # the meter is all that is needed, and reads itself
             self._plan = plan.outside(self._asked, settings.mode)
-            self._note({"mode": self._plan.mode, "settings": _kept(settings)})
+            self._note({"mode": self._plan.mode, "chips": target.count, "settings": _kept(settings)})
             return
         found = choice.choose(target, settings.sensor, selftest.failed)
         if found.chips is None:
@@ -148,7 +182,9 @@ class Windows:
                 if sensor is found.chips:
                     self._note({"mode": "none"}, str(error))
                     return
-        self._plan = plan.plan(self._asked, settings.mode, self._probes[0].facts)
+        own = self._probes[0].facts
+        self._plan = plan.plan(self._asked, settings.mode, own)
+        _require(settings, own, target)
         facts = [asdict(probe.facts) for probe in self._probes]
         self._note({"mode": self._plan.mode, "facts": facts, "chips": target.count, "settings": _kept(settings)})
 
@@ -196,11 +232,37 @@ class Windows:
             self._recorder.project()
 
     def finish(self) -> None:
-        """Look at the idle device once more, and let the sensors go."""
+        """Look at the idle device once more, let the sensors go, read the outside meter.
+
+        Raises:
+            InputError: the meter's trace cannot be used; all rows keep their times.
+        """
         if self._plan and any(event["marks"] for event in self._ledger.windows.values()):
             self._idle("end")
         for probe in self._probes:
             probe.close()
+        if self._settings.trace is not None and not self._ledger.meter:
+            self._read_meter(Path(self._settings.trace))
+
+    def _read_meter(self, path: Path) -> None:
+        """Journal what an outside meter says of the windows, or say what to do once its file is there."""
+        windows = {key: found for key, event in self._ledger.windows.items() if (found := Interval.of(event))}
+        if not windows:
+            return
+        if not path.exists():
+            self._screen.note(f"energy: {path} is not there yet; when it is, run the same again with --resume")
+            return
+        settings = self._settings
+        assert settings.meter_class is not None
+        file = meterfile.read(path, accuracy_pct=settings.meter_class, scope=settings.scope, chips=self._target.count)
+        clock = meter.aligned(file, list(windows.values()), offset_s=settings.meter_offset_s)
+        spans = [
+            {"case": case, "impl": impl, "reason": reason, "trace": _slice(clock.trace, window)}
+            for ((case, impl), window), reason in zip(windows.items(), clock.reasons, strict=True)
+        ]
+        facts = {"offset_s": clock.offset_s, "offset_u95": clock.offset_u95, "correlation": clock.correlation}
+        self._recorder.add({"event": "meter", **facts, "windows": spans})
+        self._screen.note(f"energy: the meter's clock is {clock.offset_s:+.2f} s from ours, ±{clock.offset_u95:.2f} s")
 
     def _window(self, case: Case, impl: str) -> None:
         """One window, journaled whatever becomes of it."""
@@ -249,8 +311,22 @@ class Windows:
 
 
 def _kept(settings: Settings) -> dict[str, Any]:
-    """Settings that decide what watts mean."""
-    return {name: getattr(settings, name) for name in ("assumption", "calibration", "idle")}
+    """Settings that decide what watts mean; a calibration as its file has it."""
+    calibration = plain(calibration_file.read(settings.calibration)) if settings.calibration else None
+    return {"assumption": settings.assumption, "calibration": calibration, "idle": settings.idle}
+
+
+def _slice(trace: Trace, window: Interval) -> dict[str, Any]:
+    """The part of a trace around a window."""
+    first, last = window.start - window.before, window.end + window.after
+    kept = [at for at, time in enumerate(trace.times) if first <= time <= last]
+    found = Trace(facts=trace.facts)
+    for at in kept:
+        found.times.append(trace.times[at])
+        found.took.append(trace.took[at])
+        found.unix.append(trace.unix[at])
+        found.readings.append(trace.readings[at])
+    return found.message()
 
 
 def _span(seconds: float) -> str:

@@ -83,9 +83,9 @@ def _spaced(times: Sequence[float], values: Sequence[float]) -> list[tuple[float
 def _spans(axes: Axes, event: Event, trace: Trace, start: float, end: float) -> None:
     """The load, what of it counts, and its mean with the interval."""
     axes.axvspan(0, end - start, color=TRIMMED, label="load, trimmed off", lw=0)
-    marks = [(float(at), int(count)) for at, count in event["marks"]]
+    marks = [(float(at), float(count)) for at, count in event["marks"]]
     try:
-        span = steady.steady(marks, start + event["ramp_s"], end, trace.facts.lag_s)
+        span = steady.steady(marks, start, end, event["ramp_s"])
         found = evaluate.measured(trace, span.start, span.end)
     except Unusable as error:
         axes.text(0.5, 0.5, f"not used: {plain(str(error))}", transform=axes.transAxes, ha="center", wrap=True)
