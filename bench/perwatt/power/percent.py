@@ -61,9 +61,7 @@ def _calibrated(fitted: Calibration, found: Measured, chips: int) -> Watts:
     )  # fmt: skip
 
 
-def watts(
-    facts: Facts, found: Measured, chips: int, sheet: Chip | None, settings: Mapping[str, Any]
-) -> Watts | None:
+def watts(facts: Facts, found: Measured, chips: int, sheet: Chip | None, settings: Mapping[str, Any]) -> Watts | None:
     """Joules of percent-seconds; None where nothing says what they are.
 
     Args:

@@ -170,7 +170,8 @@ class Windows:
             self._plan = plan.outside(self._asked, settings.mode)
             self._note({"mode": self._plan.mode, "chips": target.count, "settings": _kept(settings)})
             return
-        found = choice.choose(target, settings.sensor, selftest.failed)
+        driver = self._backend.describe().driver
+        found = choice.choose(target, settings.sensor, lambda sensor: selftest.failed(sensor, driver))
         if found.chips is None:
             self._note({"mode": "none"}, found.reason)
             return
