@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from conftest import Perwatt
+from fakes.replay import replay
 from perwatt.results import csvfile, validate
 
 FAKES = Path(__file__).parents[1] / "fakes"
@@ -120,6 +122,90 @@ def test_watts_of_the_sheet(run: Any) -> None:
     assert {(row.energy_evidence, row.power_source) for row in rows} == {("modeled", "tdp")}
     assert rows[0].energy_j == pytest.approx(700 * rows[0].time_s)
     assert "an upper bound" in rows[0].energy_note
+
+
+def metered(path: Path, state: Path, ahead_s: float, rest_w: float) -> None:
+    """The CSV of a meter that sees the recorded power and the rest of a node, by a clock of its own."""
+    played = recording("h100")
+    spans = [(start, end - replay.LATE_S) for start, end in replay.Busy(state).spans()]
+    times = range(round(spans[0][0]) - 30, round(spans[-1][1]) + 30)
+    loaded = {at: any(start <= at <= end for start, end in spans) for at in times}
+    watts = {True: played["load"][-1][1] + rest_w, False: played["idle"] + rest_w}
+    lines = [f"{replay.BEGUN + at + ahead_s:.3f},{watts[loaded[at]]:.1f}" for at in times]
+    path.write_text("unix_s,watts\n" + "\n".join(lines) + "\n")
+
+
+def test_an_outside_meter_that_is_read_when_its_file_is_there(run: Any, tmp_path: Path) -> None:
+    options = ("--power-trace", "meter.csv", "--meter-class", "0.5", "--power-scope", "node")
+    done, rows = run("replay-h100", *options)
+    assert "meter.csv is not there yet; when it is, run the same again with --resume" in done.stderr
+    assert {row.energy_j for row in rows} == {None}
+    metered(tmp_path / "meter.csv", tmp_path / "out.busy", ahead_s=17.3, rest_w=200.0)
+    done, rows = run("replay-h100", *options, "--resume")
+    assert done.returncode == 0, done.stderr
+    offset = re.search(r"the meter's clock is ([+-][\d.]+) s from ours, ±([\d.]+) s", done.stderr)
+    assert offset
+    assert abs(float(offset[1]) - 17.3) <= float(offset[2]) < 1.5
+    for row in rows:
+        assert (row.energy_evidence, row.power_source, row.power_scope) == ("measured", "metered", "node")
+        assert row.power_w == pytest.approx(872, rel=0.02)
+        assert (row.power_sensor, row.energy_rel_sys, row.idle_w) == ("meter", 0.005, None)
+        assert row.energy_j_lo < row.power_w * row.energy_time_s < row.energy_j_hi
+
+
+def test_a_meter_of_another_time_is_refused_and_costs_no_row(run: Any, tmp_path: Path) -> None:
+    times = "\n".join(f"{1_700_000_000 + second},500" for second in range(60))
+    (tmp_path / "meter.csv").write_text(f"unix_s,watts\n{times}\n")
+    done, rows = run("replay-h100", "--power-trace", "meter.csv", "--meter-class", "1", suite=LOSS)
+    assert done.returncode == 2
+    assert "2023-11-14" in done.stderr, "the meter's time"
+    assert "2026-09-2" in done.stderr, "the run's"
+    assert [row.status for row in rows] == ["ok"]
+
+
+def test_a_trainium2_by_its_dies(run: Any) -> None:
+    played = recording("trn2")
+    done, rows = run("replay-trn2", REPLAY_SPEED="40")
+    assert "relative_assumed (package); 500 W a chip stand for 100 %, by assumption" in " ".join(done.stdout.split())
+    share = sum(played["dies"]) / 2
+    for row in rows:
+        assert (row.power_sensor, row.power_source, row.energy_evidence) == (
+            "neuron-live", "relative_assumed", "modeled",
+        )  # fmt: skip
+        assert (row.power_die_rule, row.power_assumption) == ("mean", "trainium2-500w")
+        assert row.power_util_avg_pct == pytest.approx(played["load"][-1][1] * share, rel=0.02)
+        assert row.power_w == pytest.approx(5.0 * row.power_util_avg_pct)
+        done_s = row.flops / 1e12 / row.energy_time_s
+        assert row.tflops_per_pct == pytest.approx(done_s / row.power_util_avg_pct)
+        assert row.tflops_per_pct_lo < row.tflops_per_pct < row.tflops_per_pct_hi
+        assert row.idle_w is None
+
+
+def test_a_trainium2_by_whole_minutes(run: Any) -> None:
+    played = recording("trn2")
+    _, (row,) = run(
+        "replay-trn2", "--sensor", "neuron-minutes", "--power-assumption", "none", suite=LOSS, REPLAY_SPEED="40"
+    )
+    assert (row.power_source, row.energy_evidence, row.energy_j, row.power_w) == ("none", "none", None, None)
+    assert (row.power_buckets, row.power_die_rule, row.energy_window_s) == (2, "larger", pytest.approx(120.0))
+    assert row.power_util_avg_pct == pytest.approx(played["load"][-1][1], rel=0.02)
+    assert row.power_util_min_pct <= row.power_util_avg_pct <= row.power_util_max_pct
+    assert row.tokens_per_pct_s == pytest.approx(32 / row.energy_time_s / row.power_util_avg_pct)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sensor", "reason"),
+    [
+        ("gone", "neuron-live", "No such file"),
+        ("garbage", "neuron-live", "die,percent"),
+        ("no_data", "neuron-minutes", "no data"),
+    ],
+)
+def test_percentages_that_fail_in_the_window(run: Any, fault: str, sensor: str, reason: str) -> None:
+    _, (row,) = run("replay-trn2", "--sensor", sensor, fault=fault, suite=LOSS, REPLAY_SPEED="40")
+    assert row.status == "ok"
+    assert (row.energy_j, row.tflops_per_pct, row.power_util_avg_pct) == (None, None, None)
+    assert reason in row.energy_note
 
 
 def test_headlines_only(run: Any) -> None:

@@ -31,6 +31,7 @@ MOST_HOLES = 0.2  # of the window
 MOST_STALLED = 0.05  # of the window; a shorter stall is a hole
 STUCK = 50  # updates with one value, which no sensor shows whose step is this share of the value, or less
 FINE = 5e-4
+ALONE = 3.0  # times the second longest run of equal values
 SAME = 5  # updates with the same value, before which a sensor is not taken for stalled
 CHANCE = 1e-4  # of one honest sensor that is taken for stalled
 REGULAR = 6.0  # times the median run of equal values: what a load of steps without noise may well show
@@ -73,7 +74,7 @@ def _curve(facts: Facts, polled: Polled, start: float, end: float) -> Curve:
     cells = _cells(facts, polled)
     inside = (cells.middles >= start) & (cells.middles <= end)
     values = cells.values[inside]
-    if not (values > 0.0).any():
+    if not (values > 0.0).any() or (facts.quantity == "W" and values.min() == 0.0):
         raise Unusable(f"{facts.sensor}: {polled.name} reads 0 {facts.quantity} under load")
     _complete(facts, polled.name, cells, start, end)
     half = np.concatenate((cells.half[:1], (cells.half[1:] + cells.half[:-1]) / 2.0, cells.half[-1:]))
@@ -152,7 +153,9 @@ def _stalls(counts: Counts) -> NDArray[np.bool_]:
         return np.zeros(counts.size, dtype=bool)
     same = 1.0 - others.size / others.sum()  # chance that an update leaves the value as it was
     chance = counts.sum() * same ** (counts - 1.0)
-    found: NDArray[np.bool_] = (chance < CHANCE) & (counts > REGULAR * np.median(counts)) & (counts >= SAME)
+    # A load of steps is level time and again: no other run may come near.
+    fewest = max(SAME, REGULAR * float(np.median(counts)), ALONE * int(others.max()))
+    found: NDArray[np.bool_] = (chance < CHANCE) & (counts > fewest)
     return found
 
 

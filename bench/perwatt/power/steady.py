@@ -57,7 +57,7 @@ def steady(marks: Sequence[Mark], start: float, end: float, ramp_s: float) -> Sp
         ramp_s: Of it, left out at the beginning.
 
     Returns:
-        From the first mark after the ramp to the last one of the window.
+        From the end of the ramp to the last mark of the window.
 
     Raises:
         Unusable: too little is left, or thirds of it differ in rate by more than 5 %.
@@ -76,7 +76,7 @@ def steady(marks: Sequence[Mark], start: float, end: float, ramp_s: float) -> Sp
     if rates.min() <= 0.0 or rates.max() > (1.0 + MOST) * rates.min():
         shown = ", ".join(f"{rate:.4g}" for rate in rates)
         raise Unusable(f"the load was not steady: {shown} iterations/s in its thirds, expected within {MOST:.0%}")
-    return Span(start=float(at[0]), end=float(at[-1]), drift=float(rates[-1] / rates[0]) - 1.0)
+    return Span(start=begin, end=float(at[-1]), drift=float(rates[-1] / rates[0]) - 1.0)
 
 
 def iterations_between(marks: Sequence[Mark], start: float, end: float) -> Work:

@@ -158,7 +158,8 @@ def _percent(trace: Trace, found: Measured, iterations: float, sensors: Event, r
     joules = watts.total / iterations, watts.lo / iterations, watts.hi / iterations
     cells |= {
         "energy_evidence": watts.evidence, "power_source": watts.source, "power_w": watts.mean,
-        "power_assumption": watts.assumption, "power_scope": watts.scope, "energy_rel_sys": watts.rel_sys, "energy_note": watts.note or None,
+        "power_assumption": watts.assumption, "power_scope": watts.scope, "energy_rel_sys": watts.rel_sys,
+        "energy_note": watts.note or None,
     }  # fmt: skip
     return cells | _joules(joules, row)
 

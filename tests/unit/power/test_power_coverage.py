@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fakes.power_traces import Device, Faults
-from support.power_settings import LOADS, SENSORS, Kind, counter, log_uniform, sampled, setting
+from support.power_settings import LOADS, SENSORS, Kind, counter, sampled, setting
 from support.power_trials import ASKED, FEWER, TRIALS, WIDEST, judge
 
 CASES = [(sensor, load) for sensor in SENSORS for load in LOADS]
@@ -17,7 +17,7 @@ QUICK = 0.90  # of 200 trials, two in a thousand fall below it where 95 % is tru
 @pytest.mark.parametrize(("sensor", "load"), CASES)
 def test_intervals_hold_the_true_energy(sensor: str, load: str):
     found = judge(setting(Kind(sensor=SENSORS[sensor], load=load)), TRIALS, seed=11)
-    assert found.refused == 0.0, found.reasons
+    assert found.refused <= 0.005, found.reasons  # a coarse sensor may look stalled by chance
     assert found.coverage >= ASKED
     assert found.ratio <= WIDEST
     assert np.quantile(found.ratios, 0.8) <= WIDEST
@@ -32,13 +32,11 @@ def test_intervals_hold_the_true_energy_in_few_trials(sensor: str, load: str):
 
 
 def wrapping(rng: np.random.Generator, watts: float) -> Device:
-    """Begins anew every few seconds; ten kilowatts between two readings would not make it do so twice."""
-    return counter(rng, watts, wrap=(max(40_000.0, watts * log_uniform(rng, 2.0, 30.0)),))
-
-
-def small_wrap(rng: np.random.Generator, watts: float) -> Device:
-    device = counter(rng, watts)
-    return counter(rng, watts, wrap=(max(4.0 * 10_000.0 * (device.facts.poll_s + 1.0), 1.0),))
+    """Begins anew as soon as it may: ten kilowatts between two readings must not make it do so twice."""
+    state = rng.bit_generator.state
+    facts = counter(rng, watts).facts
+    rng.bit_generator.state = state
+    return counter(rng, watts, wrap=(12_000.0 * (8.0 * facts.poll_s + 2.0 * facts.update_s),))
 
 
 def dropping(rng: np.random.Generator, start: float, window: float, device: Device) -> Faults:

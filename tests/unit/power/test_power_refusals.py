@@ -77,6 +77,11 @@ def test_zero_under_load_is_refused(facts: Facts, message: str):
         measured(changed(trace(facts), lambda now, old: 0.0), START, END)
 
 
+def test_a_single_zero_watts_is_refused():
+    with pytest.raises(Unusable, match="reads 0 W under load"):
+        measured(changed(trace(SAMPLES), at(9.0, 0.0)), START, END)
+
+
 def test_one_channel_of_zeros_among_others_is_refused():
     one = trace(replace(SAMPLES, channels=("a", "b")))
     one.readings = [Reading(values=(reading.values[0], 0.0)) for reading in one.readings]
@@ -165,7 +170,7 @@ def test_a_load_of_steps_without_noise_is_not_taken_for_a_stall(period: float):
 
 def test_too_many_missing_samples_are_refused():
     few = changed(trace(SAMPLES), lambda now, old: None if 6.0 < now < 11.0 else old)
-    with pytest.raises(Unusable, match="says nothing for 4.96 s of 16 s"):
+    with pytest.raises(Unusable, match=r"says nothing for 4\.96 s of 16 s"):
         measured(few, START, END)
 
 
