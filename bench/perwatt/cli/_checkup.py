@@ -41,18 +41,19 @@ def checkup(device: str) -> Facts:
     chosen, missing = _chosen(device)
     facts["busy"] = chosen.busy() if chosen else None
     facts["device"] = chosen.name if chosen else None
-    facts["sensors"] = _sensors(chosen.target() if chosen else Target(backend=device, chip=""))
+    target = chosen.target() if chosen else Target(backend=device, chip="")
+    facts["sensors"] = _sensors(target, chosen.describe().driver if chosen else None)
     facts["suites"] = [_suite(name, chosen, missing) for name in configs.names("suites")]
     facts["warnings"] = warnings(facts)
     return facts
 
 
-def _sensors(target: Target) -> list[dict[str, str]]:
+def _sensors(target: Target, driver: str | None) -> list[dict[str, str]]:
     """Every way to learn about power: whether it can be used, and for what of this device."""
     found = []
     for name, sensor in sorted(choice.sensors().items()):
         seen = {"name": name, "use": sensor.use(target), **asdict(sensor.detect(target))}
-        if seen["state"] == "readable" and (reason := selftest.failed(sensor)):
+        if seen["state"] == "readable" and (reason := selftest.failed(sensor, driver)):
             seen |= {"state": "failed", "detail": reason, "remedy": f"--sensor {name} uses it all the same"}
         found.append(seen)
     return found

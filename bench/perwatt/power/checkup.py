@@ -24,11 +24,13 @@ class Load:
         trace: what it said, quiet before and after included.
         start: of the load, or of the look at the idle device.
         end: of the same.
+        ramp_s: of it, left out of what is judged.
     """
 
     trace: Trace
     start: float
     end: float
+    ramp_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +92,7 @@ def disagreement(a: Load, b: Load) -> str:
 
 def _measured(load: Load) -> Measured | str:
     try:
-        return evaluate.measured(load.trace, load.start, load.end)
+        return evaluate.measured(load.trace, load.start + load.ramp_s, load.end)
     except Unusable as error:
         return str(error)
 

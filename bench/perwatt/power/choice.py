@@ -56,8 +56,8 @@ def _asked(found: dict[str, Sensor], wanted: str, target: Target) -> Sensor:
     sensor = found[wanted]
     if sensor.use(target) in ("never", "host"):
         others = [name for name, one in sorted(found.items()) if one.use(target) in ("chips", "asked")]
-        raise InputError(f"{wanted} does not see a {target.backend} chip: expected one of {', '.join(others)}",
-                         field="--sensor")  # fmt: skip
+        instead = f": expected one of {', '.join(others)}" if others else ", and no other sensor does"
+        raise InputError(f"{wanted} does not see a {target.backend} chip{instead}", field="--sensor")
     seen = sensor.detect(target)
     if not _usable(seen):
         raise MissingHardware(f"--sensor {wanted}: {_why(seen)}")

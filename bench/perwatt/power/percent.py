@@ -85,9 +85,9 @@ def watts(facts: Facts, found: Measured, chips: int, sheet: Chip | None, setting
     if not known:
         return None
     each = known[0].value / 100.0
-    lowest = found.lo / (2.0 if rule(facts) == "larger" else 1.0)
+    lowest = found.lo / facts.dies
     note = f"{known[0].value:g} W a chip stand for 100 %, by assumption, and the background for nothing"
     if rule(facts) == "larger":
-        note += "; the percentage is the larger die's, so the chip's is between half of it and all"
+        note += f"; the percentage is the larger die's, so the chip's is between 1/{facts.dies} of it and all"
     return Watts(total=found.total * each, lo=lowest * each, hi=found.hi * each, mean=found.mean * each,
                  evidence="modeled", source="relative_assumed", assumption=known[0].id, note=note)  # fmt: skip

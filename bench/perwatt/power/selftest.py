@@ -12,21 +12,27 @@ import socket
 from pathlib import Path
 
 from perwatt.power.base import Sensor
+from perwatt.runner import folder
 
 FILE = Path("perwatt", "sensors.json")
 
 
-def failed(sensor: Sensor) -> str:
-    """Why a sensor failed its self-test on this host; empty where it did not, or was never tested."""
-    return str(_read().get(_key(sensor.name), ""))
+def failed(sensor: Sensor, driver: str | None) -> str:
+    """Why a sensor failed its self-test on this host and driver; empty where it did not, or was never tested."""
+    return str(_read().get(_key(sensor.name, driver), ""))
 
 
-def remember(name: str, reason: str) -> None:
-    """Keep a verdict; no reason means that the sensor passed."""
-    verdicts = _read() | {_key(name): reason}
+def remember(name: str, driver: str | None, reason: str) -> None:
+    """Keep a verdict; no reason means that the sensor passed.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    verdicts = _read() | {_key(name, driver): reason}
     path = _path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(verdicts, indent=2) + "\n", encoding="utf-8")
+    with folder.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.replace(path, [json.dumps(verdicts, indent=2), "\n"])
 
 
 def _path() -> Path:
@@ -41,5 +47,5 @@ def _read() -> dict[str, str]:
     return verdicts if isinstance(verdicts, dict) else {}
 
 
-def _key(name: str) -> str:
-    return f"{socket.gethostname()}/{name}"
+def _key(name: str, driver: str | None) -> str:
+    return f"{socket.gethostname()}/{driver or 'any'}/{name}"

@@ -54,18 +54,27 @@ class Settings:
         if self.power_scope is not None and self.power_scope not in SCOPES:
             raise InputError(expected(self.power_scope, SCOPES), field="--power-scope")
         if self.power_w is not None and not 0.0 < self.power_w <= IMPLAUSIBLE_W:
-            found = "nan" if math.isnan(self.power_w) else f"{self.power_w:g}"
-            raise InputError(f"found {found}, expected watts of a chip above 0, at most {IMPLAUSIBLE_W:g}",
+            raise InputError(f"found {self.power_w:g}, expected watts of a chip above 0, at most {IMPLAUSIBLE_W:g}",
                              field="--power-w")  # fmt: skip
         if self.power_w is not None and (self.sensor or self.trace):
             raise InputError("declares what would be measured: give it, or a sensor or trace", field="--power-w")
         if self.power_scope is not None and self.power_w is None and self.trace is None:
             raise InputError("says of what --power-w or --power-trace are, and neither is given", field="--power-scope")
+        self._check_meter()
+
+    def _check_meter(self) -> None:
         if self.trace is not None and self.meter_class is None:
             raise InputError("is needed beside --power-trace: the meter's accuracy in percent of its reading",
                              field="--meter-class")  # fmt: skip
-        if self.trace is None and (self.meter_class is not None or self.meter_offset_s is not None):
-            raise InputError("says something of a meter, and --power-trace is not given", field="--meter-class")
+        for field, value in (("--meter-class", self.meter_class), ("--meter-offset", self.meter_offset_s)):
+            if value is not None and self.trace is None:
+                raise InputError("says something of a meter, and --power-trace is not given", field=field)
+        if self.meter_class is not None and not 0.0 < self.meter_class <= 100.0:
+            raise InputError(
+                f"found {self.meter_class:g}, expected percent above 0, at most 100", field="--meter-class"
+            )
+        if self.meter_offset_s is not None and not math.isfinite(self.meter_offset_s):
+            raise InputError(f"found {self.meter_offset_s:g}, expected seconds", field="--meter-offset")
 
     @property
     def scope(self) -> str:

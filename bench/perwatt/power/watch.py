@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
-from perwatt.power.base import Lost, Probe
+from perwatt.power.base import Facts, Lost, Probe, Reading
 from perwatt.power.clock import Clock
 from perwatt.power.trace import Trace
 
@@ -60,6 +61,19 @@ class Watch:
                 return
             end = self._clock.monotonic()
             if reading is not None:
+                if reason := _amiss(trace.facts, reading):
+                    trace.lost = reason
+                    return
                 trace.add(start, end, unix, reading)
             at = max(at + trace.facts.poll_s, end)
             self._clock.sleep(at - end)
+
+
+def _amiss(facts: Facts, reading: Reading) -> str:
+    """Why a reading cannot be kept: no file holds what is no number, or belongs to no channel. Empty where it can."""
+    columns = (reading.values, reading.lows or reading.values, reading.highs or reading.values)
+    if any(len(column) != len(facts.channels) for column in columns):
+        return f"{facts.sensor}: a reading without a value for each of {len(facts.channels)} channels"
+    numbers = (*reading.values, *reading.lows, *reading.highs, *(() if reading.stamp is None else (reading.stamp,)))
+    garbage = next((number for number in numbers if not math.isfinite(number)), None)
+    return "" if garbage is None else f"{facts.sensor} reads {garbage}, expected a finite number"

@@ -92,6 +92,8 @@ def _measured(sensors: Event, window: Event, idles: list[Event], row: Cells) -> 
     traces = [Trace.from_message(message) for message in window["traces"]]
     if not traces:
         raise Unusable(sensors.get("reason") or "no sensor was read")
+    if not marks:
+        raise Unusable("the load did not come to its end")
     own = traces[0]
     span = steady.steady(marks, marks[0][0], marks[-1][0], window["ramp_s"])
     found = _widened(evaluate.measured(own, span.start, span.end), window.get("shift_s", 0.0), own)
@@ -113,7 +115,7 @@ def _uncertain(found: Measured, relative: float) -> Measured:
     """The same with another independent part in its interval, relative and 95 %."""
     below = math.hypot(found.total - found.lo, relative * found.total)
     above = math.hypot(found.hi - found.total, relative * found.total)
-    return replace(found, lo=found.total - below, hi=found.total + above)
+    return replace(found, lo=max(0.0, found.total - below), hi=found.total + above)
 
 
 def _widened(found: Measured, shift_s: float, trace: Trace) -> Measured:
@@ -136,19 +138,21 @@ def _watts(trace: Trace, found: Measured, iterations: float, idles: list[Event],
     cells |= _joules(joules, row)
     limit = row.get("power_limit_w")
     if limit and facts.scope in ("gpu_board", "module"):  # the chip's own percentage, to stand beside Trainium's
-        share = 100.0 / (limit * (row.get("chips") or 1.0))
+        share = 100.0 / limit
         scaled = Measured(start=found.start, end=found.end, total=found.total * share, lo=found.lo * share,
                           hi=found.hi * share)  # fmt: skip
-        cells |= {"power_util_avg_pct": scaled.mean, "power_die_rule": "limit"} | _per_percent(scaled, iterations, row)
+        cells |= {"power_util_avg_pct": scaled.mean / (row.get("chips") or 1.0), "power_die_rule": "limit"}
+        cells |= _per_percent(scaled, iterations, row)
     return cells
 
 
 def _percent(trace: Trace, found: Measured, iterations: float, sensors: Event, row: Cells) -> Cells:
     """Percentages and work per percent-second; watts only through a calibration or a named assumption."""
     facts, count = trace.facts, sensors["chips"]
+    low, high = (None if end is None else end / count for end in (found.low, found.high))
     cells: Cells = {
         "energy_evidence": "none", "power_source": "none", "energy_note": facts.note or None,
-        "power_util_min_pct": found.low, "power_util_avg_pct": found.mean / count, "power_util_max_pct": found.high,
+        "power_util_min_pct": low, "power_util_avg_pct": found.mean / count, "power_util_max_pct": high,
         "power_buckets": found.buckets, "power_die_rule": percent.rule(facts),
     }  # fmt: skip
     cells |= _per_percent(found, iterations, row)

@@ -28,6 +28,11 @@ def read(path: Path) -> tuple[list[Event], int]:
     return [_event(path, number, line) for number, line in enumerate(whole.splitlines(), 1)], len(whole)
 
 
+def as_read(event: Event) -> Event:
+    """An event as it comes back from the file, to be compared with one that did."""
+    return dict(json.loads(json.dumps(event, allow_nan=False)))
+
+
 def _event(path: Path, number: int, line: bytes) -> Event:
     try:
         event = json.loads(line)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perwatt.backends.base import Backend
-from perwatt.errors import MissingHardware
+from perwatt.errors import InputError, MissingHardware
 from perwatt.power import checkup, choice, selftest
 from perwatt.power.base import Lost, Probe, Sensor
 from perwatt.power.checkup import Load, Verdict
@@ -55,8 +55,12 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
             probe.close()
     verdicts = [checkup.judge({name: one[at] for name, one in loads.items()}) for at in range(len(opened))]
     verdicts = _compared(verdicts, list(opened), loads["full"], backend)
+    driver = backend.describe().driver
     for verdict in verdicts:
-        selftest.remember(verdict.sensor, verdict.failed)
+        try:
+            selftest.remember(verdict.sensor, driver, verdict.failed)
+        except InputError as error:
+            tell(f"not remembered: {error}")
     return verdicts
 
 
@@ -87,7 +91,7 @@ def _load(worker: Worker, case: Case, duty: float, probes: list[Probe], windows:
     if found.ended or not found.marks:
         raise MissingHardware(f"the self-test needs a steady load: {found.ended or 'there was none'}")
     start, end = found.marks[0][0], found.marks[-1][0]
-    return [Load(trace=trace, start=start + windows.ramp_s, end=end) for trace in found.traces]
+    return [Load(trace=trace, start=start, end=end, ramp_s=windows.ramp_s) for trace in found.traces]
 
 
 def _case() -> Case:

@@ -23,7 +23,7 @@ from perwatt.power.meter import Interval
 from perwatt.power.plan import Plan
 from perwatt.power.settings import Settings
 from perwatt.power.trace import Trace
-from perwatt.runner import window
+from perwatt.runner import journal, window
 from perwatt.runner.crew import Crew
 from perwatt.runner.journal import Event
 from perwatt.runner.recorder import Recorder
@@ -168,9 +168,10 @@ class Windows:
             return
         if settings.trace is not None and not settings.sensor:  # the meter is all that is needed, and reads itself
             self._plan = plan.outside(self._asked, settings.mode)
-            self._note({"mode": self._plan.mode, "chips": target.count, "settings": _kept(settings)})
+            self._note({"mode": self._plan.mode})
             return
-        found = choice.choose(target, settings.sensor, selftest.failed)
+        driver = self._backend.describe().driver
+        found = choice.choose(target, settings.sensor, lambda sensor: selftest.failed(sensor, driver))
         if found.chips is None:
             self._note({"mode": "none"}, found.reason)
             return
@@ -186,7 +187,7 @@ class Windows:
         self._plan = plan.plan(self._asked, settings.mode, own)
         _require(settings, own, target)
         facts = [asdict(probe.facts) for probe in self._probes]
-        self._note({"mode": self._plan.mode, "facts": facts, "chips": target.count, "settings": _kept(settings)})
+        self._note({"mode": self._plan.mode, "facts": facts})
 
     def _sheet(self) -> None:
         """The data sheet's watts, an upper bound of what the chip draws."""
@@ -196,7 +197,8 @@ class Windows:
 
     def _note(self, event: Event, reason: str = "") -> None:
         """Journal what is read, or why nothing is; a resumed run says it again where it differs."""
-        event = {"event": "sensors", "chip": self._target.chip, "reason": reason, **event}
+        facts = {"chip": self._target.chip, "chips": self._target.count, "settings": _kept(self._settings)}
+        event = journal.as_read({"event": "sensors", "reason": reason, **facts, **event})
         before = {name: value for name, value in self._ledger.sensors.items() if name != "t_s"}
         if event != before:
             self._recorder.add(event)
