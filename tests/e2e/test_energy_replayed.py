@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import time
 from collections import Counter
@@ -191,6 +192,24 @@ def test_a_trainium2_by_whole_minutes(run: Any) -> None:
     assert row.power_util_avg_pct == pytest.approx(played["load"][-1][1], rel=0.02)
     assert row.power_util_min_pct <= row.power_util_avg_pct <= row.power_util_max_pct
     assert row.tokens_per_pct_s == pytest.approx(32 / row.energy_time_s / row.power_util_avg_pct)
+
+
+def test_an_h100_and_a_trainium2_compared(run: Any, perwatt: Perwatt) -> None:
+    _, (gpu,) = run("replay-h100", out="h100", suite=LOSS)
+    _, (trn,) = run("replay-trn2", out="trn2", suite=LOSS, REPLAY_SPEED="40")
+    done = perwatt("compare", "h100", "trn2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    pairs = {pair["metric"]: pair for pair in found["pairs"] if pair["track"] == "best"}
+    assert "tokens_per_j" not in pairs, "what is modeled enters no measured ratio"
+    assert not {name for name in pairs if pairs[name]["evidence"] != "measured"}
+    percent = pairs["tokens_per_pct_s"]
+    assert percent["symbol"] == "P_max(h100-sxm)/P_max(trainium2)"
+    assert percent["break_even"] == pytest.approx(trn.tokens_per_pct_s / gpu.tokens_per_pct_s)
+    assert f"that is {700 * percent['break_even']:.3g} W of trainium2" in percent["reason"]
+    shown = perwatt("compare", "h100", "trn2").stdout
+    assert "what is modeled enters no measured ratio" in shown
+    assert re.search(r"tokens_per_j of [^(]* \(h100 [\d.]+ measured, trn2 [\d.]+ modeled\)", shown)
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def _by_metrics(
         if not reasons:
             yield pairing.pair(metric, track, placement, *ends, options)
         for reason in reasons:
-            yield _refusal(metric, grounds[0], grounds[1], reason, options)
+            yield _refusal(metric, ends, grounds, reason, options)
 
 
 def _lacking(metric: Metric, grounds: Sequence[Ground], there: Sequence[bool]) -> str:
@@ -163,12 +163,17 @@ def _lacking(metric: Metric, grounds: Sequence[Ground], there: Sequence[bool]) -
     return f"not known of {' and '.join(lacking)}"
 
 
-def _refusal(metric: Metric, a: Ground, b: Ground, reason: str, options: Options) -> Refusal:
+def _refusal(
+    metric: Metric, ends: Sequence[pairing.End], grounds: Sequence[Ground], reason: str, options: Options
+) -> Refusal:
+    a, b = grounds
+    one, other = (None if math.isnan(end.figure.log) else math.exp(end.figure.log) for end in ends)
     key = a.column.text("task_key" if options.across_formats else "match_key", a.group) or ""
     case = a.column.text("case", a.group) or ""
     return Refusal(
-        match_key=key, case=case, metric=metric.name, baseline=a.column.label, candidate=b.column.label, reason=reason
-    )
+        match_key=key, case=case, metric=metric.name, baseline=a.column.label, candidate=b.column.label, reason=reason,
+        values=(one, other), evidence=(a.evidence(metric), b.evidence(metric)),
+    )  # fmt: skip
 
 
 def _unmatched(index: Index, others: Sequence[Index], used: set[int], idle: dict[int, str]) -> list[LeftOut]:

@@ -11,6 +11,7 @@ from perwatt.analysis.result import Options
 
 NO_EVIDENCE = "none"
 NET = "energy_j_net"
+LIMIT = "limit"  # of ``power_die_rule``
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,14 @@ class Ground:
         name = "energy_evidence" if metric.kind == "energy" else "time_evidence"
         return "+".join(self.texts(metric, name)) or NO_EVIDENCE
 
+    def of_limit(self, metric: Metric) -> bool:
+        """Whether a percentage is of the power limit in force, which is known, background included."""
+        return self.texts(metric, "power_die_rule") == (LIMIT,)
+
+    def maximum_w(self, metric: Metric) -> float | None:
+        """What 100 % of a chip are; None where nobody publishes it."""
+        return self.column.number("power_limit_w", self.group) if self.of_limit(metric) else None
+
 
 def refusals(metric: Metric, grounds: Sequence[Ground], options: Options) -> Iterator[str]:
     """Why a figure of two groups may not be compared."""
@@ -51,7 +60,7 @@ def refusals(metric: Metric, grounds: Sequence[Ground], options: Options) -> Ite
     if metric.kind == "cost" and not options.mix_purchase:
         yield from _differ("purchase", "kinds of purchase differ", metric, a, b, "--mix-purchase", stated=True)
         yield from _differ("allocation", "allocations differ", metric, a, b, "--mix-purchase")
-    if metric.kind == "percent":
+    if metric.kind == "percent" and not any(ground.of_limit(metric) for ground in (a, b)):
         yield from _differ("power_die_rule", "dies were combined in different ways", metric, a, b)
 
 
@@ -61,6 +70,8 @@ def marks(metric: Metric, a: Ground, b: Ground) -> Iterator[str]:
         left, right = a.texts(metric, name), b.texts(metric, name)
         if left != right or len(left) > 1:
             yield f"{name} differs: {_listed(left)} and {_listed(right)}"
+    if metric.kind == "percent" and a.of_limit(metric) != b.of_limit(metric):
+        yield "one percentage is of a limit in force, the other of an unpublished maximum above background"
     dates = {a.texts(metric, "price_date"), b.texts(metric, "price_date")} if metric.kind == "cost" else set()
     if len(dates) > 1:
         yield "prices are of different dates"

@@ -75,8 +75,8 @@ METRICS: dict[str, Metric] = {
         Metric(name="energy_j_net", unit="J", better=-1, spread="none", kind="energy", per_copy=True),
         Metric(name="tflops_per_w", unit="TFLOP/J", better=1, spread="own", kind="energy"),
         Metric(name="tokens_per_j", unit="token/J", better=1, spread="own", kind="energy", whole=True),
-        Metric(name="tflops_per_pct", unit="TFLOP/(%.s)", better=1, spread="time", kind="percent"),
-        Metric(name="tokens_per_pct_s", unit="token/(%.s)", better=1, spread="time", kind="percent"),
+        Metric(name="tflops_per_pct", unit="TFLOP/(%.s)", better=1, spread="own", kind="percent"),
+        Metric(name="tokens_per_pct_s", unit="token/(%.s)", better=1, spread="own", kind="percent"),
         Metric(
             name="usd_per_mtok",
             unit="USD/Mtoken",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,7 @@ def pair(metric: Metric, track: str, placement: str, a: End, b: End, options: Op
     word = Verdict.UNCLEAR if unknown else verdict.judge(found, region)
     reasons = [settle(found, region, widths)] if word == Verdict.UNCLEAR and not unknown else []
     if unknown:
-        reasons.append(f"even where P_max({b.column.chip})/P_max({a.column.chip}) is {found.ratio:.3g}")
+        reasons += _break_even(metric, a, b, found.ratio)
     group = a.choice.group
     return Pair(
         match_key=a.column.text("task_key" if options.across_formats else "match_key", group) or "",
@@ -81,6 +82,17 @@ def pair(metric: Metric, track: str, placement: str, a: End, b: End, options: Op
         symbol=f"P_max({a.column.chip})/P_max({b.column.chip})" if unknown else None,
         break_even=found.ratio if unknown else None,
     )
+
+
+def _break_even(metric: Metric, a: End, b: End, ratio: float) -> Iterator[str]:
+    """Where two kinds of chip do the same work per joule, by what is known of their maxima."""
+    chips = a.column.chip, b.column.chip
+    yield f"even where P_max({chips[1]})/P_max({chips[0]}) is {ratio:.3g}"
+    known = a.ground.maximum_w(metric), b.ground.maximum_w(metric)
+    for at, other, factor in ((0, 1, ratio), (1, 0, 1.0 / ratio)):
+        watts = known[at]
+        if watts is not None and known[other] is None:
+            yield f"with P_max({chips[at]}) = {watts:g} W, its limit, that is {watts * factor:.3g} W of {chips[other]}"
 
 
 def _both(points: tuple[Point, Point]) -> str:

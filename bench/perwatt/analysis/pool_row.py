@@ -24,7 +24,13 @@ from perwatt.results.schema import SCHEMA_VERSION, TIMED, Row, Status, columns, 
 from perwatt.runner.part import Part
 
 NOTHING = Allowance(process=0.0, chip=0.0)  # what was not measured is allowed for where rows are compared
-LOGS = ("energy_j", "tflops_per_w", "tokens_per_j")  # with an interval of their own
+LOGS = (
+    "energy_j",
+    "tflops_per_w",
+    "tokens_per_j",
+    "tflops_per_pct",
+    "tokens_per_pct_s",
+)  # with an interval of their own
 INVERSE = (  # of the time
     "tflops", "gbps", "tokens_per_s", "tflops_per_chip", "tokens_per_s_per_chip", "mfu", "hfu", "roofline_fraction",
 )  # fmt: skip
@@ -34,8 +40,8 @@ COMBINED: dict[str, Callable[[list[Any]], Any]] = {
     "mem_clock_mhz": median, "temp_c": max, "ecc": sum, "compilations": sum, "graph_breaks": sum, "cpu_fallbacks": sum,
     "power_w": fmean, "idle_w": fmean, "energy_j_net": fmean, "host_energy_j": fmean, "energy_time_s": median,
     "energy_window_s": sum, "energy_iters": sum, "energy_rel_sys": max, "power_util_min_pct": min,
-    "power_util_avg_pct": fmean, "power_util_max_pct": max, "power_buckets": sum, "tflops_per_pct": median,
-    "tokens_per_pct_s": median, "tokens_per_kwh": median,
+    "power_util_avg_pct": fmean, "power_util_max_pct": max, "power_buckets": sum,
+    "tokens_per_kwh": median,
     "suite": lambda seen: "+".join(dict.fromkeys(seen)), "case": lambda seen: seen[0],
 }  # fmt: skip
 OWN_FLAGS = {"within_run_only", "few_effective_samples"}  # that the pooled row gets by its own samples

@@ -136,7 +136,12 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """A figure that both sides of a case have and that may not be compared, or that one side lacks."""
+    """A figure that both sides of a case have and that may not be compared, or that one side lacks.
+
+    Attributes:
+        values: of baseline and candidate; None where it is not known.
+        evidence: of the same: ``measured``, ``modeled``, ``published`` or ``none``.
+    """
 
     match_key: str
     case: str
@@ -144,6 +149,8 @@ class Refusal:
     baseline: str
     candidate: str
     reason: str
+    values: tuple[float | None, float | None] = (None, None)
+    evidence: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from perwatt.analysis.result import Comparison, LeftOut, Mean, Pair, Refusal
 from perwatt.report import generations
+from perwatt.report.format import number
 from perwatt.report.sheet import Numbered, Sheet, named, ratio, value
 
 ALIKE = 1e-9  # relative difference of ratios below which two figures say the same
@@ -135,7 +136,11 @@ def _by_reason(what: str, items: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _figure(one: Refusal) -> str:
-    return f"{one.metric} of {one.case} on {one.candidate}"
+    if None in one.values:
+        return f"{one.metric} of {one.case} on {one.candidate}"
+    (a, b), (left, right) = one.values, one.evidence
+    seen = f"{one.baseline} {number(a)} {left}, {one.candidate} {number(b)} {right}"
+    return f"{one.metric} of {one.case} ({seen})"
 
 
 def _row(one: LeftOut) -> str:

@@ -27,7 +27,7 @@ NO_ROW = "no row below the header"
 UNIQUE = (
     "run_id", "match_key", "protocol_key", "impl", "placement", "micro_batch", "grad_accum", "recompute",
 )  # fmt: skip
-INTERVALS = ("time_s", "energy_j", "tflops_per_w", "tokens_per_j")
+INTERVALS = ("time_s", "energy_j", "tflops_per_w", "tokens_per_j", "tflops_per_pct", "tokens_per_pct_s")
 WHOLE_MODELS = ("tokens_per_j", "tokens_per_j_lo", "tokens_per_j_hi", "tokens_per_kwh", "usd_per_mtok")
 RATES = (("tflops", "flops", 1e12), ("gbps", "bytes", 1e9), ("tokens_per_s", "tokens", 1.0))
 ROUNDING = 1e-9  # relative: a product and a quotient of doubles, each rounded once
