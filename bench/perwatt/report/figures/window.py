@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 STEADY, TRIMMED, LINE, MEAN = "#dceefb", "#eeeeee", "#1f6fb2", "#b2341f"
-LEAST_S = 0.02  # of a step of a counter's power: closer readings show nothing but the counter's own steps
+LEAST_S = 0.3  # of a step of a counter's power: closer readings show when they were taken, not what was drawn
 
 
 def _draw(canvas: Canvas, paths: Sequence[Path], chosen: str) -> None:
@@ -39,7 +39,7 @@ def _draw(canvas: Canvas, paths: Sequence[Path], chosen: str) -> None:
     _curve(axes, trace, start)
     _spans(axes, event, trace, start, end)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower center", frameon=False, ncols=2)
+    canvas.legend(loc="outside lower center", frameon=False, ncols=4)
 
 
 def _chosen(ledger: Ledger, folder: Path, chosen: str) -> tuple[str, Event]:
@@ -72,10 +72,11 @@ def _curve(axes: Axes, trace: Trace, start: float) -> None:
 
 
 def _spaced(times: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
-    """Readings where the counter had moved, some time apart."""
-    kept: list[tuple[float, float]] = []
-    for at, value in zip(times, values, strict=True):
-        if not kept or (value != kept[-1][1] and at - kept[-1][0] >= LEAST_S):
+    """Readings by which the counter had just moved, some time apart."""
+    said = list(zip(times, values, strict=True))
+    kept = said[:1]
+    for (_, before), (at, value) in pairwise(said):
+        if value != before and at - kept[-1][0] >= LEAST_S:
             kept.append((at, value))
     return kept
 
