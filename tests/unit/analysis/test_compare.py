@@ -409,22 +409,45 @@ def test_energy_on_one_side_alone_is_listed(compare: Compare):
     assert [one.reason for one in found.refused if one.metric == "energy_j"] == ["not known of b"]
 
 
+def percent(value: float, rel: float = 0.001) -> dict[str, float]:
+    """Work per percent-second with its interval."""
+    ends = {"tflops_per_pct_lo": value * (1 - rel), "tflops_per_pct_hi": value * (1 + rel)}
+    return {"tflops_per_pct": value, **ends}
+
+
 def test_work_per_percent_second_keeps_its_unknown_maximum(compare: Compare):
-    first = timed(1.0, tflops_per_pct=2.0, chip="Trainium1", power_die_rule="each")
-    second = timed(1.0, tflops_per_pct=5.0, chip="Trainium2", power_die_rule="each", chip_id="c2")
+    first = timed(1.0, **percent(2.0), chip="Trainium1", power_die_rule="mean")
+    second = timed(1.0, **percent(5.0), chip="Trainium2", power_die_rule="mean", chip_id="c2")
     pair = only(compare([first], [second]), "tflops_per_pct")
     assert (pair.ratio, pair.verdict) == (pytest.approx(2.5), "unclear")
     assert pair.symbol == "P_max(Trainium1)/P_max(Trainium2)"
     assert pair.break_even == pytest.approx(2.5)
     assert "even where P_max(Trainium2)/P_max(Trainium1) is 2.5" in pair.reason
-    same = only(
-        compare([first], [timed(1.0, tflops_per_pct=5.0, chip="Trainium1", power_die_rule="each")]), "tflops_per_pct"
-    )
+    later = timed(1.0, **percent(5.0), chip="Trainium1", power_die_rule="mean")
+    same = only(compare([first], [later]), "tflops_per_pct")
     assert (same.verdict, same.symbol) == ("faster", None)
 
 
+def test_dies_that_were_combined_in_different_ways_are_refused(compare: Compare):
+    rows = [[timed(1.0, **percent(2.0), power_die_rule=rule)] for rule in ("mean", "larger")]
+    found = compare(*rows)
+    assert [one.metric for one in found.refused] == ["tflops_per_pct"]
+    assert "dies were combined in different ways (mean and larger)" in found.refused[0].reason
+    assert found.refused[0].values == pytest.approx((2.0, 2.0))
+
+
+@pytest.mark.parametrize("gpu_first", [True, False])
+def test_a_percentage_of_a_limit_that_is_known_tells_the_watts_of_the_other(compare: Compare, gpu_first: bool):
+    gpu = timed(1.0, **percent(2.0), chip="h100-sxm", power_die_rule="limit", power_limit_w=700.0)
+    trn = timed(1.0, **percent(1.0), chip="trainium2", power_die_rule="mean", chip_id="c2")
+    pair = only(compare(*([[gpu], [trn]] if gpu_first else [[trn], [gpu]])), "tflops_per_pct")
+    assert pair.verdict == "unclear"
+    assert "with P_max(h100-sxm) = 700 W, its limit, that is 350 W of trainium2" in pair.reason
+    assert "one percentage is of a limit in force" in pair.reason
+
+
 def test_the_larger_dies_percentage_is_an_interval(compare: Compare):
-    rows = [timed(1.0, tflops_per_pct=2.0)], [timed(1.0, tflops_per_pct=5.0)]
+    rows = [timed(1.0, **percent(2.0))], [timed(1.0, **percent(5.0))]
     pair = only(compare(*rows, allowance=EXACT), "tflops_per_pct")
     assert (pair.lo, pair.hi) == pytest.approx((1.25, 5.0), rel=5e-3)
 
