@@ -140,7 +140,9 @@ class Scene:
         return recorder
 
     def kinds(self) -> list[str]:
-        return [event["event"] for event in journal.read(self.folder.journal)[0] if event["event"] not in ("case", "part")]
+        return [
+            event["event"] for event in journal.read(self.folder.journal)[0] if event["event"] not in ("case", "part")
+        ]
 
 
 Make = Callable[..., Scene]
