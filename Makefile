@@ -5,6 +5,7 @@
 #                        venv: always .venv; active: always $(PYTHON) itself, as in a container
 #   TORCH=2.13.0         torch for .venv; export it where several commands shall keep another one
 #   TORCH_INDEX=         package index to take it from; the default index where empty
+#   JOBS=2               tests that run side by side, each on one core
 #
 # Installing is in scripts/install.py, which does nothing where nothing changed.
 
@@ -18,6 +19,7 @@ INSTALL = $(PYTHON) scripts/install.py --into "$(INTO)" --torch "$(TORCH)" --tor
 PY = "$(shell $(INSTALL) --where)"
 PERWATT = "$(shell $(PY) -c 'import sysconfig; print(sysconfig.get_path("scripts"))')/perwatt"
 PYTEST_ARGS ?=
+JOBS ?= 2
 INTO_GPU ?= results/runs/gpu
 GPU_BUDGET ?= 25m
 
@@ -31,7 +33,7 @@ smoke: run ## Install, then measure the suite `smoke` on this machine
 	@$(PERWATT) run smoke
 
 test: dev ## Run the tests
-	$(PY) -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 check: lint types test ## Everything a change must pass
 
@@ -49,10 +51,8 @@ types: dev ## Check types
 perf: dev ## Run the performance tests; wants a quiet machine
 	$(PY) -m pytest tests/perf $(PYTEST_ARGS)
 
-gpu: dev ## On a machine with a GPU: compare our timers with others, then measure the suite `full`; logs under $(INTO_GPU)
-	@mkdir -p "$(INTO_GPU)"
-	$(PY) -m pytest tests/perf/test_cuda.py -s $(PYTEST_ARGS) 2>&1 | tee "$(INTO_GPU)/timers.log"
-	$(PERWATT) run full --device cuda --budget $(GPU_BUDGET) --out "$(INTO_GPU)/full" 2>&1 | tee "$(INTO_GPU)/full.log"
+gpu: dev ## On a machine with a GPU: our timers against others, then the suite `full`; rows into results/measured and README
+	$(PY) scripts/gpu.py --into "$(INTO_GPU)" --budget "$(GPU_BUDGET)" -- $(PYTEST_ARGS)
 
 docs: python ## Build the documentation into site/
 	@$(INSTALL) --extra docs

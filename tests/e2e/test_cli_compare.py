@@ -87,7 +87,7 @@ def test_more_than_two_sides_make_a_table_of_generations(perwatt: Perwatt, files
     assert "| case | on | new (A chip) \\* | old (A chip) | x (Other chip) |" in lines
     cells = next(line for line in lines if line.startswith("| gemm")).split(" | ")
     assert cells[2].startswith("1.000 ms torch")
-    assert cells[3] == "0.500 \\[0.493, 0.507\\] slower"
+    assert cells[3] == "0.500 \\[0.493, 0.507\\] slower (1)"
     assert cells[4].startswith("0.250 \\[0.2")
 
 

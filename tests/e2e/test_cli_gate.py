@@ -32,6 +32,15 @@ def test_passed(perwatt: Perwatt, base: Path):
     assert done.stdout.splitlines()[-1] == "gate: passed (3 checks: 0 failed, 0 unclear, 3 passed)"
 
 
+def test_a_gate_that_decides_nothing_says_so(perwatt: Perwatt, base: Path):
+    now(base.parent, *rows(3, run_id="now", spread=0.2, **MANY))
+    done = perwatt("gate", "now.csv", "--baseline", "base.csv")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == (
+        "gate: passed, with nothing decided (3 checks: 0 failed, 3 unclear, 0 passed)"
+    )
+
+
 def test_failed(perwatt: Perwatt, base: Path):
     now(base.parent, *rows(2, run_id="now", **MANY), row(3, seconds=1.1, run_id="now", **MANY))
     done = perwatt("gate", "now.csv", "--baseline", "base.csv", "--max-regression", "5%")

@@ -92,6 +92,16 @@ def test_a_lost_context_costs_one_row_and_one_worker(run: Any) -> None:
     assert "illegal memory access" in lost.error
 
 
+def test_a_capture_that_fails_is_unsupported_and_costs_nobody_else(run: Any) -> None:
+    """It leaves an allocator behind that cannot be emptied, so another worker goes on."""
+    suite = SUITE.replace("precision: fp32}", "precision: fp32, impl: [torch, torch+graph]}") + MORE
+    done, (eager, graph, *others) = run("capture", suite=suite)
+    assert done.returncode == 0, done.stderr
+    assert (eager.impl, eager.status, graph.impl, graph.status) == ("torch", "ok", "torch+graph", "unsupported")
+    assert "cannot be captured as a graph: CUDA error: operation failed" in graph.error
+    assert [row.status for row in others] == ["ok", "ok"]
+
+
 def test_a_gpu_in_use_is_refused_or_marked(run: Any) -> None:
     done, rows = run("busy")
     assert (done.returncode, rows) == (3, [])

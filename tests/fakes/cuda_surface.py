@@ -3,6 +3,10 @@
 Work is handed over in host time and done in device time; streams run at once, a stream in order. An event keeps the
 moment its stream gets to it. Asking two events for the time between them fails as in torch: without ``enable_timing``,
 before both were recorded, before both are over. After a lost context every call fails.
+
+A capture takes its work down instead of doing it, on a stream of its own. Waiting for the device spoils it, which shows
+in the call and again at its end; then torch stays on that stream, and its allocator counts a capture for ever (torch
+before 2.12), so that it cannot be emptied any more.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 RESOLUTION_MS = 0.0005  # of cudaEventElapsedTime: about half a microsecond
 ARCHES = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 LOST = "CUDA error: an illegal memory access was encountered"
+CAPTURING = "CUDA error: operation not permitted when stream is capturing"
+SPOILT = "CUDA error: operation failed due to a previous error during capture"
 
 
-@dataclass
+@dataclass(eq=False)
 class Stream:
     """What was handed over to it is done at ``free_at``."""
 
@@ -39,6 +44,7 @@ class Event:
         self.at = max(stream.free_at, self._surface.now())
 
     def synchronize(self) -> None:
+        self._surface.refuse_to_wait()
         self._surface.wait_until(self.at or 0.0)
 
     def elapsed_time(self, end: Event) -> float:
@@ -69,7 +75,9 @@ class Surface:
         self.streams = [self.default]
         self.lost = False
         self.event_scale = 1.0
-        self.capturing: list[Callable[[], object]] | None = None
+        self.capturing: Graph | None = None
+        self.captures_underway = 0
+        self._of_captures: Stream | None = None
         self.emptied = self.peak_resets = 0
         self.held_bytes, self.peak_bytes = 0, 123_000_000
         self.initialized = False
@@ -93,11 +101,20 @@ class Surface:
         self.alive()
         stream = stream or self.current
         self.host(host_s)
+        if self.capturing is not None:
+            self.capturing.device_s += device_s
+            return
         stream.free_at = max(stream.free_at, self.now()) + device_s
 
     def alive(self) -> None:
         if self.lost:
             raise RuntimeError(LOST)
+
+    def refuse_to_wait(self) -> None:
+        """What a capture does to whoever waits for the device."""
+        if self.capturing is not None:
+            self.capturing.spoilt = True
+            raise RuntimeError(CAPTURING)
 
     # the surface
 
@@ -116,6 +133,7 @@ class Surface:
 
     def synchronize(self) -> None:
         self.alive()
+        self.refuse_to_wait()
         self.wait_until(max(stream.free_at for stream in self.streams))
         self.host(self._wait_s)
 
@@ -128,6 +146,9 @@ class Surface:
 
     def current_stream(self) -> Stream:
         return self.current
+
+    def set_stream(self, stream: Stream) -> None:
+        self.current = stream
 
     @contextlib.contextmanager
     def stream(self, chosen: Stream) -> Iterator[None]:
@@ -145,6 +166,8 @@ class Surface:
         return self.peak_bytes
 
     def empty_cache(self) -> None:
+        if self.captures_underway:
+            raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED, please report a bug to PyTorch.")
         self.emptied += 1
 
     def CUDAGraph(self) -> Graph:
@@ -152,16 +175,27 @@ class Surface:
 
     @contextlib.contextmanager
     def graph(self, graph: Graph) -> Iterator[None]:
-        assert max(stream.free_at for stream in self.streams) <= self.now(), "capture while work is pending"
-        graph.capturing = True
-        yield
-        graph.capturing, graph.recorded = False, True
+        self.synchronize()
+        self.empty_cache()
+        self._of_captures = self._of_captures or self.Stream()
+        before, self.current = self.current, self._of_captures
+        self.capturing, self.captures_underway = graph, self.captures_underway + 1
+        try:
+            yield
+        finally:
+            self.capturing = None
+            if graph.spoilt:
+                raise RuntimeError(SPOILT)
+            self.captures_underway -= 1
+            self.current = before
+        graph.recorded = True
 
 
 class Graph:
     def __init__(self, surface: Surface) -> None:
-        self._surface, self.capturing, self.recorded, self.replays = surface, False, False, 0
+        self._surface, self.recorded, self.spoilt, self.device_s = surface, False, False, 0.0
 
-    def replay(self) -> Any:
-        assert self.recorded, "replay of a graph that holds nothing"
-        self.replays += 1
+    def replay(self) -> None:
+        if not self.recorded:
+            raise RuntimeError("Called CUDAGraph::replay without a preceding successful capture.")
+        self._surface.launch(self.device_s)

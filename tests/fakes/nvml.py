@@ -7,7 +7,7 @@ instance has no clocks, temperature, power or energy of its own; nothing that se
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,13 +50,22 @@ class Card:
     mig_capable: bool = True
     lost: bool = False
     meter: PowerMeter | None = None
+    hidden: bool = False  # by a control group: counted, but not to be opened
 
 
 class NvmlLibrary:
     """Stands for ``ctypes.CDLL("libnvidia-ml.so.1")``."""
 
-    def __init__(self, *cards: Card, driver: str = "580.159.04", cuda: int = 13000, failing: int = OK) -> None:
+    def __init__(
+        self,
+        *cards: Card,
+        driver: str = "580.159.04",
+        cuda: int = 13000,
+        failing: int = OK,
+        unknown: Sequence[str] = (),
+    ) -> None:
         self.cards, self.driver, self.cuda, self.failing = list(cards), driver, cuda, failing
+        self.unknown = unknown
         self.initialized = 0
         self.failing_now = int(OK)
         self.called: list[str] = []
@@ -69,7 +78,7 @@ class NvmlLibrary:
         if name == "nvmlErrorString":
             return self._error_text
         function = getattr(type(self), f"_{name}", None)
-        if function is None:
+        if function is None or name in self.unknown:
             raise AttributeError(name)  # as dlsym of a symbol that an old driver does not have
 
         def call(*arguments: Any) -> int:
@@ -125,10 +134,12 @@ class NvmlLibrary:
         return int(OK)
 
     def _nvmlDeviceGetHandleByIndex_v2(self, index: Any, target: Any) -> int:
-        if self.cards[index.value].lost:
-            return int(pynvml.NVML_ERROR_GPU_IS_LOST)
         if index.value >= len(self.cards):
             return int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        if self.cards[index.value].lost:
+            return int(pynvml.NVML_ERROR_GPU_IS_LOST)
+        if self.cards[index.value].hidden:
+            return int(pynvml.NVML_ERROR_NO_PERMISSION)
         return self._give_handle(target, 1 + index.value)
 
     def _nvmlDeviceGetHandleByUUID(self, text: Any, target: Any) -> int:
@@ -207,6 +218,8 @@ class NvmlLibrary:
         if len(card.readings) > 1:
             card.readings.pop(0)
         return int(OK)
+
+    _nvmlDeviceGetCurrentClocksThrottleReasons = _nvmlDeviceGetCurrentClocksEventReasons  # its name until driver 535
 
     def _nvmlDeviceGetEnforcedPowerLimit(self, handle: Any, target: Any) -> int:
         card = self._whole(handle)

@@ -19,6 +19,7 @@ import perwatt
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+GAP = re.compile(r"@[A-Z]+@|\bTODO\b|\bTBD\b|\bFIXME\b")
 LOCK = (ROOT / "requirements.lock").read_text()
 
 IMPORT_NAMES = {"nvidia-ml-py": "pynvml", "pyyaml": "yaml"}  # where a distribution is imported under another name
@@ -147,3 +148,9 @@ def test_wheel_has_nothing_else(wheel: list[str]):
     tops = {name.partition("/")[0] for name in wheel}
     assert tops == {"perwatt", "perwatt_kernels", f"perwatt-{PROJECT['version']}.dist-info"}
     assert not [name for name in wheel if re.search(r"(^|/)(tests?|conftest\.py|__pycache__)(/|$)", name)]
+
+
+def test_no_page_has_a_gap_to_fill():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    found = [f"{page.name}: {gap}" for page in pages for gap in GAP.findall(page.read_text(encoding="utf-8"))]
+    assert (found, len(pages) > 10) == ([], True)

@@ -13,9 +13,10 @@ from perwatt.analysis.facts import Ground, refusals
 from perwatt.analysis.groups import Column
 from perwatt.analysis.joining import Index, meetings
 from perwatt.analysis.metrics import METRICS, Metric
+from perwatt.analysis.origin import runs_of, twice
 from perwatt.analysis.result import ColumnFacts, Comparison, LeftOut, Options, Pair, Refusal
 from perwatt.analysis.sides import Side
-from perwatt.analysis.tracks import Choice, chosen
+from perwatt.analysis.tracks import Choice, chosen, not_chosen
 from perwatt.errors import InputError, expected
 
 TRACKS = ("best", "like", "all")
@@ -74,17 +75,20 @@ def _compared(
     pairs: list[Pair] = []
     refused: list[Refusal] = []
     unmatched: list[LeftOut] = []
-    mine = Index(baseline, options.across_formats)
-    met: set[int] = set()
+    mine, indexes = Index(baseline, options.across_formats), list[Index]()
+    used: set[int] = set()  # groups that stand in some pair or refusal
+    idle: dict[int, str] = {}  # why a group that met others stands in none
     for other in others:
         index = Index(other, options.across_formats)
-        theirs: set[int] = set()
+        indexes.append(index)
+        theirs, their_idle = set[int](), dict[int, str]()
         metrics = [METRICS[name] for name in options.metrics] or _known(baseline, other)
         for place, groups, their_place, their_groups in meetings(mine, index):
-            met |= set(groups)
-            theirs |= set(their_groups)
+            stood, their_stood = set[int](), set[int]()
             known: dict[tuple[Choice, Choice], list[Pair]] = {}
             for track, a, b in chosen(baseline, groups, other, their_groups, options.track):
+                stood.add(a.group)
+                their_stood.add(b.group)
                 if (a, b) in known:
                     pairs += [replace(one, track=track) for one in known[a, b]]
                     continue
@@ -92,13 +96,17 @@ def _compared(
                 known[a, b] = [one for one in found if isinstance(one, Pair)]
                 pairs += known[a, b]
                 refused += [one for one in found if isinstance(one, Refusal)]
-        unmatched += _unmatched(index, mine, theirs)
-    unmatched = _unmatched_baseline(mine, others, met, options) + unmatched
+            used |= stood
+            theirs |= their_stood
+            idle |= not_chosen(baseline, set(groups) - stood, other, their_groups, options.track)
+            their_idle |= not_chosen(other, set(their_groups) - their_stood, baseline, groups, options.track)
+        unmatched += _unmatched(index, [mine], theirs, their_idle)
+    unmatched = _unmatched(mine, indexes, used, idle) + unmatched
     return Comparison(
         baseline=baseline.label,
         columns=tuple(_facts(column) for column in (baseline, *others)),
         pairs=tuple(_ordered(pairs)),
-        means=tuple(means.of(pairs, options.region)),
+        means=tuple(means.of(pairs, options)),
         refused=tuple(dict.fromkeys(refused)),
         unmatched=tuple(unmatched),
         excluded=tuple(excluded),
@@ -111,9 +119,9 @@ def _compared(
 def _nothing(sides: Sequence[Side], columns: Sequence[Column], excluded: list[LeftOut], options: Options) -> Comparison:
     """What is found where a side has no row that may be compared."""
     rest = [
-        left_out(column.label, column.rows, int(row), "there is no other side with rows to compare with")
+        left_out(column.label, column.rows, row, "there is no other side with rows to compare with")
         for column in columns
-        for row in column.first
+        for row in range(len(column.rows))
     ]
     return Comparison(
         baseline=options.baseline or sides[0].name, columns=tuple(map(_facts, columns)), pairs=(), means=(), refused=(),
@@ -141,15 +149,18 @@ def _by_metrics(
         if not any(there) and not options.metrics:
             continue
         grounds = [Ground(column=column, group=choice.group) for column, choice in (a, b)]
-        if all(there):
-            reasons = list(refusals(metric, grounds, options))
-        else:
-            lacking = [ground.column.label for ground, has in zip(grounds, there, strict=True) if not has]
-            reasons = [f"not known of {' and '.join(lacking)}"]
+        reasons = list(refusals(metric, grounds, options)) if all(there) else [_lacking(metric, grounds, there)]
         if not reasons:
             yield pairing.pair(metric, track, placement, *ends, options)
         for reason in reasons:
             yield _refusal(metric, grounds[0], grounds[1], reason, options)
+
+
+def _lacking(metric: Metric, grounds: Sequence[Ground], there: Sequence[bool]) -> str:
+    if metric.whole and any(ground.column.texts("per_layer", ground.group) for ground in grounds):
+        return "a model cut in layers (per_layer) has none"
+    lacking = [ground.column.label for ground, has in zip(grounds, there, strict=True) if not has]
+    return f"not known of {' and '.join(lacking)}"
 
 
 def _refusal(metric: Metric, a: Ground, b: Ground, reason: str, options: Options) -> Refusal:
@@ -160,25 +171,14 @@ def _refusal(metric: Metric, a: Ground, b: Ground, reason: str, options: Options
     )
 
 
-def _unmatched(index: Index, baseline: Index, met: set[int]) -> list[LeftOut]:
-    """Rows of a column that met none of the baseline."""
-    column = index.column
-    return [
-        left_out(column.label, column.rows, int(row), baseline.why_not(index, group))
-        for group in range(column.size)
-        if group not in met
-        for row in column.members[group]
-    ]
-
-
-def _unmatched_baseline(mine: Index, others: Sequence[Column], met: set[int], options: Options) -> list[LeftOut]:
-    """Rows of the baseline that met none of any other column."""
-    left = [group for group in range(mine.column.size) if group not in met]
-    indexes = [Index(other, options.across_formats) for other in others] if left else []
-    found = []
-    for group in left:
-        reason = "; ".join(dict.fromkeys(index.why_not(mine, group) for index in indexes))
-        found += [left_out(mine.column.label, mine.column.rows, int(row), reason) for row in mine.column.members[group]]
+def _unmatched(index: Index, others: Sequence[Index], used: set[int], idle: dict[int, str]) -> list[LeftOut]:
+    """Rows of a column that are in no pair with any of the others."""
+    column, found = index.column, []
+    for group in range(column.size):
+        if group in used:
+            continue
+        reason = idle.get(group) or "; ".join(dict.fromkeys(other.why_not(index, group) for other in others))
+        found += [left_out(column.label, column.rows, int(row), reason) for row in column.members[group]]
     return found
 
 
@@ -206,13 +206,15 @@ def _notes(sides: Sequence[Side], columns: Sequence[Column]) -> Iterator[str]:
             file, line = side.repeated[0]
             count = len(side.repeated)
             yield f"{side.name}: {count} rows are in several files and count once, the first {file}:{line}"
+        if again := twice(side.rows):
+            yield f"{side.name}: run {again[0]} is there by itself and in a pooled result, so it counts twice"
         if not any(column.side == side.name for column in columns):
             yield f"{side.name}: none of its {len(side.rows)} rows is ok"
     for refused in dict.fromkeys(line for column in columns for line in column.samples.refused):
         yield f"{refused}; the interval columns are used"
     runs: dict[str, str] = {}
     for column in columns:
-        for run in column.rows.codes("run_id")[1]:
+        for run in sorted(runs_of(column.rows)):
             if runs.setdefault(run, column.side) != column.side:
                 yield f"{runs[run]} and {column.side} both have rows of run {run}: they are not independent"
                 return

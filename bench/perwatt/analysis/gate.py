@@ -17,6 +17,7 @@ from perwatt.analysis.gate_result import Change, Check, Gate, GateOptions, Outco
 from perwatt.analysis.groups import Column
 from perwatt.analysis.joining import Index, meetings
 from perwatt.analysis.metrics import METRICS
+from perwatt.analysis.origin import runs_of, twice
 from perwatt.analysis.result import Options
 from perwatt.analysis.sides import Side
 from perwatt.analysis.tracks import LIKE, Choice, chosen
@@ -217,9 +218,11 @@ def _notes(sides: Sequence[Side], found: _Found, options: GateOptions) -> Iterat
         if side.repeated:
             file, line = side.repeated[0]
             yield f"{side.name}: {len(side.repeated)} rows are in several files and count once, the first {file}:{line}"
+        if again := twice(side.rows):
+            yield f"{side.name}: run {again[0]} is there by itself and in a pooled result, so it counts twice"
         if keyless := side.rows.empty("match_key"):
             yield f"{side.name}: {keyless} rows have no match key, so nothing tells what they may be compared with"
-    for run in sorted(set(sides[0].rows.codes("run_id")[1]) & set(sides[1].rows.codes("run_id")[1])):
+    for run in sorted(runs_of(sides[0].rows) & runs_of(sides[1].rows)):
         yield f"run {run} is on both sides: it is compared with itself"
     for one in found.yard:
         if (change := one.worse(one.log)) and one.p_value(options.limits.get(TIME, 0.0)) < ONE_SIDE:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from perwatt.analysis import levels, units
+from perwatt.analysis import ceilings, levels, units
 from perwatt.analysis.levels import Allowance, Centers, Figure, Units
 from perwatt.analysis.metrics import Metric
 from perwatt.analysis.raw import Process, Samples
@@ -17,6 +17,7 @@ from perwatt.analysis.table import Codes, Floats, Rows
 from perwatt.analysis.units import Spread
 
 DIFFERENT = -2  # in place of a code that rows would share
+OF_CEILING = "ceiling_fraction"
 HOW = ("impl", "lnc", "parallel", "micro_batch", "grad_accum", "recompute")  # how the same work may be done
 SAME = (
     "match_key", "task_key", "protocol_key", "placement", "mode", "devices_used", "devices_per_chip", "replicas",
@@ -46,7 +47,7 @@ class Column:
     group: Codes
     samples: Samples
     allowance: Allowance
-    _figures: dict[str, list[Figure]] = field(default_factory=dict)
+    _figures: dict[tuple[str, bool], list[Figure]] = field(default_factory=dict)
     _values: dict[str, Floats] = field(default_factory=dict)
     _shared: dict[str, list[Any]] = field(default_factory=dict)
     _uniform: dict[str, list[int]] = field(default_factory=dict)
@@ -182,19 +183,33 @@ class Column:
         """Whether some row has the figure."""
         return not np.isnan(self.values(metric)).all()
 
-    def figure(self, metric: Metric, group: int) -> Figure:
-        """Centre and interval of a group by a metric."""
-        if metric.name not in self._figures:
-            self._figures[metric.name] = self._by(metric, self.spread).figures()
-        return self._figures[metric.name][group]
+    @cached_property
+    def drift(self) -> Floats:
+        """By how much the time in the energy window differs from that of the samples."""
+        return units.drift(self.rows)
 
-    def figure_of(self, metric: Metric, group: int, spread: Spread) -> Figure:
+    @cached_property
+    def drifting(self) -> frozenset[int]:
+        """Groups with a row whose time in the energy window differs."""
+        return frozenset(self.group[self.drift != 0.0].tolist())
+
+    def figure(self, metric: Metric, group: int, *, in_window: bool = False) -> Figure:
+        """Centre and interval of a group; ``in_window``: by the time in the energy window, where that differs."""
+        key = metric.name, in_window
+        if key not in self._figures:
+            self._figures[key] = self._by(metric, self.spread, in_window=in_window).figures()
+        return self._figures[key][group]
+
+    def figure_of(self, metric: Metric, group: int, spread: Spread, *, in_window: bool = False) -> Figure:
         """The same by other units than :attr:`spread`, for example half of the samples."""
-        return self._by(metric, spread.of_rows(self.members[group]), whole=False).figures()[group]
+        own = spread.of_rows(self.members[group])
+        return self._by(metric, own, whole=False, in_window=in_window).figures()[group]
 
-    def _by(self, metric: Metric, spread: Spread, *, whole: bool = True) -> Centers:
+    def _by(self, metric: Metric, spread: Spread, *, whole: bool = True, in_window: bool = False) -> Centers:
         with np.errstate(invalid="ignore"):
             logs = np.log(self.values(metric))
+        if in_window and metric.by_time:
+            logs = logs - metric.better * self.drift
         every = self._timed(metric, logs, spread) if metric.spread == "time" else self._own(metric, logs)
         known = ~np.isnan(every.log)
         chosen = Units(**{name: getattr(every, name)[known] for name in Units.__slots__})
@@ -211,10 +226,17 @@ class Column:
         )
         return levels.centers(rows, self.size, self.allowance).log
 
+    @cached_property
+    def ceilings(self) -> tuple[Floats, Floats]:
+        """Half-widths of the ceilings of all rows."""
+        return ceilings.half_widths(self.rows)
+
     def _timed(self, metric: Metric, logs: Floats, spread: Spread) -> Units:
         """Units of a figure that is inverse to the time, or the time itself."""
         row = spread.row
         down, up = (spread.up, spread.down) if metric.better > 0 else (spread.down, spread.up)
+        if metric.name == OF_CEILING:
+            down, up = (np.hypot(own, other[row]) for own, other in zip((down, up), self.ceilings, strict=True))
         return Units(
             group=self.group[row], chip=self.chips[row], log=logs[row] - metric.better * spread.offset, down=down,
             up=up, runs=spread.runs,

@@ -34,8 +34,8 @@ class Place:
         return alike and ("" in (self.mode, other.mode) or self.mode == other.mode)
 
     def with_(self, other: Place) -> str:
-        """What the two are compared on."""
-        return self.placement if self.placement == other.placement else "chip"
+        """What the two are compared on; a GPU is a chip, so that all generations stand on one line."""
+        return "chip" if self.whole and other.whole else self.placement
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.placement, self.mode)))

@@ -21,6 +21,7 @@ GAIN = 0.05  # of a power sensor whose uncertainty no row states, as of an NVML 
 LARGEST = 700.0  # logarithm from which a number is too large to be one
 LOPSIDED = 3.0  # times the other side of an interval, from which a side reaches into another mode
 SHOWN = frozenset({"host_bound", "thermal_drift", "throttled", "power_capped", "shared", "gate_reduced", "modeled"})
+IN_WINDOW = "times of {} are those of the energy window, which differ by over 2 %"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +41,10 @@ class End:
 def end(column: Column, choice: Choice, metric: Metric) -> End:
     """The end of a pair that a choice makes."""
     if choice.spread is None or metric.spread != "time":
-        return End(column=column, choice=choice, figure=column.figure(metric, choice.group))
-    return End(column=column, choice=choice, figure=column.figure_of(metric, choice.group, choice.spread))
+        figure = column.figure(metric, choice.group, in_window=choice.in_window)
+    else:
+        figure = column.figure_of(metric, choice.group, choice.spread, in_window=choice.in_window)
+    return End(column=column, choice=choice, figure=figure)
 
 
 def pair(metric: Metric, track: str, placement: str, a: End, b: End, options: Options) -> Pair:
@@ -86,6 +89,8 @@ def _both(points: tuple[Point, Point]) -> str:
 
 def _notes(metric: Metric, a: End, b: End, points: tuple[Point, Point]) -> list[str]:
     notes = [one.choice.note for one in (a, b) if one.choice.note]
+    if metric.by_time:
+        notes += [IN_WINDOW.format(one.column.label) for one in (a, b) if one.choice.in_window]
     if points[0].evidence != points[1].evidence:
         notes.append(f"evidence differs: {_both(points)}")
     for point in points:

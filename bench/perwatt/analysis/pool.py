@@ -18,6 +18,7 @@ import numpy as np
 
 from perwatt.analysis import levels
 from perwatt.analysis.levels import Allowance, Units
+from perwatt.analysis.origin import POOLED
 from perwatt.analysis.pool_row import pooled
 from perwatt.analysis.pool_source import Line, Source, read, refuse_different
 from perwatt.errors import InputError
@@ -74,7 +75,7 @@ class Pool:
         lines: of their raw samples, with the run and process each comes from.
         members: what each row was made of.
         over_chips: the same over several chips.
-        left_out: rows that cannot be pooled, with the reason.
+        left_out: rows that cannot be pooled and files that cannot be trusted, with the reason.
     """
 
     rows: tuple[Row, ...]
@@ -89,17 +90,18 @@ class Pool:
         return {name: [asdict(one) for one in getattr(self, name)] for name in names} | {"left_out": self.left_out}
 
 
-def pool(paths: Iterable[str]) -> Pool:
+def pool(paths: Iterable[str], *, skip_bad: bool = False) -> Pool:
     """Pool runs.
 
     Args:
         paths: folders of runs, CSVs, folders of them, or globs.
+        skip_bad: leave out files that cannot be trusted, and say so.
 
     Raises:
         InputError: a path leads to no results, they cannot be trusted, or pooled they would say nothing.
     """
-    everything = read(paths)
-    left_out = [f"{source.place}: {why}" for source in everything if (why := _keyless(source))]
+    everything, skipped = read(paths, skip_bad=skip_bad)
+    left_out = skipped + [f"{source.place}: {why}" for source in everything if (why := _keyless(source))]
     sources = [source for source in everything if not _keyless(source)]
     if not sources:
         raise InputError(f"none of the {len(everything)} rows has a match key, so none can be pooled")
@@ -143,7 +145,7 @@ def _keyless(source: Source) -> str:
 def _run_id(chip: str, sources: Sequence[Source]) -> str:
     """A name for the runs of a chip that is the same for the same runs."""
     runs = sorted({source.row.run_id for source in sources if source.chip == chip})
-    return f"pool-{hashlib.sha256(' '.join([chip, *runs]).encode()).hexdigest()[:DIGITS]}"
+    return f"{POOLED}{hashlib.sha256(' '.join([chip, *runs]).encode()).hexdigest()[:DIGITS]}"
 
 
 def _one(group: list[Source], run_id: str) -> tuple[Row, list[Line], Member]:

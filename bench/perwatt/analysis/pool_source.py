@@ -52,14 +52,26 @@ class Source:
         return (self.chip, *(getattr(self.row, name) for name in SAME))
 
 
-def read(paths: Iterable[str]) -> list[Source]:
-    """Rows of all runs, in order.
+def read(paths: Iterable[str], *, skip_bad: bool = False) -> tuple[list[Source], list[str]]:
+    """Rows of all runs, in order, and a line for each file that was left out.
+
+    Args:
+        paths: folders of runs, CSVs, folders of them, or globs.
+        skip_bad: leave out files that cannot be trusted instead of raising.
 
     Raises:
         InputError: a path leads to no results, they cannot be trusted, or a run is given twice.
     """
     files = list(dict.fromkeys(file for path in paths for file in found(path)))
-    sources = [source for file in files for source in _of_file(file)]
+    sources: list[Source] = []
+    skipped: list[str] = []
+    for file in files:
+        try:
+            sources += _of_file(file)
+        except InputError as error:
+            if not skip_bad:
+                raise
+            skipped.append(str(error))
     runs: dict[str, str] = {}
     for source in sources:
         file = source.place.rpartition(":")[0]
@@ -67,7 +79,7 @@ def read(paths: Iterable[str]) -> list[Source]:
             raise InputError(f"run {source.row.run_id} is in {other} too; it would count twice", file=file)
     if len(runs) < 2:
         raise InputError(f"found {len(runs)} run, expected at least two to pool", file=files[0])
-    return sources
+    return sources, skipped
 
 
 def _of_file(file: str) -> list[Source]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from perwatt.analysis.table import Codes, Floats
-from perwatt.results.samples import digest_of
+from perwatt.results.samples import digest_of, lines_of
 
 Lines = list[dict[str, Any]]
 
@@ -70,11 +70,10 @@ class Samples:
         kept: dict[tuple[Any, Any], Lines] = {}
         number = 0
         try:
-            with open(path, "rb") as file:
-                for line in file:
-                    number += 1
-                    message = json.loads(line)
-                    kept.setdefault((message["run_id"], message["samples_digest"]), []).append(message)
+            for line in lines_of(path):
+                number += 1
+                message = json.loads(line)
+                kept.setdefault((message["run_id"], message["samples_digest"]), []).append(message)
         except (OSError, ValueError, TypeError, KeyError):
             self.refused.append(f"{path}:{number}: found no line of raw samples; none of the file is used")
             return {}

@@ -61,7 +61,9 @@ def _header(file: str) -> list[str]:
         raise InputError(f"found no line end in the first {HEAD >> 20} MiB, expected a header", file=file, line=1)
     try:
         header = next(csv.reader([line.decode("utf-8-sig")], strict=True), [])
-    except (UnicodeDecodeError, csv.Error):
+    except UnicodeDecodeError as error:
+        raise InputError(f"found byte 0x{line[error.start]:02x}, expected UTF-8", file=file, line=1) from None
+    except csv.Error:
         header = []
     if not set(header) & set(columns()):
         if problem := validate.first_problem(file) if len(line) < 2 else None:  # nothing, or an empty line
@@ -72,11 +74,13 @@ def _header(file: str) -> list[str]:
 
 def _parsed(file: str, header: list[str]) -> Any:
     """The table as Arrow reads it. What it takes for a number and the schema does not comes out NaN or raises."""
+    if len(set(header)) < len(header):
+        raise pa.ArrowInvalid("a column is there twice")
     known = {name: arrow_type(name) for name in header if name in columns()}
     table = pa.csv.read_csv(
         file,
         read_options=pa.csv.ReadOptions(use_threads=os.path.getsize(file) > LARGE),
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         convert_options=pa.csv.ConvertOptions(
             column_types=known, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True
         ),

@@ -111,7 +111,12 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mean:
-    """Geometric mean of the ratios of a workload's cases."""
+    """Geometric mean of the ratios of a workload's cases.
+
+    Attributes:
+        formats: of the baseline and of the candidate, where rows were joined across formats.
+        reason: how many cases have a flag that matters.
+    """
 
     workload: str
     metric: str
@@ -120,11 +125,13 @@ class Mean:
     baseline: str
     candidate: str
     evidence: str
+    formats: str
     cases: int
     ratio: float
     lo: float | None
     hi: float | None
     verdict: Verdict
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

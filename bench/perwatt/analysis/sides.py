@@ -39,7 +39,7 @@ class Side:
     Attributes:
         name: how it is called.
         rows: of all its files that could be read.
-        skipped: a line for each file that could not, where that was allowed.
+        skipped: a line for each file, or row that contradicts another, that was left out, where that was allowed.
         repeated: file and line of rows left out because another file has the same row of the same run.
     """
 
@@ -82,7 +82,13 @@ def load_source(source: Source, *, skip_bad: bool = False, tell: Callable[[str],
                 raise part
     if not parts:
         raise InputError(f"none of its {len(skipped)} files can be read; the first: {skipped[0]}", field=source.name)
-    rows, repeated = _once(joined(parts))
+    rows, repeated, other = _once(joined(parts))
+    for error in other:
+        if not skip_bad:
+            raise error
+        skipped.append(str(error))
+        if tell:
+            tell(str(error))
     return Side(name=source.name, rows=rows, skipped=tuple(skipped), repeated=repeated)
 
 
@@ -93,17 +99,30 @@ def _attempt(path: str) -> Rows | InputError:
         return error
 
 
-def _once(rows: Rows) -> tuple[Rows, tuple[tuple[str, int], ...]]:
-    """The rows without copies of a row of the same run, which would count as one run more."""
+def _once(rows: Rows) -> tuple[Rows, tuple[tuple[str, int], ...], list[InputError]]:
+    """The rows without copies of a row of the same run, which would count as one run more; and what is no copy.
+
+    A row that says something else of the same run and case was changed, or was written before the run had ended.
+    """
     keyed = rows.codes("match_key")[0] >= 0
-    codes = rows.combined([*UNIQUE, "samples_digest", "case"])
-    _, first = np.unique(codes, return_index=True)
-    kept = np.zeros(len(rows), dtype=bool)
-    kept[first] = True
-    kept |= ~keyed
-    if kept.all():
-        return rows, ()
-    return rows.where(kept), tuple(rows.place(int(row)) for row in np.flatnonzero(~kept))
+    codes = rows.combined([*UNIQUE, "case"])
+    _, first, group = np.unique(codes, return_index=True, return_inverse=True)
+    again = keyed & (first[group] != np.arange(len(rows)))
+    if not again.any():
+        return rows, (), []
+    figures = rows.combined(["status", "samples_digest", "time_s"])
+    other = again & (figures != figures[first[group]])
+    return (
+        rows.where(~again),
+        tuple(rows.place(int(row)) for row in np.flatnonzero(again & ~other)),
+        [_other(rows, int(row), int(first[group[row]])) for row in np.flatnonzero(other)],
+    )
+
+
+def _other(rows: Rows, row: int, first: int) -> InputError:
+    (file, line), (known, at) = rows.place(row), rows.place(first)
+    same = f"another result of the row in {known}:{at} (same run, case and implementation)"
+    return InputError(f"found {same}, expected one of the two", file=file, line=line)
 
 
 def sources(arguments: Sequence[str]) -> list[Source]:

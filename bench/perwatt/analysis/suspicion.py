@@ -123,11 +123,16 @@ def _rates(rows: Rows) -> bool:
     return False
 
 
+def _per_layer(rows: Rows) -> bool:
+    cut = rows.is_text("per_layer", "yes")
+    return any(rows.has(name) and rows.filled(name)[cut].any() for name in validate.WHOLE_MODELS)
+
+
 def _duplicates(rows: Rows) -> bool:
     parts = [rows.combined([name]) for name in validate.UNIQUE]
     return len(np.unique(combine(parts, len(rows)))) != len(rows)
 
 
 RULES: tuple[Callable[[Rows], bool], ...] = (
-    _missing, _texts, _numbers, _statuses, _keys, _intervals, _rates, _duplicates,
+    _missing, _texts, _numbers, _statuses, _keys, _intervals, _rates, _per_layer, _duplicates,
 )  # fmt: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from perwatt.analysis.best import TIMING, Series, best
 from perwatt.analysis.groups import Column
@@ -23,11 +23,13 @@ class Choice:
         group: its number.
         spread: units of the samples that had no part in the choice; None for all.
         note: what the choice costs, if it does.
+        in_window: whether times are those of the energy window, because they differ there.
     """
 
     group: int
     spread: Spread | None = None
     note: str = ""
+    in_window: bool = False
 
 
 def chosen(
@@ -38,7 +40,7 @@ def chosen(
         for left, right in _like(a, mine, b, others):
             yield LIKE, left, right
     if track in (BEST, "all"):
-        yield BEST, _best(a, mine), _best(b, others)
+        yield BEST, _headline(a, mine), _headline(b, others)
 
 
 def _like(a: Column, mine: list[int], b: Column, others: list[int]) -> Iterator[tuple[Choice, Choice]]:
@@ -60,6 +62,27 @@ def _by_class(column: Column, groups: list[int]) -> dict[str | None, list[int]]:
     return found
 
 
+def not_chosen(column: Column, groups: set[int], other: Column, others: list[int], track: str) -> dict[int, str]:
+    """Why groups that have something to meet stand for no side all the same."""
+    classes = _by_class(other, others) if groups else {}
+    return {group: "; ".join(_passed_over(column.text("impl_class", group), other, classes, track)) for group in groups}
+
+
+def _passed_over(kind: str | None, other: Column, classes: Container[str | None], track: str) -> Iterator[str]:
+    if track in (BEST, "all"):
+        yield "another implementation is the best of its side"
+    if track in (LIKE, "all") and kind in classes:
+        yield f"{other.label} has none of its name"
+    elif track in (LIKE, "all"):
+        yield f"{other.label} has no {kind or 'such'} implementation of it"
+
+
+def _headline(column: Column, groups: list[int]) -> Choice:
+    """The best, by the time that goes with its energy where the two differ (method: energy)."""
+    choice = _best(column, groups)
+    return replace(choice, in_window=True) if choice.group in column.drifting else choice
+
+
 def _best(column: Column, groups: list[int]) -> Choice:
     """The fastest group: chosen on half of the blocks and judged by the other, where all have raw samples."""
     if len(groups) == 1:
@@ -67,7 +90,7 @@ def _best(column: Column, groups: list[int]) -> Choice:
     raw = {group: _raw(column, group) for group in groups}
     candidates = {str(group): _series(list(kept.values())) for group, kept in raw.items() if kept}
     found = best(candidates) if len(candidates) == len(groups) else None
-    if found is None:
+    if found is None or len(found.among) < len(groups):
         fastest = min(groups, key=lambda group: column.figure(METRICS["time_s"], group).log)
         return Choice(group=fastest, note=LUCKY.format(len(groups)))
     group = int(found.impl)

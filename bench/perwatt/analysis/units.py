@@ -11,6 +11,8 @@ from perwatt.analysis.raw import Process
 from perwatt.analysis.table import Codes, Floats, Rows
 from perwatt.timing.statistics import estimate
 
+DRIFT = 0.02  # relative difference of the time in the energy window from which it counts (docs: method, energy)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # told apart by identity
 class Spread:
@@ -67,6 +69,14 @@ def with_raw(plain: Spread, raw: dict[int, list[Process]], time: Floats) -> Spre
         runs=np.concatenate([plain.runs[rest], np.ones(len(rows))]),
         raw=frozenset(raw),
     )
+
+
+def drift(rows: Rows) -> Floats:
+    """By how much the time in the energy window differs from that of the samples, as logarithm; 0 up to 2 %."""
+    times, windows = rows.numbers("time_s"), rows.numbers("energy_time_s")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drifted = (times > 0.0) & (windows > 0.0) & (np.abs(windows / times - 1.0) > DRIFT)
+        return np.where(drifted, np.log(windows / times), 0.0)
 
 
 def about(found: Centers, points: Floats) -> Centers:

@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 ORDER, VISIBLE = "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"
 WARM_CALLS = 3  # before a capture, so that libraries have taken their workspaces (torch's notes on CUDA graphs)
 EMPTY_BATCHES = 30
+PINNED = (
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+    "allow_fp16_accumulation",  # from torch 2.7 on
+)
+"""Of ``torch.backends.cuda.matmul``: shortcuts of products, all off."""
+NO_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "Triton Error [CUDA]: out of memory", "ALLOC_FAILED")
+"""What torch's allocator, the driver, Triton and libraries say, also inside what a compiler says of it."""
 
 
 class Cuda(Backend):
@@ -51,6 +59,8 @@ class Cuda(Backend):
         self._own: set[int] = {os.getpid()}
         self._overhead_s = 0.0
         self._watch: Watch | None = None
+        self._aside: Any = None
+        self._broken = False
 
     # What is here, without starting CUDA
 
@@ -162,7 +172,7 @@ class Cuda(Backend):
             cuda.init()
             self._properties = cuda.get_device_properties(0)
             cuda.synchronize()
-        except (RuntimeError, AssertionError) as error:
+        except Exception as error:  # torch has RuntimeError, AssertionError and one of its own for what it put off
             raise MissingHardware(f"CUDA does not start on {self.address}: {_one_line(error)}") from None
         own = self._properties.major, self._properties.minor
         if not torch_build.runs_on(own, self.surface.get_arch_list()):
@@ -174,10 +184,9 @@ class Cuda(Backend):
         import torch
 
         matmul = torch.backends.cuda.matmul
-        matmul.allow_fp16_reduced_precision_reduction = False
-        matmul.allow_bf16_reduced_precision_reduction = False
-        if hasattr(matmul, "allow_fp16_accumulation"):  # from torch 2.7 on
-            matmul.allow_fp16_accumulation = False
+        for name in PINNED:
+            if hasattr(matmul, name):
+                setattr(matmul, name, False)
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
         torch.set_float32_matmul_precision("highest")
@@ -192,7 +201,10 @@ class Cuda(Backend):
         """What of the started GPU and its libraries can change a number."""
         import torch
 
+        matmul = torch.backends.cuda.matmul
         return {
+            **{name: getattr(matmul, name) for name in PINNED if hasattr(matmul, name)},
+            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
             "l2_bytes": self._properties.L2_cache_size,
             "multiprocessors": self._properties.multi_processor_count,
             "capability": cuda_presence.dotted(self.gpu.capability),
@@ -267,7 +279,8 @@ class Cuda(Backend):
     def release(self) -> None:
         """Have the allocator give back what nobody holds."""
         gc.collect()
-        self.surface.empty_cache()
+        if not self._broken:
+            self.surface.empty_cache()
 
     def compile(self, function: Callable[..., Any], *, autotune: bool = False) -> Callable[..., Any]:
         """Inductor with static shapes; graphs of its own would hide what `+graph` measures."""
@@ -286,18 +299,26 @@ class Cuda(Backend):
         return {**inductor.counts(), "cpu_fallbacks": 0}
 
     def capture(self, call: Callable[[], Any]) -> Callable[[], Any]:
-        """A CUDA graph, after some calls on a side stream as torch's notes ask for."""
-        cuda = self.surface
-        aside = cuda.Stream()
-        aside.wait_stream(cuda.current_stream())
-        with cuda.stream(aside):
+        """A CUDA graph, after some calls on a side stream as torch's notes ask for.
+
+        That stream is always the same one: torch keeps a workspace of cuBLAS for every stream that has met it.
+        """
+        cuda, before = self.surface, self.surface.current_stream()
+        self._aside = self._aside or cuda.Stream()
+        self._aside.wait_stream(before)
+        with cuda.stream(self._aside):
             for _ in range(WARM_CALLS):
                 call()
-        cuda.current_stream().wait_stream(aside)
+        before.wait_stream(self._aside)
         cuda.synchronize()
         graph = cuda.CUDAGraph()
-        with cuda.graph(graph):
-            result = call()
+        try:
+            with cuda.graph(graph):
+                result = call()
+        except BaseException:
+            self._broken = True
+            cuda.set_stream(before)  # where the capture's end fails too, torch stays on the stream of the capture
+            raise
 
         def replay() -> Any:
             graph.replay()
@@ -333,12 +354,16 @@ class Cuda(Backend):
         """The allocator's, the driver's and cuBLAS's ways to say so."""
         import torch
 
-        text = str(error)
-        said = any(words in text for words in ("CUDA error: out of memory", "ALLOC_FAILED"))
+        said = any(words in str(error) for words in NO_MEMORY)
         return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
     def poisoned(self, error: BaseException) -> bool:
-        """Whether the context is lost: after an illegal access, say, every later call fails, even a wait."""
+        """Whether the context is lost: after an illegal access, say, every later call fails, even a wait.
+
+        Or a capture failed: before 2.12, torch's allocator believes for ever after that it is still under way.
+        """
+        if self._broken:
+            return True
         try:
             self.surface.synchronize()
         except RuntimeError:

@@ -68,8 +68,9 @@ class Watch:
         Args:
             during: spans of ``perf_counter`` that count; all readings do where none fell into them.
         """
-        within = [one for at, one in self._readings if any(start <= at <= end for start, end in during)]
-        counted = within or [one for _, one in self._readings]
+        readings = _believed(self._readings)
+        within = [one for at, one in readings if any(start <= at <= end for start, end in during)]
+        counted = within or [one for _, one in readings]
         busy = [one for one in counted if not one.idle]
         clocks = [one.sm_clock_mhz for one in busy if one.sm_clock_mhz is not None]
         memory = [one.mem_clock_mhz for one in busy if one.mem_clock_mhz is not None]
@@ -117,3 +118,10 @@ class Watch:
         limit = self._card.power_limit_w()
         self._limits += [limit] if limit is not None else []
         self._neighbours |= {process.pid for process in self._card.processes()} - self._own
+
+
+def _believed(readings: Sequence[tuple[float, Reading]]) -> list[tuple[float, Reading]]:
+    """Readings in which a slowdown without a cause counts only if one beside it has it too."""
+    doubts = [False, *(one.doubtful for _, one in readings), False]
+    alone = [doubts[i] and not (doubts[i - 1] or doubts[i + 1]) for i in range(1, len(doubts) - 1)]
+    return [(at, one.cleared() if by_itself else one) for (at, one), by_itself in zip(readings, alone, strict=True)]

@@ -16,7 +16,7 @@ from perwatt.cli._output import json_option, print_json
 @click.argument("path", metavar="FILE")
 @click.option("-o", "--out", metavar="OUT.csv", help="CSV to write.  [default: print it]")
 @click.option("--from", "name", metavar="NAME",
-              help="Format: nccl-tests, nccom-test, perwatt or pytest-benchmark.  [default: by content]")  # fmt: skip
+              help="Format of FILE; an unknown name lists them all.  [default: by content]")  # fmt: skip
 @click.option("--chip", metavar="NAME", help="Kind of chip it was measured on, where the file does not say it.")
 @click.option("--op", metavar="NAME", help="Collective operation, where the file does not say it.")
 @json_option

@@ -19,8 +19,9 @@ HEAD_CHIPS = ("case", "impl", "chips", "processes", "time", "95 %")
 @click.command("pool")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN_DIR...")
 @click.option("-o", "--out", required=True, metavar="DIR", help="Folder of the pooled result, a new or empty one.")
+@click.option("--skip-bad", is_flag=True, help="Go on without files that cannot be trusted, and say so.")
 @json_option
-def command(runs: tuple[str, ...], out: str, as_json: bool) -> int:
+def command(runs: tuple[str, ...], out: str, skip_bad: bool, as_json: bool) -> int:
     """Pool repeated runs into one result.
 
     Runs may be restarts, other days or other chips. There is one row for each case, impl and chip; raw samples keep the
@@ -29,7 +30,7 @@ def command(runs: tuple[str, ...], out: str, as_json: bool) -> int:
     """
     from perwatt.analysis import pool
 
-    found = pool.pool(runs)
+    found = pool.pool(runs, skip_bad=skip_bad)
     pool.write(found, Path(out))
     if as_json:
         print_json(found.as_json())

@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 PowerField = Literal["instant", "average"]
 
 IDLE = 0x1
+SLOWED, WHY_SLOWED = 0x8, 0x20 | 0x40 | 0x80  # hardware slowdown in general; heat and power brake
 REASONS = {
     "thermal": 0x20 | 0x40,  # software and hardware thermal slowdown
     "hw_slowdown": 0x8 | 0x80,  # hardware slowdown, power brake
@@ -53,7 +54,7 @@ class Gpu:
     """One GPU, or one MIG instance of it, as CUDA can be told to use it.
 
     Attributes:
-        index: of the card in the order of PCI addresses.
+        index: of the card in the order of PCI addresses, among those that this user may open, as CUDA counts them.
         uuid: ``GPU-...`` or ``MIG-...``.
         card: UUID of the card, which is another one for a MIG instance.
         name: product name, the same that torch gives; of the card.
@@ -102,6 +103,15 @@ class Reading:
         return bool((self.reasons or 0) & IDLE)
 
     @property
+    def doubtful(self) -> bool:
+        """A hardware slowdown without its cause, which NVML tells of a mere change of the P-state too."""
+        return bool((self.reasons or 0) & SLOWED) and not (self.reasons or 0) & WHY_SLOWED
+
+    def cleared(self) -> Reading:
+        """The same without that."""
+        return replace(self, reasons=(self.reasons or 0) & ~SLOWED)
+
+    @property
     def limiter(self) -> str:
         """What holds clocks down, as the row's column names it."""
         if self.reasons is None:
@@ -137,15 +147,7 @@ def gpus() -> list[Gpu]:
 
 
 def _all(nvml: Any) -> Iterator[Gpu]:
-    count, lost = nvml.nvmlDeviceGetCount(), list[Any]()
-    for index in range(count):
-        try:
-            card = nvml.nvmlDeviceGetHandleByIndex(index)
-        except nvml.NVMLError_GpuIsLost as error:
-            lost.append(error)
-            if len(lost) == count:
-                raise
-            continue
+    for index, card in enumerate(_cards(nvml)):
         instances = _instances(card)
         if not instances:
             yield _gpu(index, card, card, sliced=instances is not None)
@@ -153,18 +155,37 @@ def _all(nvml: Any) -> Iterator[Gpu]:
             yield _gpu(index, card, instance)
 
 
+def _cards(nvml: Any) -> list[Any]:
+    """Handles of the cards that can be used.
+
+    All are counted, those too that a control group hides, as Slurm's do, or that fell off the bus.
+    """
+    count, found, errors = nvml.nvmlDeviceGetCount(), list[Any](), list[Any]()
+    for index in range(count):
+        try:
+            found.append(nvml.nvmlDeviceGetHandleByIndex(index))
+        except (nvml.NVMLError_GpuIsLost, nvml.NVMLError_NoPermission) as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    return found
+
+
 def visible(found: list[Gpu], variable: str | None) -> list[Gpu]:
     """Those that ``CUDA_VISIBLE_DEVICES`` leaves, in its order: indices of cards by PCI address, or starts of UUIDs.
 
-    As in CUDA, the first entry that names none, or several, ends the list, and the empty text hides all.
+    As in CUDA, the first entry that names none, or several, ends the list, and the empty text hides all, as does
+    naming one twice.
     """
     if variable is None:
         return found
     chosen: list[Gpu] = []
     for entry in (text.strip() for text in variable.split(",")):
         named = [gpu for gpu in found if _names(entry, gpu)]
-        if len({gpu.card for gpu in named}) != 1 or any(gpu in chosen for gpu in named):
+        if len({gpu.card for gpu in named}) != 1:
             break
+        if any(gpu in chosen for gpu in named):
+            return []
         chosen += named
     return chosen
 
@@ -195,7 +216,7 @@ class Meter:
             sm_clock_mhz=_told(lambda: float(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM))),
             mem_clock_mhz=_told(lambda: float(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM))),
             temp_c=_told(lambda: float(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU))),
-            reasons=_told(lambda: int(nvml.nvmlDeviceGetCurrentClocksEventReasons(card))),
+            reasons=_reasons(card),
         )
 
     def power_limit_w(self) -> float | None:
@@ -285,6 +306,13 @@ def _field_value(answer: Any) -> float:
     if member is None:
         raise NoDriver(f"NVML gives field {answer.fieldId} the unknown type {answer.valueType}")
     return float(getattr(answer.value, member))
+
+
+def _reasons(card: Any) -> int | None:
+    """Bits why clocks are not higher; drivers before 535 know the question by its older name only."""
+    nvml = _nvml()
+    names = nvml.nvmlDeviceGetCurrentClocksEventReasons, nvml.nvmlDeviceGetCurrentClocksThrottleReasons
+    return next((int(bits) for ask in names if (bits := _told(partial(ask, card))) is not None), None)
 
 
 def _process_name(pid: int) -> str:

@@ -19,7 +19,7 @@ Quantity = Literal["J", "W", "%"]
 Use = Literal["chips", "host", "asked", "never"]
 State = Literal["readable", "denied", "absent"]
 
-MOST_WATTS = 10_000.0  # of a chip; more is garbage, or declared by mistake
+IMPLAUSIBLE_W = 10_000.0  # of a chip; more is garbage, or declared by mistake
 
 
 class Lost(RuntimeError):

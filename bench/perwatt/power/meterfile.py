@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perwatt.errors import InputError, expected, shorten
-from perwatt.power.base import MOST_WATTS
+from perwatt.power.base import IMPLAUSIBLE_W
 
 Floats = NDArray[np.float64]
 
@@ -96,7 +96,7 @@ def read(path: str | Path, *, accuracy_pct: float, scope: str, chips: int = 1) -
     if first is None:
         raise InputError("empty file, expected a header with time or unix_s, and watts", file=file, line=1)
     clock, channels = _header(file, first)
-    most = MOST_WATTS * chips if scope in CHIP_LIKE else math.inf
+    most = IMPLAUSIBLE_W * chips if scope in CHIP_LIKE else math.inf
     times: list[float] = []
     watts: list[list[float]] = []
     for line in lines:

@@ -20,6 +20,7 @@ LAGS = 4.0  # lags of the sensor: its average has then left the ramp twice over
 QUIET_S = 1.0  # of readings before and after a load
 IDLE_S, IDLE_UPDATES = 5.0, 20  # a look at the idle device takes at least so many seconds and updates
 METER_S, METER_QUIET_S = 30.0, 5.0  # an outside meter's window, and the quiet on both sides by which it is found
+LEAD_S = 1.0  # by so much a load begins earlier than it would have to, for what counts to begin with a bucket
 LATE_S = 2.0  # after the end of a bucket until the sensor shows it
 OVERHEAD_S = 5.0  # of a window: opening the case anew and warming up, about
 FIRST = ("train_step", "transformer_layer", "lm_head_loss", "attention", "mlp", "gemm", "grouped_gemm")
@@ -57,7 +58,7 @@ class Plan:
 
     def wait_s(self, unix: float) -> float:
         """Seconds until a load is to begin, so that what counts begins on the wall clock's multiple."""
-        return -(unix + self.ramp_s) % self.align_s if self.align_s else 0.0
+        return -(unix + self.ramp_s + LEAD_S) % self.align_s if self.align_s else 0.0
 
 
 def plan(asked: Energy, mode: str | None, facts: Facts) -> Plan:
@@ -75,7 +76,8 @@ def plan(asked: Energy, mode: str | None, facts: Facts) -> Plan:
     if facts.kind == "buckets":  # whole ones, which trimming must not cut; the last is seen only when it is over
         steady, bucket = math.ceil(steady / facts.update_s) * facts.update_s, facts.update_s
         ramp = RAMP_S + 2 * facts.poll_s
-        return Plan(mode=_mode(chosen), window_s=steady + 2 * ramp, ramp_s=ramp, idle_s=bucket + 2 * ramp,
+        more = 2 * (ramp + LEAD_S)
+        return Plan(mode=_mode(chosen), window_s=steady + more, ramp_s=ramp, idle_s=bucket + more,
                     align_s=bucket, quiet_s=LATE_S + 2 * facts.poll_s)  # fmt: skip
     ramp = max(RAMP_S, RAMP_SHARE * steady, LAGS * facts.lag_s)
     quiet = max(QUIET_S, 3 * facts.update_s)

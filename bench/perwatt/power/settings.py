@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from perwatt.errors import InputError, expected
-from perwatt.power.base import MOST_WATTS
+from perwatt.power.base import IMPLAUSIBLE_W
 from perwatt.results.schema import POWER_SCOPES
 
 IdleDefinition = Literal["no_context", "context_30s", "after_60s"]
@@ -53,8 +53,8 @@ class Settings:
             raise InputError(expected(self.idle, get_args(IdleDefinition)), field="--idle")
         if self.power_scope is not None and self.power_scope not in SCOPES:
             raise InputError(expected(self.power_scope, SCOPES), field="--power-scope")
-        if self.power_w is not None and not 0.0 < self.power_w <= MOST_WATTS:
-            raise InputError(f"found {self.power_w:g}, expected watts of a chip above 0, at most {MOST_WATTS:g}",
+        if self.power_w is not None and not 0.0 < self.power_w <= IMPLAUSIBLE_W:
+            raise InputError(f"found {self.power_w:g}, expected watts of a chip above 0, at most {IMPLAUSIBLE_W:g}",
                              field="--power-w")  # fmt: skip
         if self.power_w is not None and (self.sensor or self.trace):
             raise InputError("declares what would be measured: give it, or a sensor or trace", field="--power-w")

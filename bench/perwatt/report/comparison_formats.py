@@ -6,9 +6,9 @@ import csv
 import html
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,14 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from perwatt.analysis.result import Comparison, Pair, Point
-from perwatt.report.comparison import Sheet, lines, sheets
+from perwatt.report.comparison import lines, sheets
 from perwatt.report.format import plain
+from perwatt.report.narrow import fitted, paragraphs
+from perwatt.report.sheet import Sheet
 
 STYLES = {
     "faster": "green", "slower": "red", "same": "dim", "unclear": "yellow", "failed": "red", "passed": "green",
 }  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters by which a spreadsheet takes text for a formula
 ENDS = ("baseline", "candidate")  # fields of a pair that have fields of their own
+GAP = 3  # columns of the screen beside a column of a table
+WORD = 24  # letters of a word that is never broken, such as the name of a figure
 MARKUP = re.compile(r"([\\`*_\[\]|~])")
 
 
@@ -33,18 +37,31 @@ def show(console: Console, found: Comparison) -> None:
 
 
 def print_all(console: Console, tables: Iterable[Sheet], rest: Iterable[str]) -> None:
-    """Print these tables, and these lines below them."""
+    """Print these tables, and these lines below them; rows of a table that is too wide for the screen as paragraphs."""
     for sheet in tables:
-        table = Table(
-            box=SIMPLE_HEAD, title=Text(plain(sheet.title), style="bold"), title_justify="left", pad_edge=False
-        )
-        for number, name in enumerate(sheet.head):
-            table.add_column(Text(plain(name)), justify="right" if number in sheet.right else "left", overflow="fold")
-        for row in sheet.rows:
-            table.add_row(*(Text(plain(cell), style=STYLES.get(cell, "")) for cell in row))
-        console.print(table)
+        rows = [[plain(cell) for cell in row] for row in sheet.rows]
+        title, head = plain(sheet.title), [plain(name) for name in sheet.head]
+        columns = [list(column) for column in zip(head, *rows, strict=True)]
+        widths = fitted(columns, console.width + 1, GAP, WORD, names=False)  # nothing beside the last column
+        if widths is None:
+            console.print(paragraphs(title, head, rows, STYLES))
+            console.print()
+        else:
+            console.print(_grid(title, head, rows, widths, sheet.right))
     for line in rest:
         console.print(Text(plain(line), overflow="fold"))
+
+
+def _grid(
+    title: str, head: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int], right: Container[int]
+) -> Table:
+    table = Table(box=SIMPLE_HEAD, title=Text(title, style="bold"), title_justify="left", pad_edge=False)
+    for number, (name, width) in enumerate(zip(head, widths, strict=True)):
+        side: Literal["right", "left"] = "right" if number in right else "left"
+        table.add_column(Text(name), justify=side, overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    return table
 
 
 def markdown(found: Comparison) -> str:

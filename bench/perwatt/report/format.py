@@ -6,6 +6,7 @@ import math
 
 DIGITS = 4  # significant; more than the interval of any row supports
 TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+BYTE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))  # powers of ten
 MINUTE, HOUR = 60, 3600
 
 
@@ -24,6 +25,12 @@ def seconds(value: float | None) -> str:
     if value is None:
         return ""
     scale, unit = next((pair for pair in TIME_UNITS if abs(value) >= pair[0]), TIME_UNITS[-1])
+    return f"{number(value / scale)} {unit}"
+
+
+def volume(value: float) -> str:
+    """Bytes: ``20.00 GB``, which is 20 x 10^9."""
+    scale, unit = next((pair for pair in BYTE_UNITS if abs(value) >= pair[0]), BYTE_UNITS[-1])
     return f"{number(value / scale)} {unit}"
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from perwatt.analysis.gate_result import NOTHING, PASSED, Change, Check, Gate, Outcome, Yardstick
 from perwatt.report import comparison_formats as formats
-from perwatt.report.comparison import FEW, Sheet, value
+from perwatt.report.comparison import FEW
+from perwatt.report.sheet import Sheet, value
 
 HEAD = ("case", "figure", "impl", "on", "baseline", "now", "worse by [95 %]", "limit", "outcome", "why")
 RIGHT = frozenset({4, 5, 6, 7})
@@ -18,7 +19,9 @@ def headline(found: Gate) -> str:
     counts = [f"{sum(c.outcome == kind for c in found.checks)} {kind}" for kind in ORDER]
     broken = f", {len(found.broken)} no longer ok" if found.broken else ""
     gone = f", {len(found.vanished)} vanished" if found.vanished else ""
-    word = {PASSED: "passed", NOTHING: "nothing was measured"}.get(found.exit_code, "failed")
+    decided = any(check.outcome == Outcome.PASSED for check in found.checks)
+    passed = "passed" if decided else "passed, with nothing decided"
+    word = {PASSED: passed, NOTHING: "nothing was measured"}.get(found.exit_code, "failed")
     return f"gate: {word} ({len(found.checks)} checks: {', '.join(counts)}{broken}{gone})"
 
 

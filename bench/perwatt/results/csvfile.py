@@ -22,8 +22,10 @@ from perwatt.results.schema import READABLE, SCHEMA_VERSION, Column, Row, cells,
 from perwatt.runner import folder
 
 WHOLE = re.compile(r"-?[0-9]{1,4000}")  # Python refuses to read longer ones
+LARGEST = 2**63 - 1  # of whole numbers, as tables of columns hold them
 NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 QUOTED = re.compile('[",\r\n]')
+LARGE = 2**27  # bytes of a file from which it is looked at line by line first
 LONGEST = 2**24  # bytes of a line; a file without line ends must not be read whole to be refused
 
 
@@ -103,6 +105,14 @@ def stream(path: str | Path) -> Iterator[list[str] | Record]:
             before, first = reader.line_num, False
     except csv.Error as error:
         raise InputError(f"not a CSV: {error}", file=str(path), line=before + 1) from None
+
+
+def is_large(path: str | Path) -> bool:
+    """Whether a file is so large that it should not be read whole before something is known of it."""
+    try:
+        return Path(path).stat().st_size > LARGE
+    except OSError:
+        return False  # reading it will say why
 
 
 def version_of(header: list[str], record: Record) -> str:
@@ -232,7 +242,9 @@ def _text(column: Column, value: Any) -> str:
 def _whole(text: str) -> int:
     if not WHOLE.fullmatch(text):
         raise ValueError(f"found {shorten(text)}, expected a whole number")
-    return int(text)
+    if abs(value := int(text)) > LARGEST:
+        raise ValueError(f"found {shorten(text)}, expected a whole number of at most 63 bits")
+    return value
 
 
 def _number(text: str) -> float:

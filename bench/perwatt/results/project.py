@@ -40,7 +40,7 @@ class Projection:
 
     def _row(self, key: Key) -> Row:
         ledger = self._ledger
-        state = len(ledger.parts.get(key, ())), key in ledger.windows, len(ledger.idles), id(ledger.sensors)
+        state = len(ledger.parts.get(key, ())), id(ledger.windows.get(key)), len(ledger.idles), id(ledger.sensors)
         known = self._known.get(key)
         if known is None or known[0] != state:
             known = self._known[key] = state, row(ledger, key)

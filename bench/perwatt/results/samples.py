@@ -13,6 +13,7 @@ from perwatt.runner.part import Part
 from perwatt.spec import work
 
 MEASURED = ("case", "impl", "process", "round", "iters_per_sample", "samples", "minus", "twin", "blocks")
+LONGEST = 2**26  # bytes of a line; that of a million samples has half of it
 
 
 def samples_digest(parts: Sequence[Part]) -> str | None:
@@ -38,6 +39,13 @@ def lines(ledger: Ledger) -> Iterator[str]:
         for part in parts:
             if part.samples:
                 yield json.dumps(head | _measured(part.message()), separators=(",", ":")) + "\n"
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Lines of a file as they stand; one that is longer than any of raw samples is cut, so that it is none."""
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST):
+            yield line
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perwatt.errors import InputError, expected, shorten
-from perwatt.results import csvfile
+from perwatt.results import csvfile, samples
 from perwatt.results.csvfile import Record
 from perwatt.results.published import rules
 from perwatt.results.schema import FLAGS, READABLE, SCHEMA_VERSION, Status, columns
@@ -28,6 +28,7 @@ UNIQUE = (
     "run_id", "match_key", "protocol_key", "impl", "placement", "micro_batch", "grad_accum", "recompute",
 )  # fmt: skip
 INTERVALS = ("time_s", "energy_j", "tflops_per_w", "tokens_per_j")
+WHOLE_MODELS = ("tokens_per_j", "tokens_per_j_lo", "tokens_per_j_hi", "tokens_per_kwh", "usd_per_mtok")
 RATES = (("tflops", "flops", 1e12), ("gbps", "bytes", 1e9), ("tokens_per_s", "tokens", 1.0))
 ROUNDING = 1e-9  # relative: a product and a quotient of doubles, each rounded once
 
@@ -52,8 +53,13 @@ class Problem:
 
 
 def check(path: str | Path) -> list[Problem]:
-    """Everything wrong with a results CSV, and with ``samples.jsonl`` beside it; empty when it can be trusted."""
+    """Everything wrong with a results CSV, and with ``samples.jsonl`` beside it; empty when it can be trusted.
+
+    Of a very large file only the first thing.
+    """
     file = str(path)
+    if csvfile.is_large(path) and (problem := first_problem(path)):  # which need not be read whole to be refused
+        return [problem]
     try:
         header, records = csvfile.records_of(path)
     except InputError as error:
@@ -256,6 +262,13 @@ def _rates(values: Values) -> Found:
             yield rate, f"found {values[rate]}, {amount} / time_s is {computed}: the row was changed"
 
 
+def _per_layer(values: Values) -> Found:
+    """Tokens per joule or dollar of a model that was cut in layers would be taken for those of the whole model."""
+    for name in WHOLE_MODELS:
+        if values["per_layer"] is not None and values[name] is not None:
+            yield name, f"found {values[name]}, expected an empty cell in a row that is per_layer"
+
+
 def judge_started(values: Values) -> Found:
     """An ISO 8601 time in UTC."""
     if values["started_at"] is None:
@@ -268,7 +281,7 @@ def judge_started(values: Values) -> Found:
         yield "started_at", f"found {shorten(values['started_at'])}, expected a time in UTC, ISO 8601"
 
 
-JUDGES = (_cells, _status, rules.judge, _flags, _keys, _intervals, _rates, judge_started)
+JUDGES = (_cells, _status, rules.judge, _flags, _keys, _intervals, _rates, _per_layer, judge_started)
 
 
 def _duplicates(file: str, rows: Iterable[tuple[int, Values]]) -> Iterator[Problem]:
@@ -329,7 +342,7 @@ def _journal(file: str, count: int, rows: Sequence[tuple[int, Values]]) -> Itera
 def _kept(path: Path) -> dict[tuple[Any, Any], list[dict[str, Any]]]:
     """Lines of ``samples.jsonl`` by run and by the digest of the row that they belong to."""
     kept: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(samples.lines_of(path), start=1):
         try:
             message = json.loads(line)
             kept.setdefault((message["run_id"], message["samples_digest"]), []).append(message)
@@ -339,13 +352,11 @@ def _kept(path: Path) -> dict[tuple[Any, Any], list[dict[str, Any]]]:
 
 
 def _against(values: Values, lines: list[dict[str, Any]]) -> Found:
-    from perwatt.results.samples import digest_of
-
     if not lines:
         yield "samples_digest", "samples.jsonl beside the file has no samples of this row"
         return
     try:
-        computed, times = digest_of(lines), [time for line in lines for time in _times(line)]
+        computed, times = samples.digest_of(lines), [time for line in lines for time in _times(line)]
     except (ValueError, TypeError, KeyError):
         computed, times = "nothing", []
     if computed != values["samples_digest"]:

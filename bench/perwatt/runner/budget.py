@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from perwatt.errors import InputError, shorten
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+GRACE_S = 30.0  # that a visit may take beyond the budget before it is ended: it was begun because it seemed to fit
 LEAST_SHARE = 0.1  # of a visit's time that goes to sampling, however slow opening and warming up are
 
 
@@ -50,6 +51,14 @@ class Budget:
         overhead = self.overhead_s / self.visits if self.visits else 0.0
         each = left / max(1, ahead)
         return max(each - overhead, LEAST_SHARE * each) if left > overhead else 0.0
+
+    def limit(self, spent_s: float, timeout_s: float) -> float:
+        """Seconds after which a visit that begins now is ended: its own limit, or soon after the end of the budget."""
+        return min(timeout_s, max(0.0, self.total_s - spent_s) + GRACE_S)
+
+    def over(self, spent_s: float) -> bool:
+        """Whether it is spent."""
+        return spent_s >= self.total_s
 
     def again(self, spent_s: float, overhead_s: float, wanted_s: float) -> float:
         """Seconds of sampling for one more visit that costs ``overhead_s`` besides; 0 if it could not be finished."""

@@ -168,13 +168,21 @@ class Orchestrator:
                 "round": round_, "aa": self._options.aa, "max_time_s": seconds,
             }  # fmt: skip
             try:
-                for event in self._crew.worker().ask(request, case.measure.timeout_s):
+                for event in self._crew.worker().ask(request, self._limit_s(case)):
                     self._heard(event, attempt)
                 attempt.complete()
             except WorkerLost as lost:
                 self._crew.discharge()
+                if lost.status == Status.TIMEOUT and self._budget and self._budget.over(self._recorder.spent_s):
+                    self._skip(case, attempt.waiting)
+                    return
                 if impl := attempt.blame():
                     self._failed(case, impl, process, round_, lost.status, lost.reason)
+
+    def _limit_s(self, case: Case) -> float:
+        """Seconds after which a worker is not waited for any more."""
+        timeout_s = case.measure.timeout_s
+        return self._budget.limit(self._recorder.spent_s, timeout_s) if self._budget else timeout_s
 
     def _heard(self, event: dict[str, Any], attempt: Attempt) -> None:
         """One message of the worker, which waits until this returns."""
@@ -184,7 +192,7 @@ class Orchestrator:
                 self._measured(part)
                 attempt.settle(part.impl)
             case "failed":
-                raise WorkerLost(Status.CRASHED, event["error"])
+                raise WorkerLost(Status(event["status"]), event["error"])
             case "turn":
                 attempt.busy = event["impl"]
             case _:

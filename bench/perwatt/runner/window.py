@@ -73,7 +73,7 @@ def take(
                     found.marks, found.ended = event["marks"], event["ended"]
                     found.clocks = [clock.monotonic(), clock.unix()]
                 case "failed":
-                    raise WorkerLost(Status.CRASHED, event["error"])
+                    raise WorkerLost(Status(event["status"]), event["error"])
                 case _:
                     tell(event)
     finally:

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from perwatt.results.schema import Status
 from perwatt.runner.channel import Channel
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Link:
 def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> None:
     """Do what one request asks for; an exception costs the impl that was last named, not the worker."""
     from perwatt.spec.case import build
+    from perwatt.timing.measure import Poisoned
 
     link.begin()
     try:
@@ -110,7 +112,9 @@ def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> None:
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()
-        link.tell({"event": "failed", "error": f"{type(error).__name__}: {error}"})
+        text = f"{type(error).__name__}: {error}"
+        status, reason = (error.status, error.reason) if isinstance(error, Poisoned) else (Status.CRASHED, text)
+        link.tell({"event": "failed", "status": status, "error": reason})
     else:
         link.tell({"event": "done"})
 

@@ -25,44 +25,60 @@ class Body:
         twin: the same case opened once more, timed in pairs with the first (``--aa``).
 
     Attributes:
-        iterations: iterations in one batch.
         wall: for each series of the part, the same times by the wall clock; empty where the device has no other.
     """
 
     def __init__(self, session: Session, backend: Backend, twin: Session | None = None) -> None:
-        self.iterations = 1
         self.wall: dict[str, list[float]] = {}
+        self._calls = 1
         self._session, self._twin, self._backend = session, twin, backend
         self._slot = 0
         self._ring: list[Any] = [None] * session.slots
         self._sides: dict[str, Callable[..., Timing]] = {"samples": self.batch}
+        self._timed = {"samples": session}
         for name, other in (("", session), ("twin", twin)):
             if other is not None and other is not session:
-                self._sides[name] = partial(self.batch, session=other)
+                self._sides[name], self._timed[name] = partial(self.batch, session=other), other
             if other is not None and other.part is not None:
                 self._sides[f"{name}minus"] = partial(self.batch, session=other, run=other.part)
+                self._timed[f"{name}minus"] = other
+
+    @property
+    def iterations(self) -> int:
+        """Iterations in one batch."""
+        return self._calls * self._session.each
+
+    @property
+    def _most(self) -> int:
+        """Calls of the largest batch."""
+        return max(1, MOST_ITERATIONS // self._session.each)
 
     def calibrate(self, iteration_s: float, sample_s: float) -> None:
         """Choose how many iterations fill a sample of ``sample_s`` seconds; never fewer than before."""
-        wanted = math.ceil(sample_s / max(iteration_s, 1e-9))
-        self.iterations = min(max(self.iterations, wanted), MOST_ITERATIONS)
+        wanted = math.ceil(sample_s / max(iteration_s * self._session.each, 1e-9))
+        self._calls = min(max(self._calls, wanted), self._most)
 
     def refresh(self) -> None:
-        """One iteration of every side, so that what has still to be compiled or loaded is not in a sample."""
+        """One call of every side, so that what has still to be compiled or loaded is not in a sample."""
         for side in self._sides.values():
-            side(iterations=1)
+            side(calls=1)
             side()
 
     @property
     def full(self) -> bool:
         """Whether a batch can hold no more."""
-        return self.iterations == MOST_ITERATIONS
+        return self._calls == self._most
+
+    def submit(self) -> None:
+        """Hand over one batch of the timed body, without a clock and without waiting for it."""
+        first, self._slot = self._slot, (self._slot + self._calls) % self._session.slots
+        self._backend.submit(self._session.run, self._calls, first, self._ring)
 
     def batch(
-        self, iterations: int = 0, session: Session | None = None, run: Callable[[int], object] | None = None
+        self, calls: int = 0, session: Session | None = None, run: Callable[[int], object] | None = None
     ) -> Timing:
         """Time one batch: of the session's timed body, unless another session or another body of it is named."""
-        session, count = session or self._session, iterations or self.iterations
+        session, count = session or self._session, calls or self._calls
         first, self._slot = self._slot, (self._slot + count) % session.slots
         if session.bracketed:
             return self._backend.time_bracketed(session.before, session.run, count, first, self._ring)
@@ -84,7 +100,7 @@ class Body:
 
     def _series(self, totals: Mapping[str, float]) -> dict[str, float]:
         """Seconds of an iteration by series of the part, from those of a batch by side."""
-        means = {name: total / self.iterations for name, total in totals.items()}
+        means = {name: total / (self._calls * self._timed[name].each) for name, total in totals.items()}
         if "twinminus" in means:
             means["twin"] -= means.pop("twinminus")
         return means
@@ -111,7 +127,8 @@ class Body:
         if session.bracketed:
             session.before(slot)
             self._backend.synchronize()
-        return self._backend.busy_s(lambda: session.run(slot))
+        busy_s = self._backend.busy_s(lambda: session.run(slot))
+        return None if busy_s is None else busy_s / session.each
 
     def close(self) -> None:
         """Let go of results and device memory."""

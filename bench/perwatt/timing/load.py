@@ -14,7 +14,6 @@ from typing import Any
 from perwatt.backends.base import Backend
 from perwatt.spec.case import Case
 from perwatt.timing.body import Body
-from perwatt.workloads.base import Session
 
 BATCH_S = 0.05  # of work between two marks
 AHEAD = 2  # batches in the queue beside the one that the device is at
@@ -54,36 +53,37 @@ def load(
         report: told of phases; the load begins when ``{"event": "window"}`` has been heard.
         duty: share of the time in which the device has work; under 1 it rests after each batch.
 
-    Raises:
-        NotImplementedError: the pass cannot run without another one between, whose energy would be in it.
+    Returns:
+        The marks of the load; none where the pass cannot run without another one between, whose energy would be in it.
     """
     backend.prepare(case.precision)
     report({"event": "phase", "impl": impl, "phase": "window-open"})
     session = case.workload.open(case, case.workload.impls()[impl], backend, seed)
+    body = Body(session, backend)
     try:
         if session.bracketed or session.part is not None:
-            raise NotImplementedError(f"pass {case.pass_} runs only together with another, whose energy cannot be told")
-        iterations = _warm(Body(session, backend), backend)
+            reason = f"pass {case.pass_} runs only together with another one, and their energy cannot be told apart"
+            return Load(marks=[], ended=reason)
+        _warm(body, backend)
         report({"event": "window", "impl": impl})
-        return _run(session, backend, iterations, seconds, duty)
+        return _run(body, backend, seconds, duty)
     finally:
-        session.close()
+        body.close()
         backend.release()
 
 
-def _warm(body: Body, backend: Backend) -> int:
-    """Warm up, and find how many iterations fill a batch."""
+def _warm(body: Body, backend: Backend) -> None:
+    """Warm up, and let a batch be long enough."""
     end = backend.clock.monotonic() + WARM_S
     body.batch(1)
     while True:
         timing = body.batch()
         body.calibrate(timing.total_s / body.iterations, BATCH_S)
         if backend.clock.monotonic() >= end:
-            return body.iterations
+            return
 
 
-def _run(session: Session, backend: Backend, iterations: int, seconds: float, duty: float) -> Load:
-    ring: list[Any] = [None] * session.slots
+def _run(body: Body, backend: Backend, seconds: float, duty: float) -> Load:
     queue: deque[Callable[[], object]] = deque()
     now = backend.clock.monotonic
     marks: list[Mark] = [(now(), 0)]
@@ -91,11 +91,11 @@ def _run(session: Session, backend: Backend, iterations: int, seconds: float, du
 
     def wait() -> None:
         queue.popleft()()
-        marks.append((now(), marks[-1][1] + iterations))
+        marks.append((now(), marks[-1][1] + body.iterations))
 
     submitted, rested, ended = 0, 0.0, ""
     while not ended and (now() < end or submitted < LEAST_BATCHES):
-        backend.submit(session.run, iterations, submitted * iterations, ring)
+        body.submit()
         queue.append(backend.flag())
         submitted += 1
         if duty < 1.0:

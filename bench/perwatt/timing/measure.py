@@ -37,6 +37,19 @@ REPORT_S = 0.2  # between two reports of progress
 Report = Callable[[dict[str, Any]], None]
 
 
+class Poisoned(Exception):
+    """Nothing can be measured in this process any more.
+
+    Attributes:
+        status: outcome of the impl that did it.
+        reason: why, in one line.
+    """
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
 class Subject:
     """One impl of a case on its way through opening, gate, warm-up, samples and gate again."""
 
@@ -99,7 +112,7 @@ def measure(
             yield _finished(subject, backend)
     running = [s for s in subjects if not s.failed]
     for subject in running:  # what was compiled for one impl may have made the process forget that of another
-        _guarded(subject, backend, subject.body.refresh)
+        _guarded(subject, backend, partial(_refresh, subject, report))
     with backend.watched():
         _sample_all([s for s in running if not s.failed], backend, order, case.measure.sample_time_s, report)
     for subject in running:
@@ -121,14 +134,19 @@ def _subject(case: Case, name: str, process: int, round: int, max_time_s: float)
 
 
 def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> None:
-    """Run a step of one subject; an exception settles its outcome instead of ending the sweep."""
+    """Run a step of one subject; an exception settles its outcome instead of ending the sweep.
+
+    Raises:
+        Poisoned: it leaves a process in which nothing works; the orchestrator starts another one.
+    """
     started = perf_counter()
     try:
         step()
     except Exception as error:  # whatever an impl raises is a result about that impl
-        subject.fail(*_outcome(error, backend))
-        if subject.part.status == Status.CRASHED and backend.poisoned(error):
-            raise  # nothing can be measured here any more: the orchestrator starts another worker
+        status, reason = _outcome(error, backend)
+        subject.fail(status, reason)
+        if backend.poisoned(error):
+            raise Poisoned(status, reason) from error
     subject.elapsed_s += perf_counter() - started
 
 
@@ -160,6 +178,11 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
         subject.note(compile_cold_s=max(0.0, first_s - iteration_s))
         subject.note(compile_warm_s=None if again_s is None else max(0.0, again_s - iteration_s))
     subject.note(peak_bytes=_peak(subject, backend, others_bytes))
+
+
+def _refresh(subject: Subject, report: Report) -> None:
+    report({"event": "phase", "impl": subject.impl.name, "phase": "warmup"})  # it is to blame if the process dies here
+    subject.body.refresh()
 
 
 def _peak(subject: Subject, backend: Backend, others_bytes: float) -> float | None:
@@ -219,10 +242,14 @@ def _sample_all(
     subjects: list[Subject], backend: Backend, order: random.Random, sample_time_s: float, report: Report
 ) -> None:
     """Blocks of samples, the impls in random order within each, until every impl has stopped."""
-    block, active = 0, list(subjects)
+    block, active, last = 0, list(subjects), None
     while active:
         for subject in order.sample(active, len(active)):
-            _guarded(subject, backend, partial(_block, subject, backend, block, len(active) > 1, sample_time_s, report))
+            if subject is not last:  # whoever is named last is to blame if the process dies
+                report({"event": "phase", "impl": subject.impl.name, "phase": "sample"})
+            switched = subject is not last and len(subjects) > 1
+            _guarded(subject, backend, partial(_block, subject, backend, block, switched, sample_time_s, report))
+            last = subject
         active = [s for s in active if s.stop is None and not s.failed]
         block += 1
 
@@ -231,8 +258,6 @@ def _block(
     subject: Subject, backend: Backend, block: int, switched: bool, sample_time_s: float, report: Report
 ) -> None:
     """One block of one impl. After another impl ran, one batch is not counted: it refills the caches."""
-    if block == 0 or switched:  # whoever is named last is to blame if the process dies
-        report({"event": "phase", "impl": subject.impl.name, "phase": "sample"})
     if switched:
         subject.body.batch()
     before, had = backend.guards(), len(subject.part.samples)
@@ -282,6 +307,7 @@ def _progress(subject: Subject, report: Report) -> None:
 def _conclude(subject: Subject, case: Case, backend: Backend, report: Report) -> None:
     """Health and memory of the samples, then the gate once more on fresh inputs."""
     assert subject.stop is not None
+    report({"event": "phase", "impl": subject.impl.name, "phase": "gate-after"})
     enqueued = sorted(subject.enqueued)
     by_wall = subject.body.settle(subject.part)
     direct = subject.session.part is None
@@ -296,7 +322,6 @@ def _conclude(subject: Subject, case: Case, backend: Backend, report: Report) ->
         timing_method="wall" if by_wall else backend.timing_method, guards=subject.guards,
         health=asdict(backend.health(subject.spans)),
     )  # fmt: skip
-    report({"event": "phase", "impl": subject.impl.name, "phase": "gate-after"})
     _gate(subject, subject.session.check(1))
 
 

@@ -82,6 +82,7 @@ class Session(ABC):
 
     Attributes:
         slots: number of operand sets the timed body can rotate through.
+        each: iterations that one call of the timed body does; known after the first call.
         bracketed: each iteration is timed on its own, after ``before``.
         part: for method ``difference``, the body whose time is taken off that of ``run``.
         input_digest: of the inputs as made from the seed.
@@ -89,6 +90,7 @@ class Session(ABC):
     """
 
     slots: int = 1
+    each: int = 1
     bracketed: bool = False
     part: Callable[[int], object] | None = None
     input_digest: str | None = None
@@ -96,7 +98,10 @@ class Session(ABC):
 
     @abstractmethod
     def run(self, slot: int) -> object:
-        """The timed body: one iteration on one operand set. Its return value is kept until the slot's next turn."""
+        """The timed body: :attr:`each` iterations, which is one, on one operand set, but for graphs of many calls.
+
+        Its return value is kept until the slot's next turn.
+        """
 
     def before(self, slot: int) -> None:  # noqa: B027 - most work has none
         """Set-up of one iteration that is not timed (the forward before a backward). Only called if `bracketed`."""

@@ -26,10 +26,10 @@ what its accuracy gate looks at, and what it deliberately leaves out. FLOPs coun
 gradients of every operand; `fwd+bwd` is both. Bytes are compulsory traffic: each input read once, each output written
 once. A backward pass alone is timed directly where single calls can be bracketed, else as `fwd+bwd` less `fwd`.
 
-An implementation `NAME+graph` is `NAME` captured as a graph of the device, once for each operand set, and played back:
-the host launches one thing instead of every kernel. It is there for `fwd` and `fwd+bwd` without dropout, on devices
-that have graphs. `torch.compile-autotuned` has the compiler try several kernels for each product, where it knows more
-than one.
+An implementation `NAME+graph` is `NAME` captured as a graph of the device, a millisecond of calls in a row, and played
+back: the host launches one thing instead of every kernel. It is there for `fwd` and `fwd+bwd` without dropout, on
+devices that have graphs. `torch.compile-autotuned` has the compiler try several kernels for each product, where it
+knows more than one.
 
 This page is made from the modules in `bench/perwatt/workloads` by `python -m perwatt.workloads.document`.
 """

@@ -84,17 +84,20 @@ class OperationSession(Session):
         self._case, self._backend, self._seed = case, backend, seed
         self._function, self._verify = function, verify
         self._recipes, self._cotangent = operands, cotangent
-        self.slots = slots_for(case.cache, set_bytes, backend.describe())
+        self._held = self.slots = slots_for(case.cache, set_bytes, backend.describe())
         source = Source(seed)
         first = operands.make(source)
-        self._sets = [self._leaves(first)] + [self._leaves(first, copy=True) for _ in range(self.slots - 1)]
+        self._sets = [self._leaves(first)] + [self._leaves(first, copy=True) for _ in range(self._held - 1)]
         incoming = cotangent.make(source) if case.grad else []
-        self._incoming = [incoming] + [[t.clone() for t in incoming] for _ in range(self.slots - 1)]
+        self._incoming = [incoming] + [[t.clone() for t in incoming] for _ in range(self._held - 1)]
         self.input_digest = source.digest()
-        self._pending: list[Tensor | None] = [None] * self.slots
+        self._pending: list[Tensor | None] = [None] * self._held
         self._choose_bodies()
         if captured:
-            self._body = Playback(backend, self._body, self.slots)
+            self._body, self.slots = Playback(backend, self._body, self._held, self._recorded), 1
+
+    def _recorded(self, calls: int) -> None:
+        self.each = calls
 
     def _leaves(self, operands: list[Tensor], copy: bool = False) -> list[Tensor]:
         needs = self._case.grad
@@ -115,8 +118,8 @@ class OperationSession(Session):
 
     def before(self, slot: int) -> None:
         """The forwards whose backwards are timed, a turn ahead: by its backward a slot has left the cache again."""
-        for ahead in range(self.slots):
-            other = (slot + ahead) % self.slots
+        for ahead in range(self._held):
+            other = (slot + ahead) % self._held
             if self._pending[other] is None:
                 self._pending[other] = self._forward(other)
 

@@ -1,7 +1,8 @@
 """Implementations that follow from others: with kernels of the compiler's choice, and as graphs of the device.
 
 ``torch.compile-autotuned`` is made of every ``torch.compile``, and ``NAME+graph`` of every implementation of one
-operation: the same call, captured once and played back, so that the host launches one thing and not each kernel.
+operation: the same calls in a row, captured once and played back, so that the host launches one thing and not each
+kernel.
 """
 
 from __future__ import annotations

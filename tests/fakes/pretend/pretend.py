@@ -2,7 +2,7 @@
 
 The driver's library and ``torch.cuda`` are fakes; tensors live on the CPU, which does the work at once, so that events
 and wall agree. ``PRETEND_FAULT`` says what goes wrong: ``throttle``, ``power_cap``, ``neighbour``, ``busy``,
-``clock_drop``, ``ecc``, ``context_loss``, ``side_stream``, ``old_driver``, ``no_instance``.
+``clock_drop``, ``ecc``, ``context_loss``, ``side_stream``, ``capture``, ``old_driver``, ``no_instance``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from fakes import nvml
-from fakes.cuda_surface import Surface
+from fakes.cuda_surface import Graph, Surface
 from fakes.nvml import Card, NvmlLibrary
 from perwatt.backends import observe
 from perwatt.backends.cuda import Cuda
@@ -45,6 +45,12 @@ class Fragile(Surface):
         self.waits += 1
         self.lost |= FAULT == "context_loss" and self.waits > LOSS_AFTER and self.fragile
         super().synchronize()
+
+    @contextmanager
+    def graph(self, graph: Graph) -> Iterator[None]:
+        with super().graph(graph):
+            yield
+            graph.spoilt = True
 
     fragile = False
 
@@ -80,7 +86,7 @@ class Pretend(Cuda):
         return "nothing is compiled on a GPU that is not there"
 
     def uncapturable(self) -> str | None:
-        return "nothing is captured on a GPU that is not there"
+        return None if FAULT == "capture" else "nothing is captured on a GPU that is not there"
 
     def observed(self, call: Any) -> Any:
         return observe.operations(call)

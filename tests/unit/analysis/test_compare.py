@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ import perwatt
 from perwatt.analysis.levels import Allowance
 from perwatt.analysis.result import Comparison, Options, Pair
 from perwatt.errors import InputError
-from perwatt.results import csvfile
 from perwatt.results.schema import Row
 from perwatt.timing import statistics
-from support.runs import run_folder, timed
+from support.runs import compared, run_folder, timed
 from support.valid_rows import WORK, make
 
 Compare = Callable[..., Comparison]
@@ -48,15 +47,7 @@ def failed(status: str) -> Row:
 def compare(tmp_path: Path) -> Compare:
     """Compare sides, each of which is a list of rows; they are called a, b, c."""
 
-    def run(*sides: Sequence[Row], **options: Any) -> Comparison:
-        loaded = []
-        for name, rows in zip("abcd", sides, strict=False):
-            path = tmp_path / f"{name}.csv"
-            csvfile.write([row if row.run_id != "r1" else replace(row, run_id=name) for row in rows], path)
-            loaded.append(perwatt.load(path))
-        return perwatt.compare(*loaded, options=Options(**options))
-
-    return run
+    return partial(compared, tmp_path)
 
 
 def only(found: Comparison, metric: str = "time_s", track: str = "best") -> Pair:
@@ -454,6 +445,58 @@ def test_costs(compare: Compare):
         assert [one.metric for one in found.refused] == ["usd_per_mtok"]
         marked = only(compare([timed(1.0, **rented)], [other], mix_purchase=True), "usd_per_mtok")
         assert f"{name} differs" in marked.reason
+
+
+def test_net_of_idle_never_crosses_kinds_of_chip(compare: Compare):
+    idle = {"energy_j_net": 60.0, "idle_def": "context_30s"}
+    assert only(
+        compare([powered(**idle)], [powered(**{**idle, "energy_j_net": 40.0})]), "energy_j_net"
+    ).ratio == pytest.approx(1.5)
+    found = compare([powered(**idle)], [powered(**idle, chip="Trainium2")], mix_power=True)
+    assert [one.reason for one in found.refused if one.metric == "energy_j_net"] == [
+        "net of idle is not compared across kinds of chip (A chip and Trainium2)"
+    ]
+    assert only(found, "energy_j").ratio == pytest.approx(1.0), "gross is"
+    found = compare([powered(**idle)], [powered(energy_j_net=60.0, idle_def="after_60s")])
+    assert [one.reason for one in found.refused] == ["definitions of idle differ (context_30s and after_60s)"]
+
+
+def test_a_model_cut_in_layers_has_no_tokens_per_joule_or_dollar(compare: Compare):
+    """Neither by a price nor by name, although its tokens and its energy are known."""
+    rented = {"usd_per_hour": 36.0, "purchase": "on_demand", "allocation": "whole"}
+    cut = powered(tokens=10.0, tokens_per_s=10.0, per_layer="yes", **rented)
+    found = compare([cut], [cut])
+    assert {"tokens_per_s", "energy_j"} <= {pair.metric for pair in found.pairs}
+    assert not {"tokens_per_j", "usd_per_mtok"} & {pair.metric for pair in found.pairs}
+    asked = compare([cut], [cut], metrics=("tokens_per_j", "usd_per_mtok"))
+    assert {one.reason for one in asked.refused} == {"a model cut in layers (per_layer) has none"}
+
+
+def test_a_fraction_of_a_ceiling_is_no_surer_than_the_ceiling(compare: Compare):
+    """The product that set it has an interval of 5 %; without it, a fraction would change where its ceiling does."""
+    ceiling, rate = 48.0 / 1.0 / 1e12, 48.0 / 2.0 / 1e12
+    named = {"ceiling_tflops": ceiling, "ceiling_fraction": rate / ceiling}
+    big = {**WORK, "params": {"m": 9, "n": 9, "k": 9}}
+
+    def side(run: str, rel: float) -> list[Row]:
+        return [timed(1.0, big, rel=rel, run_id=run), timed(2.0, run_id=run, ceiling_run_id=run, **named)]
+
+    options = {"metrics": ("ceiling_fraction",), "allowance": EXACT, "track": "best"}
+    sharp, wide = (only(compare(side("x", rel), side("y", rel), **options), "ceiling_fraction") for rel in (0.0, 0.05))
+    assert math.log(sharp.hi) == pytest.approx(0.001 * math.sqrt(2), rel=1e-2)
+    assert math.log(wide.hi) == pytest.approx(math.hypot(0.001, 0.05) * math.sqrt(2), rel=5e-2)
+    elsewhere = [timed(2.0, run_id="z", ceiling_run_id="not here", **named)]
+    gone = only(compare(side("x", 0.0), elsewhere, **options), "ceiling_fraction")
+    assert (gone.lo, gone.verdict) == (None, "unclear")
+
+
+def test_a_price_whose_purchase_nobody_states_is_refused(compare: Compare):
+    priced = {"tokens": 10.0, "tokens_per_s": 10.0, "usd_per_mtok": 1000.0}
+    found = compare([timed(1.0, **priced)], [timed(1.0, **priced)])
+    (refused,) = [one.reason for one in found.refused if one.metric == "usd_per_mtok"]
+    assert refused == (
+        "kinds of purchase differ (not stated and not stated); --mix-purchase compares them all the same"
+    )
 
 
 def test_evidence_is_marked(compare: Compare):

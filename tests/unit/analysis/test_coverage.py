@@ -91,7 +91,7 @@ SHARP = {
 
 @pytest.mark.parametrize("design", SHARP)
 def test_nothing_is_called_the_same_where_intervals_allow_it(design: str):
-    steady = bank("lognormal 0.01", FEWER, USUAL)
+    steady = bank("lognormal 0.01", rule=USUAL)
     found = compared(steady, steady, SHARP[design], 1.0, seed=5)
     assert width(found) < 0.02
     assert share(found, "same") >= 0.9
@@ -100,7 +100,7 @@ def test_nothing_is_called_the_same_where_intervals_allow_it(design: str):
 @pytest.mark.parametrize("design", SHARP)
 @pytest.mark.parametrize("truth", [1.04, 1 / 1.04])
 def test_four_percent_under_one_percent_of_noise_is_found(design: str, truth: float):
-    steady = bank("lognormal 0.01", FEWER, USUAL)
+    steady = bank("lognormal 0.01", rule=USUAL)
     found = compared(steady, steady, SHARP[design], truth, seed=4)
     assert share(found, "faster" if truth > 1 else "slower") >= 0.9
     assert share(found, "slower" if truth > 1 else "faster") == 0.0

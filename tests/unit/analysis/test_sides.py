@@ -16,6 +16,7 @@ import pytest
 
 import perwatt
 from perwatt.analysis import suspicion
+from perwatt.analysis.pool import pool
 from perwatt.analysis.reading import read
 from perwatt.analysis.sides import sources
 from perwatt.analysis.table import UNUSED
@@ -24,6 +25,7 @@ from perwatt.results import csvfile
 from perwatt.results.published import shipped
 from perwatt.results.schema import Row, Status, cells, columns
 from perwatt.results.validate import check
+from support.runs import run_folder
 from support.valid_rows import make
 
 AWKWARD = ['a "quoted", text', "two\nlines", "a\r\nb", "=1+1", " spaces ", "ä€𝄞", "<b>bold</b>", ",", "nan", "None"]
@@ -116,6 +118,10 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "infinity": ({"flops": "inf"}, "flops: found 'inf', expected a finite number"),
     "text for a number": ({"time_s": "fast"}, "time_s: found 'fast', expected a finite number"),
     "fraction for a whole number": ({"samples": "3.5"}, "samples: found '3.5', expected a whole number"),
+    "a huge whole number": (
+        {"seed": "9" * 30},
+        f"seed: found '{'9' * 30}', expected a whole number of at most 63 bits",
+    ),
     "below zero": ({"energy_j": "-1"}, "energy_j: found -1.0, expected no number below zero"),
     "unknown status": ({"status": "okay"}, "status: found 'okay', expected one of"),
     "unknown flag": ({"flags": "fine"}, "flags: found 'fine', expected one of"),
@@ -127,6 +133,10 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "no chip": ({"chip": ""}, "chip: found nothing, expected a value"),
     "median outside its interval": ({"time_s_lo": "1"}, "time_s_lo: found 1.0, which leaves time_s"),
     "rate of another time": ({"tflops": "1"}, "tflops: found 1.0, flops / time_s is"),
+    "tokens per joule of a cut model": (
+        {"per_layer": "yes", "tokens_per_j": "3"},
+        "tokens_per_j: found 3.0, expected an empty cell in a row that is per_layer",
+    ),
     "local time": ({"started_at": "2026-01-02T03:04:05"}, "started_at: found '2026-01-02T03:04:05', expected a time"),
     "published cells": ({"grade": "A"}, "grade: found 'A', expected an empty cell in a row that is not published"),
     "other version": ({"schema_version": "2.0"}, "schema_version: found '2.0', this perwatt reads '1.0' and '1.1'"),
@@ -158,6 +168,15 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "1: sead: unknown column (did you mean 'seed'?)",
     ),
     "an extra column": (lambda b: b.replace(b"\n", b",x\n"), "1: x: unknown column"),
+    "a column twice": (lambda b: b.replace(b"\n", b",1\n").replace(b",1\n", b",chip\n", 1), "1: chip: column is there"),
+    "the first column twice": (
+        lambda b: b.replace(b"\n", b",1.1\n").replace(b",1.1\n", b",schema_version\n", 1),
+        "1: schema_version: column is there twice",
+    ),
+    "an empty line": (lambda b: b.replace(b"\n", b"\n\n", 1), "2: found 0 cells, expected"),
+    "an empty line at the end": (lambda b: b + b"\n", "4: found 0 cells, expected"),
+    "two files in one": (lambda b: b + b, "4: schema_version: found 'schema_version', this perwatt reads"),
+    "UTF-16": (lambda b: b.decode().encode("utf-16"), "1: found byte 0xff, expected UTF-8"),
     "a row too short": (lambda b: b[: b.rindex(b",")] + b"\n", "cells, expected"),
     "a cut last line": (lambda b: b[:-20], "the last line is cut off"),
     "a cut last character": (lambda b: b[:-1], "the last line is cut off"),
@@ -293,3 +312,23 @@ def test_importing_the_analysis_imports_no_torch():
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@pytest.mark.parametrize("name", ["results.csv", "samples.jsonl"])
+def test_much_nonsense_in_a_run_takes_no_memory(tmp_path: Path, name: str):
+    """Neither where runs are pooled nor where they are compared; 64 GiB would not fit."""
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for folder in runs:
+        run_folder(folder, {"torch": [[1.0, 1.1, 1.2] * 5]})
+    with (runs[1] / name).open("ab") as file:
+        file.truncate(2**36)
+    with pytest.raises(InputError) as caught:
+        pool(map(str, runs))
+    assert str(caught.value).startswith(f"{runs[1] / name}:")
+    if name == "samples.jsonl":
+        found = perwatt.compare(*map(perwatt.load, runs))
+        assert found.notes == (f"{runs[1] / name}:2: found no line of raw samples; none of the file is used; "
+                               "the interval columns are used",)  # fmt: skip
+    else:
+        with pytest.raises(InputError, match="found a line of over 16 MiB"):
+            perwatt.load(runs[1])

@@ -241,7 +241,9 @@ def test_the_worker_sees_its_one_gpu_by_uuid(install: Install, monkeypatch: pyte
     assert module.os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
     assert module.os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert backend.describe().cache_bytes == 50 * 2**20
-    assert backend.facts()["multiprocessors"] == 132
+    facts = backend.facts()
+    assert facts["multiprocessors"] == 132
+    assert [facts[name] for name in (*module.PINNED, "cudnn_allow_tf32")] == [False] * 4
 
 
 def test_numerics_are_pinned_and_follow_the_policy(install: Install, clock: Surface) -> None:
@@ -332,14 +334,40 @@ def test_a_capture_warms_up_aside_and_plays_back(install: Install, clock: Surfac
 
     def call() -> str:
         streams.append(clock.current)
-        if clock.current is not clock.default:
-            clock.launch(1e-3)
+        clock.launch(1e-3)
         return "result"
 
     play = backend.capture(call)
-    assert [stream is clock.default for stream in streams] == [False] * module.WARM_CALLS + [True]
-    assert play() == "result"
+    assert clock.current is clock.default
     assert len(streams) == module.WARM_CALLS + 1
+    assert clock.default not in streams
+    timing = backend.time(lambda slot: play(), 10, 0, [None])
+    assert timing.total_s == pytest.approx(10e-3, rel=1e-3)
+    assert len(streams) == module.WARM_CALLS + 1
+
+
+def test_every_capture_warms_up_on_the_same_stream(install: Install, clock: Surface) -> None:
+    """On each stream that it meets, torch keeps a workspace of cuBLAS."""
+    backend = started(install, clock)
+    for _ in range(3):
+        backend.capture(lambda: clock.launch(1e-3))
+    assert len(clock.streams) == 3, "torch's own, ours to warm up on, and that of captures"
+
+
+def test_a_capture_that_fails_leaves_a_process_to_be_replaced(install: Install, clock: Surface) -> None:
+    backend = started(install, clock)
+
+    def waits() -> None:
+        clock.launch(1e-3)
+        clock.synchronize()
+
+    with pytest.raises(RuntimeError, match="previous error during capture"):
+        backend.capture(waits)
+    assert clock.current is clock.default
+    assert backend.poisoned(NotImplementedError("no graph can hold it"))
+    backend.release()
+    with pytest.raises(RuntimeError, match="captures_underway"):
+        clock.empty_cache()
 
 
 # Failures
@@ -350,6 +378,8 @@ def test_a_capture_warms_up_aside_and_plays_back(install: Install, clock: Surfac
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
+        (RuntimeError("InductorError: OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (ValueError("no"), False),
@@ -390,10 +420,22 @@ def test_idle_readings_say_nothing_about_clocks(install: Install, clock: Surface
     assert (health.limiter, health.sm_clock_mhz, health.temp_c) == ("unknown", None, 31)
 
 
-@pytest.mark.parametrize(("reasons", "limiter"), [(0x20, "thermal"), (0x8, "hw_slowdown")])
+@pytest.mark.parametrize(
+    ("reasons", "limiter"), [(0x20, "thermal"), (0x80, "hw_slowdown"), (0x8 | 0x80, "hw_slowdown")]
+)
 def test_a_slowdown_counts_if_seen_once(install: Install, clock: Surface, reasons: int, limiter: str) -> None:
     readings = [(1980, 2619, 50, 0), (900, 2619, 88, reasons), (1980, 2619, 70, 0x4)]
     assert watch(started(install, clock, Card(readings=readings))).limiter == limiter
+
+
+@pytest.mark.parametrize(("times", "limiter"), [(1, "power_cap"), (2, "hw_slowdown")])
+def test_a_slowdown_without_a_cause_counts_if_it_lasts(
+    install: Install, clock: Surface, times: int, limiter: str
+) -> None:
+    """NVML may show it while the P-state changes, as when a card begins to work."""
+    readings = [(1980, 2619, 50, 0), *[(1400, 2619, 60, 0x8)] * times, (1980, 2619, 60, 0x4)]
+    health = watch(started(install, clock, Card(readings=readings)), 0.3)
+    assert (health.limiter, health.sm_clock_mhz_min) == (limiter, 1400)
 
 
 def test_each_impl_is_judged_by_what_was_seen_in_its_own_blocks(install: Install, clock: Surface) -> None:

@@ -64,8 +64,8 @@ def test_a_card_that_cannot_be_sliced(install: Install) -> None:
 @pytest.mark.parametrize(
     ("variable", "names"),
     [
-        (None, "abc"), ("", ""), ("1", "b"), ("2,0", "ca"), ("0,7,1", "a"), ("-1", ""), ("GPU-c", "c"),
-        (" 1 , GPU-a", "ba"), ("1,1", "b"), ("NoDevFiles", ""), ("GPU-", ""),
+        (None, "abc"), ("", ""), ("1", "b"), ("2,0", "ca"), ("0,7,1", "a"), ("-1", ""), ("GPU-c", "c"), ("1,0,1", ""),
+        (" 1 , GPU-a", "ba"), ("1,1", ""), ("GPU-a,GPU-a", ""), ("NoDevFiles", ""), ("GPU-", ""),
     ],
 )  # fmt: skip
 def test_what_a_variable_leaves(install: Install, variable: str | None, names: str) -> None:
@@ -144,7 +144,22 @@ def test_a_card_that_is_lost_says_what_to_do(install: Install) -> None:
     with pytest.raises(nvml.NoDriver, match="fell off the bus"):
         nvml.gpus()
     install(Card(lost=True), Card(uuid="GPU-b"))
-    assert [(gpu.index, gpu.uuid) for gpu in nvml.gpus()] == [(1, "GPU-b")]
+    assert [(gpu.index, gpu.uuid) for gpu in nvml.gpus()] == [(0, "GPU-b")]
+
+
+def test_cards_that_a_control_group_hides_are_not_counted(install: Install) -> None:
+    """NVML counts them all; CUDA numbers those it may open, and so does what a scheduler writes into the variable."""
+    install(Card(hidden=True, uuid="GPU-a"), Card(uuid="GPU-b"), Card(hidden=True, uuid="GPU-c"), Card(uuid="GPU-d"))
+    assert [gpu.uuid for gpu in nvml.gpus()] == ["GPU-b", "GPU-d"]
+    assert [gpu.uuid for gpu in nvml.visible(nvml.gpus(), "1")] == ["GPU-d"]
+    install(Card(hidden=True))
+    with pytest.raises(nvml.NoDriver, match="may not be opened by this user"):
+        nvml.gpus()
+
+
+def test_an_older_driver_is_asked_by_the_older_name(install: Install) -> None:
+    install(Card(readings=[(1410, 2619, 83, 0x20)]), unknown=["nvmlDeviceGetCurrentClocksEventReasons"])
+    assert nvml.Meter(nvml.gpus()[0]).reading().limiter == "thermal"
 
 
 def test_no_driver_says_what_to_do(install: Install) -> None:

@@ -31,7 +31,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path, make_row: MakeRow):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(
     number=st.floats(allow_nan=False, allow_infinity=False),
-    whole=st.integers(),
+    whole=st.integers(-csvfile.LARGEST, csvfile.LARGEST),
     text=st.text(st.characters(codec="utf-8"), min_size=1),
 )
 def test_any_value_comes_back_bit_for_bit(tmp_path: Path, make_row: MakeRow, number: float, whole: int, text: str):

@@ -10,7 +10,7 @@ import pytest
 from perwatt import backends
 from perwatt.errors import MissingHardware
 from perwatt.results.schema import Status
-from perwatt.runner import orchestrator
+from perwatt.runner import budget, orchestrator
 from perwatt.runner.folder import Folder
 from perwatt.runner.journal import Journal
 from perwatt.runner.ledger import Ledger, run_event
@@ -146,6 +146,22 @@ def test_a_lost_worker_costs_one_row(run, crew):
     assert recorder.ledger.ended
 
 
+def test_a_worker_that_cannot_go_on_costs_what_it_says(run, crew, monkeypatch):
+    """What a fault left unusable is replaced, and the fault's own outcome need not be a crash."""
+    ask = PaperWorker.ask
+
+    def refusing(self, request, timeout_s):
+        for event in ask(self, request, timeout_s):
+            yield event
+            if event["event"] == "phase" and event["impl"] == "good2":
+                yield {"event": "failed", "status": "unsupported", "error": "no graph can hold it"}
+
+    monkeypatch.setattr(PaperWorker, "ask", refusing)
+    recorder = run([["good", "good2", "nan"]])
+    assert statuses(recorder) == {"good": "ok", "good2": "unsupported", "nan": "ok"}
+    assert crew.lost == 1
+
+
 def test_what_cannot_be_done_never_reaches_a_worker(run, crew):
     recorder = run([["refuses", "good"]])
     assert crew.asked == [(0, "good", 0, 0)]
@@ -199,6 +215,26 @@ def test_what_cannot_be_begun_in_time_is_skipped(run, crew):
     assert statuses(recorder)["good"] == "ok"
     assert statuses(recorder)["nan"] == "skipped"
     assert [row.error for row in recorder.rows().values()][-1] == "the budget of 30 s was spent"
+
+
+def test_a_visit_that_outlasts_the_budget_is_ended(run, crew, monkeypatch):
+    limits = []
+
+    def endless(self, request, timeout_s):
+        limits.append(timeout_s)
+        self.crew.clock.now += timeout_s
+        yield {"event": "phase", "impl": request["impls"][0], "phase": "compile"}
+        raise WorkerLost(Status.TIMEOUT, "no result")
+
+    monkeypatch.setattr(PaperWorker, "ask", endless)
+    recorder = run([["good", "good2"], ["nan"]], budget_s=20.0, measure={"timeout_s": 600})
+    assert limits == [20.0 + budget.GRACE_S]
+    assert set(statuses(recorder).values()) == {"skipped"}
+    limits.clear()
+    crew.clock.now = 0.0
+    recorder = run([["good"]], budget_s=2000.0, measure={"timeout_s": 600})
+    assert limits == [600]
+    assert statuses(recorder) == {"good": "timeout"}, "its own limit, within the budget"
 
 
 def test_what_is_left_goes_to_the_widest_interval_relative_to_its_target(run, crew):

@@ -9,7 +9,7 @@ import pytest
 from fakes.clockwork import Clockwork, Scripted, ScriptedSession, case
 from perwatt.backends.base import Timing
 from perwatt.runner.part import Part
-from perwatt.timing.measure import measure
+from perwatt.timing.measure import Poisoned, measure
 from perwatt.workloads.base import Accuracy
 
 
@@ -199,7 +199,7 @@ def test_slots_rotate_and_their_results_are_kept(device: Clockwork) -> None:
 def test_reports_are_in_order_and_name_the_impl(device: Clockwork) -> None:
     session = ScriptedSession(device, "a", noisy(0.02))
     _, events = run(device, Scripted({"a": lambda: session}))
-    phases = [e["phase"] for e in events if e["event"] == "phase"]
+    phases = list(dict.fromkeys(e["phase"] for e in events if e["event"] == "phase"))
     assert phases == ["open", "compile", "gate", "warmup", "sample", "gate-after"]
     assert {e["impl"] for e in events} == {"a"}
     progress = [e for e in events if e["event"] == "progress"]
@@ -301,6 +301,23 @@ def test_the_device_is_asked_how_busy_it_was_only_where_the_host_took_the_time()
     assert "busy" not in device.asked
 
 
+def test_a_call_of_many_iterations_counts_as_so_many() -> None:
+    """A graph holds as many as it takes to be long; that of the twin may hold another number."""
+    device = Watched(enqueued=0.95, busy=0.04)
+
+    def session(name: str, each: int) -> ScriptedSession:
+        made = ScriptedSession(device, name, lambda call: 0.01 * each)
+        made.each = each
+        return made
+
+    sessions = iter((session("a", 4), session("its twin", 2)))
+    part = run(device, Scripted({"a": lambda: next(sessions)}), aa=True)[0]["a"]
+    assert part.samples == pytest.approx([0.01] * len(part.samples))
+    assert part.twin == pytest.approx(part.samples)
+    assert part.iters_per_sample % 4 == 0
+    assert (part.enqueue_s, part.busy_s) == (pytest.approx(0.0095), pytest.approx(0.01))
+
+
 def test_the_device_is_prepared_for_the_policy_and_released_after_each_impl() -> None:
     device = Watched()
     run(device, Scripted({name: lambda: ScriptedSession(device, "s", lambda call: 0.02) for name in ("a", "b")}))
@@ -387,9 +404,41 @@ def test_what_cannot_be_done_here_is_unsupported() -> None:
     assert (part.status, part.error) == ("unsupported", "no kernel for this")
 
 
+def test_whoever_runs_was_named_last() -> None:
+    """Who was is to blame for a process that dies; one that goes on alone after the others stopped, too."""
+    device, seen, named = Clockwork(), set[tuple[str, str]](), [""]
+
+    class Seen(ScriptedSession):
+        def run(self, slot: int) -> object:
+            seen.add((self.name, named[-1]))
+            return super().run(slot)
+
+        def check(self, generation: int) -> Accuracy:
+            seen.add((self.name, named[-1]))
+            return super().check(generation)
+
+    noisy_one = random.Random(1)
+    sessions = {
+        "quiet": lambda: Seen(device, "quiet", lambda call: 0.02),
+        "noisy": lambda: Seen(device, "noisy", lambda call: 0.02 * noisy_one.uniform(0.5, 1.5)),
+        "third": lambda: Seen(device, "third", lambda call: 0.03),
+    }
+    made = case(Scripted(sessions), min_samples=10, target_ci=0.02, sample_time_s=0.0)
+    for seed in range(5):
+        list(measure(
+            made, impls=made.impls, backend=device, seed=seed, process=0, round=0, aa=False, max_time_s=5.0,
+            report=lambda event: named.append(event["impl"]),
+        ))  # fmt: skip
+    assert seen == {(name, name) for name in sessions}
+
+
 def test_a_fault_that_poisons_the_process_ends_it() -> None:
     device = Watched()
     assert single(device, failing(RuntimeError("a fault")))[0].status == "crashed"
     device.broken = True
-    with pytest.raises(RuntimeError, match="a fault"):
+    with pytest.raises(Poisoned, match="RuntimeError: a fault") as crashed:
         single(device, failing(RuntimeError("a fault")))
+    assert crashed.value.status == "crashed"
+    with pytest.raises(Poisoned, match="no graph can hold it") as refused:
+        single(device, failing(NotImplementedError("no graph can hold it")))
+    assert refused.value.status == "unsupported"

@@ -365,7 +365,7 @@ def test_faults_of_muon_are_caught(fault: str) -> None:
     assert not opened.check(1).ok
 
 
-@pytest.mark.parametrize("fault", ON_THE_SURFACE)
+@pytest.mark.parametrize("fault", sorted(ON_THE_SURFACE))
 def test_faults_of_muon_show_where_only_one_matrix_is_followed(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "WHOLE", 0)
     monkeypatch.setattr(gate, "PRODUCTS", 0.0)

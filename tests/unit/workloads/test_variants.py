@@ -11,7 +11,9 @@ from torch.utils._pytree import tree_map
 
 from fakes.graphs import Graphs, Tape, storage, tensors
 from perwatt import workloads
+from perwatt.backends.base import Timing
 from perwatt.backends.cpu import BACKEND
+from perwatt.timing.body import Body
 from perwatt.workloads import captured as captured_module
 from perwatt.workloads.base import Impl
 from perwatt.workloads.variants import AUTOTUNED, COMPILED, GRAPH, captured, plain
@@ -201,18 +203,44 @@ def test_operands_bound_anew_are_not_seen() -> None:
     assert not session.check(1).ok
 
 
-def test_each_set_of_operands_has_a_graph_of_its_own() -> None:
+def test_a_graph_has_whole_turns_over_all_sets_of_operands() -> None:
     backend = Graphs()
     session = opened("gemm", "torch+graph", backend, cache="partial", params={"m": 512, "n": 512, "k": 512})
-    assert session.slots > 2
-    results = [session.run(slot) for slot in range(session.slots)]
-    assert backend.captures == session.slots
-    assert len({t.data_ptr() for t in results}) == session.slots
-    kept = results[1].clone()
+    held = len(session._sets)
+    assert held > 2
+    assert session.run(0) is session._body.results[0]
+    assert (session.slots, backend.captures) == (1, 1)
+    assert session.each % held == 0
+    assert len({t.data_ptr() for t in session._body.results}) == held
+    kept = session._body.results[1].clone()
     with torch.no_grad():
         session._sets[2][0].zero_()
-    assert torch.equal(session.run(1), kept)
-    assert not session.run(2).any()
+    session.run(0)
+    assert torch.equal(session._body.results[1], kept)
+    assert not session._body.results[2].any()
+
+
+class Timed(Graphs):
+    """Every iteration takes so long."""
+
+    def __init__(self, iteration_s: float) -> None:
+        super().__init__()
+        self.iteration_s = iteration_s
+
+    def time(self, run: Any, iterations: int, first: int, ring: list[Any]) -> Timing:
+        super().time(run, iterations, first, ring)
+        return Timing(total_s=self.iteration_s * iterations, enqueue_s=0.0)
+
+
+@pytest.mark.parametrize(("iteration_s", "each"), [(10e-6, 100), (0.3e-3, 4), (1.4e-3, 1), (1e-7, 1024)])
+def test_a_graph_is_long_enough_for_what_lies_between_two_not_to_show(iteration_s: float, each: int) -> None:
+    session = opened("gemm", "torch+graph", Timed(iteration_s))
+    assert session.check(0).ok
+    assert session.each == each
+    body = Body(session, Timed(iteration_s))
+    body.calibrate(iteration_s, 0.01)
+    assert body.iterations % each == 0
+    assert 0.0099 < body.iterations * iteration_s < 0.01 + iteration_s * each
 
 
 def test_nothing_is_captured_before_the_first_call() -> None:
@@ -226,8 +254,8 @@ def test_nothing_is_captured_before_the_first_call() -> None:
 
 
 def test_too_many_graphs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captured_module, "MOST_GRAPHS", 3)
-    with pytest.raises(NotImplementedError, match="at most 3 are recorded: use cache hot"):
+    monkeypatch.setattr(captured_module, "MOST_CALLS", 3)
+    with pytest.raises(NotImplementedError, match="at most 3 calls: use cache hot"):
         opened("gemm", "torch+graph", Graphs(), cache="cold")
     opened("gemm", "torch", Graphs(), cache="cold")
 
@@ -250,3 +278,25 @@ def test_only_what_cannot_be_captured_is_called_so(error: RuntimeError, raised: 
         session.run(0)
     assert type(found.value) is raised
     assert "\n" not in str(found.value) or raised is RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("first", "raised"),
+    [
+        (RuntimeError("CUDA error: operation not permitted when stream is capturing"), NotImplementedError),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), torch.OutOfMemoryError),
+    ],
+)
+def test_what_spoilt_a_capture_is_told_and_not_that_its_end_failed(first: Exception, raised: type[Exception]) -> None:
+    class Spoilt(Graphs):
+        def capture(self, call: Callable[[], Any]) -> Callable[[], Any]:
+            try:
+                raise first
+            finally:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+        def is_out_of_memory(self, error: BaseException) -> bool:
+            return isinstance(error, torch.OutOfMemoryError)
+
+    with pytest.raises(raised, match=str(first)):
+        opened("gemm", "torch+graph", Spoilt()).run(0)
