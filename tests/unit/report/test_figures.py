@@ -151,19 +151,19 @@ def test_a_run_without_such_a_window(write: Callable[..., Path], tmp_path: Path)
     silent = replace(said(), times=[], took=[], unix=[], readings=[])
     none = [(), (window(),), (window(said(), marks=[]),), (window(silent),)]
     for windows in none:
-        with pytest.raises(InputError, match="run: found no window of '' with readings, expected one of: none$"):
+        with pytest.raises(InputError, match=r"run: found no window of '' with readings, expected one of: none$"):
             drawn(write(*windows))
     with pytest.raises(
-        InputError, match="found no window of 'mlp' with readings, expected one of: gemm 64x64x64, torch$"
+        InputError, match=r"found no window of 'mlp' with readings, expected one of: gemm 64x64x64, torch$"
     ):
         drawn(write(window(said())), "mlp")
-    with pytest.raises(InputError, match="empty: found no window of '' with readings, expected one of: none$"):
+    with pytest.raises(InputError, match=r"empty: found no window of '' with readings, expected one of: none$"):
         drawn(tmp_path / "empty")
 
 
 def test_two_runs_are_one_too_many(write: Callable[..., Path]) -> None:
     folder = write(window(said()))
-    with pytest.raises(InputError, match="^PATH: found 2 paths, expected one run's folder$"):
+    with pytest.raises(InputError, match=r"^PATH: found 2 paths, expected one run's folder$"):
         figures.figures()["window"].draw(Canvas(), [folder, folder], "")
 
 

@@ -211,7 +211,7 @@ def test_no_sensor_at_all(check: Check, sensors: Any, reason: str) -> None:
 def test_a_load_that_is_not_steady_proves_nothing(device: Paper, check: Check) -> None:
     good = sensor(device)
     device.worker.ended = "the load is not steady"  # type: ignore[attr-defined]
-    with pytest.raises(MissingHardware, match="^the self-test needs a steady load: the load is not steady$"):
+    with pytest.raises(MissingHardware, match=r"^the self-test needs a steady load: the load is not steady$"):
         check(good)
     assert device.worker.stopped == 1  # type: ignore[attr-defined]
     assert good.opens[0].closed == 1  # type: ignore[union-attr]
