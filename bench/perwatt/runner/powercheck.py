@@ -17,7 +17,7 @@ from perwatt.power.checkup import Load, Verdict
 from perwatt.power.plan import Plan, plan
 from perwatt.runner import folder as files
 from perwatt.runner import window
-from perwatt.runner.supervisor import Worker
+from perwatt.runner.supervisor import Worker, WorkerLost
 from perwatt.spec import suite as suites
 from perwatt.spec.case import Case
 from perwatt.spec.suite import Energy
@@ -35,8 +35,7 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
         tell: told what is going on.
 
     Raises:
-        MissingHardware: no sensor can be read here, or no worker comes up.
-        WorkerLost: the load failed.
+        MissingHardware: no sensor can be read here, no worker comes up, or the load failed.
     """
     target = backend.target()
     opened: dict[Sensor, Probe] = {}
@@ -87,7 +86,10 @@ def _load(worker: Worker, case: Case, duty: float, probes: list[Probe], windows:
     request: dict[str, Any] = {"case": case.message(), "impl": case.impls[0], "seed": 0, "duty": duty}
     request["window_s"] = windows.window_s
     seconds = case.measure.timeout_s + windows.each_s + windows.align_s
-    found = window.take(worker, request, probes, windows, backend.clock, lambda event: None, seconds)
+    try:
+        found = window.take(worker, request, probes, windows, backend.clock, lambda event: None, seconds)
+    except WorkerLost as lost:
+        raise MissingHardware(f"the self-test needs a steady load: {lost.reason}") from lost
     if found.ended or not found.marks:
         raise MissingHardware(f"the self-test needs a steady load: {found.ended or 'there was none'}")
     start, end = found.marks[0][0], found.marks[-1][0]

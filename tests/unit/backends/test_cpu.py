@@ -1,5 +1,6 @@
 """The CPU backend behind the protocol of all backends."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -160,3 +161,34 @@ def test_the_worker_start_pins_threads_products_and_an_empty_compiler_cache() ->
 def test_the_protocol_is_abstract() -> None:
     with pytest.raises(TypeError):
         Backend()  # type: ignore[abstract]
+
+
+# Energy
+
+
+def test_its_power_is_that_of_the_host_whatever_else_it_does(cpu: Cpu) -> None:
+    target = cpu.target()
+    assert (target.backend, target.chip, target.chips, target.partial) == ("cpu", machine.cpu_model(), (), "")
+    assert target.count == 1
+
+
+@pytest.mark.parametrize(
+    ("devices", "partial"),
+    [(1, ""), (8, "7 of its 8 devices idled, and the power of a chip cannot be divided among them"),
+     (None, "some devices idled, and the power of a chip cannot be divided among them")],
+)  # fmt: skip
+def test_a_device_of_several_on_a_chip_has_no_power_of_its_own(
+    cpu: Cpu, monkeypatch: pytest.MonkeyPatch, devices: int | None, partial: str
+) -> None:
+    found = dataclasses.replace(cpu.describe(), devices_per_chip=devices)
+    monkeypatch.setattr(Cpu, "describe", lambda self: found)
+    assert cpu.target().partial == partial
+
+
+def test_what_is_handed_over_is_done_when_the_flag_says_so(cpu: Cpu) -> None:
+    slots: list[int] = []
+    ring: list[Any] = [None] * 3
+    cpu.submit(lambda slot: slots.append(slot) or f"result {slot}", 5, 2, ring)
+    cpu.flag()()
+    assert slots == [2, 0, 1, 2, 0]
+    assert ring == ["result 0", "result 1", "result 2"]

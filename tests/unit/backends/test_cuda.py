@@ -489,3 +489,38 @@ def test_our_own_process_is_none_under_whatever_number(install: Install, clock: 
     assert watch(backend).others == 1.0  # 17 was there before
     card.processes.remove(17)
     assert watch(backend).others == 0.0  # 99 is this process, as the host numbers it
+
+
+# Energy
+
+
+def test_its_power_is_that_of_its_card(install: Install) -> None:
+    install(Card(uuid="GPU-a"), Card(uuid="GPU-b", name="NVIDIA L4"))
+    targets = [Cuda(index).target() for index in (0, 1)]
+    assert [target.chips for target in targets] == [("GPU-a",), ("GPU-b",)]
+    assert [target.backend for target in targets] == ["cuda", "cuda"]
+    assert targets[0].chip == Cuda().describe().chip == "h100-sxm"
+    assert [target.partial for target in targets] == ["", ""]
+
+
+def test_an_instance_of_a_card_has_no_meter(install: Install) -> None:
+    install(Card(uuid="GPU-a", mig=[Instance("MIG-0", "1g.10gb", 10 * GIB)]))
+    target = Cuda().target()
+    assert target.partial == "the meter is the card's, and 1g.10gb is an instance of it"
+    assert target.chips == ("GPU-a",)
+
+
+def test_a_flag_waits_for_what_came_before_it_and_for_nothing_else(install: Install, clock: Surface) -> None:
+    backend = started(install, clock)
+    begun = clock.now()
+    flags = []
+    for _ in range(3):
+        backend.submit(lambda slot: clock.launch(1.0), 2, 0, [None])
+        flags.append(backend.flag())
+    assert clock.now() - begun < 0.1, "nothing was waited for"
+    for number, flag in enumerate(flags, 1):
+        flag()
+        assert clock.now() - begun == pytest.approx(2.0 * number, abs=0.1)
+    before = clock.now()
+    flags[0]()
+    assert clock.now() == before

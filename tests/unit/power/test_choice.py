@@ -96,7 +96,7 @@ def test_one_that_sees_something_else(here: Here, name: str) -> None:
 
 def test_one_that_is_asked_for_and_is_not_here(here: Here) -> None:
     here(*CHIPS, PaperSensor("gone", state="denied", detail="not for you", remedy="ask root"))
-    with pytest.raises(MissingHardware, match="^--sensor gone: not for you; ask root$"):
+    with pytest.raises(MissingHardware, match=r"^--sensor gone: not for you; ask root$"):
         chosen(wanted="gone")
 
 
@@ -123,7 +123,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_sensor_of_another_package(tmp_path: Path) -> None:
     target = Target(backend="any", chip="any", root=tmp_path)
     assert {"wattmeter", "nvml", "rapl"} <= choice.sensors().keys()
-    with pytest.raises(MissingHardware, match="^--sensor wattmeter: no socket; plug it in$"):
+    with pytest.raises(MissingHardware, match=r"^--sensor wattmeter: no socket; plug it in$"):
         choice.choose(target, "wattmeter")
     (tmp_path / "watts").write_text("431.5\n")
     assert choice.choose(target).chips is None, "has to be asked for"

@@ -39,8 +39,8 @@ def window(*traces: Trace, each_s: float = EACH_S, **changes: Any) -> Cells:
     batch = 10
     count = round((END - START) / each_s / batch)
     event = {
-        "event": "window", "case": "c", "impl": "torch", "ramp_s": RAMP, "ended": "", "failed": "", "clocks": [0, EPOCH],
-        "marks": [[START + batch * each_s * n, batch * n] for n in range(count + 1)],
+        "event": "window", "case": "c", "impl": "torch", "ramp_s": RAMP, "ended": "", "failed": "",
+        "clocks": [0, EPOCH], "marks": [[START + batch * each_s * n, batch * n] for n in range(count + 1)],
         "traces": [one.message() for one in traces],
     }  # fmt: skip
     return dict(json.loads(json.dumps(event | changes)))

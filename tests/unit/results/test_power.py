@@ -97,12 +97,6 @@ def test_text_is_left_as_it_is_and_comes_back() -> None:
         assert lines[0]["channel"] == text
 
 
-def test_half_characters_can_be_written() -> None:
-    text = "".join(power.lines(ledger(window(traced(*FIVE)), name="half \ud800 a character")))
-    assert "half \\ud800 a character" in text
-    text.encode("utf-8")
-
-
 def test_values_come_back_exactly() -> None:
     exact = Reading(values=(0.1 + 0.2, 1e-300))
     found = read(ledger(window(traced(exact))))

@@ -168,7 +168,7 @@ def test_a_little_drift_is_no_reason_to_end() -> None:
 def test_a_pass_that_runs_only_with_another_is_refused(attribute: str, value: object) -> None:
     device, session = Device(), Paper()
     setattr(session, attribute, value)
-    with pytest.raises(NotImplementedError, match="^pass bwd runs only together with another, whose energy cannot be"):
+    with pytest.raises(NotImplementedError, match=r"^pass bwd runs only together with another, whose energy cannot be"):
         loaded(device, session=session)
     assert (session.closed, device.released, device.orders) == (1, 1, [])
 
