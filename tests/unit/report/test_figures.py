@@ -78,6 +78,8 @@ def test_the_same_bytes_twice(write: Callable[..., Path], tmp_path: Path, ending
     first, second = (out.read_bytes() for out in outs)
     assert first.startswith(begins)
     assert first == second
+    assert b"CreationDate" not in first
+    assert b"<dc:date>" not in first
 
 
 def test_it_shows_the_load_its_steady_part_and_the_mean(write: Callable[..., Path]) -> None:
