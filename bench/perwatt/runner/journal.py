@@ -63,7 +63,8 @@ class Journal:
         Raises:
             InputError: it cannot be written (no space, quota, a file system gone read-only).
         """
-        line = json.dumps(event, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        text = json.dumps(event, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        line = text.encode(errors="backslashreplace") + b"\n"  # half a character, as a name of a file may have
         with writing(self._path):
             try:
                 self._write(line)

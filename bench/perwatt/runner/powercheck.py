@@ -22,7 +22,8 @@ from perwatt.spec import suite as suites
 from perwatt.spec.case import Case
 from perwatt.spec.suite import Energy
 
-SUITE = "power"  # whose first case is the load
+SUITE = "power"
+LOADS = {True: "large product", False: "middling product"}  # the case, by whether the device is asynchronous
 DUTY = {"half": 0.5, "full": 1.0}
 Tell = Callable[[str], None]
 
@@ -66,7 +67,7 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
 def _loads(backend: Backend, probes: list[Probe], tell: Tell) -> Mapping[str, list[Load]]:
     """What each probe said at each level of load."""
     windows = max((plan(Energy(mode="all"), None, probe.facts) for probe in probes), key=lambda one: one.window_s)
-    case = _case()
+    case = _case(backend)
     tell(f"at rest, {windows.idle_s:.0f} s")
     start, end, traces = window.rest(probes, windows, backend.clock)
     loads = {"idle": [Load(trace=trace, start=start, end=end) for trace in traces]}
@@ -96,9 +97,10 @@ def _load(worker: Worker, case: Case, duty: float, probes: list[Probe], windows:
     return [Load(trace=trace, start=start, end=end, ramp_s=windows.ramp_s) for trace in found.traces]
 
 
-def _case() -> Case:
-    """The first case of the suite, as one that is only run."""
-    case = suites.load(SUITE).cases[0]
+def _case(backend: Backend) -> Case:
+    """A product of the suite that fills the device, and is not too slow for it."""
+    name = LOADS[backend.asynchronous]
+    case = next(case for case in suites.load(SUITE).cases if case.name == name)
     return replace(case, impls=case.impls[:1])
 
 

@@ -101,3 +101,11 @@ def test_a_failing_fsync_counts_as_not_written(path, monkeypatch):
 def test_numbers_without_a_word_in_json_are_refused(path):
     with pytest.raises(ValueError, match="JSON"):
         Journal(path, path.stat().st_size).append({"event": "part", "x": float("inf")})
+
+
+def test_half_a_character_is_kept(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    book = Journal(path, 0)
+    book.append({"event": "part", "error": "no such file: \udcff.txt"})
+    book.close()
+    assert journal.read(path)[0] == [{"event": "part", "error": "no such file: \udcff.txt"}]
