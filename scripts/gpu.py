@@ -1,8 +1,8 @@
 """All that has to run on a GPU, in one go: `make gpu`.
 
-Our timers against those of others, then a suite within a budget, whose rows are kept in results/measured/ and shown
-in README.md. Called again it goes on with the suite where it stopped. The exit code is 0 if all went well, 1 if a
-comparison or a row failed, 2 for wrong input, 3 where there is no GPU.
+Our timers and sensors against those of others, then a suite within a budget, whose rows are kept in results/measured/
+and shown in README.md. Called again it goes on with the suite where it stopped. The exit code is 0 if all went well, 1
+if a comparison or a row failed, 2 for wrong input, 3 where there is no GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def main() -> int:
     if code := absent(options.device):
         return code
     options.into.mkdir(parents=True, exist_ok=True)
-    timers = tee(options.into / "timers.log", "-m", "pytest", "tests/perf/test_cuda.py", "-s", *options.pytest)
+    others = ("tests/perf/test_cuda.py", "tests/perf/test_cuda_energy.py")
+    timers = tee(options.into / "timers.log", "-m", "pytest", *others, "-s", *options.pytest)
     folder = options.into / Path(options.suite).stem
     run = tee(
         folder.with_name(folder.name + ".log"), "-m", "perwatt", "run", options.suite, "--device", options.device,
