@@ -84,7 +84,7 @@ def test_counters_of_root_only_are_denied_with_the_remedy(target: Target, monkey
     assert found.state == "denied"
     assert found.remedy.startswith("sudo chmod a+r ")
     assert found.remedy.count("energy_uj") == 4
-    with pytest.raises(Lost, match="rapl: .*Permission denied"):
+    with pytest.raises(Lost, match=r"rapl: .*Permission denied"):
         probe.read()
 
 
