@@ -64,7 +64,7 @@ def drawn(folder: Path, chosen: str = "") -> Any:
 
 
 def labels(axes: Any) -> list[str]:
-    return [text.get_text() for text in axes.get_legend().get_texts()]
+    return [text.get_text() for text in axes.figure.legends[0].get_texts()]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,8 @@ def test_the_same_bytes_twice(write: Callable[..., Path], tmp_path: Path, ending
     first, second = (out.read_bytes() for out in outs)
     assert first.startswith(begins)
     assert first == second
+    assert b"CreationDate" not in first
+    assert b"<dc:date>" not in first
 
 
 def test_it_shows_the_load_its_steady_part_and_the_mean(write: Callable[..., Path]) -> None:
@@ -102,7 +104,7 @@ def test_a_counter_is_shown_by_its_slope(write: Callable[..., Path]) -> None:
     axes = drawn(write(window(said("counter"))))
     middle = [value for at, value in zip(*axes.lines[0].get_data(), strict=True) if 3.0 < at < 11.0]
     assert middle == pytest.approx([500.0] * len(middle), rel=0.001)
-    assert len(middle) > 50
+    assert len(middle) > 20
 
 
 def test_a_percentage_says_so(write: Callable[..., Path]) -> None:

@@ -184,7 +184,7 @@ def test_of_two_that_disagree_the_better_is_believed(device: Paper, check: Check
 
 
 def test_one_that_failed_by_itself_is_no_measure_of_others(device: Paper, check: Check) -> None:
-    found = check(sensor(device, "low", 1), sensor(device, "high", 2, lambda at, watts: 123.0))
+    found = check(sensor(device, "low", 1), sensor(device, "high", 2, lambda at, watts: 200.0 + math.sin(37.0 * at)))
     assert {name for name, verdict in found.items() if verdict.failed} == {"high"}
 
 

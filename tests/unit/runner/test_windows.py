@@ -14,8 +14,9 @@ from fakes.stepped import Stepped
 from perwatt.backends.base import Device
 from perwatt.backends.cpu import Cpu
 from perwatt.errors import InputError, MissingHardware
-from perwatt.power import choice, plan, selftest
+from perwatt.power import choice, selftest
 from perwatt.power.base import Lost, Reading, Target
+from perwatt.power.plan import LEAD_S
 from perwatt.power.settings import Settings
 from perwatt.results.schema import Status
 from perwatt.runner import journal, windows
@@ -212,8 +213,7 @@ def test_a_window_of_buckets_begins_where_the_wall_clock_wants_it(make: Make) ->
     scene = sighted(make, kind="buckets", window_s=60.0, quantity="%")
     recorder = scene.run([["good"]])
     (event,) = recorder.ledger.windows.values()
-    counts_from = 1_760_000_000.0 + event["marks"][0][0] + event["ramp_s"] + plan.LEAD_S
-    assert counts_from % 60.0 == pytest.approx(0.0, abs=0.01), "and a little earlier, so that nothing is cut off"
+    assert (1_760_000_000.0 + event["marks"][0][0] + event["ramp_s"] + LEAD_S) % 60.0 == pytest.approx(0.0, abs=0.01)
 
 
 def test_a_worker_that_is_lost_costs_one_energy(make: Make) -> None:
@@ -238,9 +238,11 @@ def test_a_load_that_ended_early_says_why(make: Make) -> None:
 
 
 def test_a_worker_that_reports_an_error_is_discharged(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene, failed = sighted(make), {"event": "failed", "status": "crashed", "error": "NotImplementedError: bwd"}
-    monkeypatch.setattr(PaperCrew, "ask", lambda *_: iter([failed]))
-    assert row(scene.run([["good"]]), "good").energy_note == "NotImplementedError: bwd"
+    scene = sighted(make)
+    monkeypatch.setattr(
+        PaperCrew, "ask", lambda *_: iter([{"event": "failed", "status": "oom", "error": "MemoryError: bwd"}])
+    )
+    assert row(scene.run([["good"]]), "good").energy_note == "MemoryError: bwd"
     assert "discharge" in scene.crew.done
 
 

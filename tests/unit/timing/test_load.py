@@ -116,7 +116,7 @@ def test_a_batch_is_of_the_length_that_was_meant_and_operands_take_turns() -> No
     lengths = [b[0] - a[0] for a, b in pairwise(done.marks)]
     assert lengths == pytest.approx([size * 0.001] * len(lengths))
     assert size * 0.001 == pytest.approx(BATCH_S, abs=0.0011)
-    assert [first for first, *_ in device.orders] == [size * number for number in range(len(device.orders))]
+    assert all((b[0] - a[0] - size) % 3 == 0 for a, b in pairwise(device.orders))
     assert {ring for *_, ring in device.orders} == {3}
 
 
@@ -136,8 +136,9 @@ def test_a_duty_is_the_share_of_time_with_work(duty: float) -> None:
     assert done.ended == ""
 
 
-def test_a_slow_case_does_a_few_batches_at_least() -> None:
-    done = loaded(Device(lambda now: 30.0), seconds=1.0)
+@pytest.mark.parametrize("duty", [0.5, 1.0])
+def test_a_slow_case_does_a_few_batches_at_least(duty: float) -> None:
+    done = loaded(Device(lambda now: 30.0), seconds=1.0, duty=duty)
     assert [count for _, count in done.marks] == list(range(LEAST_BATCHES + 1))
 
 
@@ -155,7 +156,17 @@ def test_a_load_that_changes_ends_early_and_says_why() -> None:
 def test_a_change_late_in_the_window_is_seen_too() -> None:
     device = Device()
     device.each_s = lambda now: 0.001 if device.clock.now < 7.0 else 0.002
-    assert "not steady" in loaded(device).ended
+    done = loaded(device)
+    assert "not steady" in done.ended
+    assert done.marks[-1][0] - done.marks[0][0] < 9.8, "it is looked at again and again"
+
+
+def test_a_change_at_the_beginning_is_not_judged_before_half_of_the_window() -> None:
+    device = Device()
+    device.each_s = lambda now: 0.001 if device.clock.now < 2.0 else 0.002
+    done = loaded(device)
+    assert "not steady" in done.ended
+    assert done.marks[-1][0] - done.marks[0][0] >= module.JUDGED * 10.0
 
 
 def test_a_little_drift_is_no_reason_to_end() -> None:
@@ -168,8 +179,10 @@ def test_a_little_drift_is_no_reason_to_end() -> None:
 def test_a_pass_that_runs_only_with_another_is_refused(attribute: str, value: object) -> None:
     device, session = Device(), Paper()
     setattr(session, attribute, value)
-    with pytest.raises(NotImplementedError, match=r"^pass bwd runs only together with another, whose energy cannot be"):
-        loaded(device, session=session)
+    case: Any = Case(session)
+    done = load(case, impl="torch", backend=device, seed=5, seconds=1.0, report=lambda event: None)
+    assert done.marks == []
+    assert done.ended == "pass bwd runs only together with another one, and their energy cannot be told apart"
     assert (session.closed, device.released, device.orders) == (1, 1, [])
 
 
