@@ -154,6 +154,19 @@ def test_an_outside_meter_that_is_read_when_its_file_is_there(run: Any, tmp_path
         assert row.energy_j_lo < row.power_w * row.energy_time_s < row.energy_j_hi
 
 
+def test_a_meter_beside_the_chips_own_sensor(run: Any, tmp_path: Path) -> None:
+    options = ("--sensor", "nvml", "--power-trace", "meter.csv", "--meter-class", "0.5", "--power-scope", "node")
+    _, (before,) = run("replay-h100", *options, suite=LOSS)
+    assert (before.power_source, before.power_sensor) == ("counter", "nvml")
+    metered(tmp_path / "meter.csv", tmp_path / "out.busy", ahead_s=0.0, rest_w=200.0)
+    done, (row,) = run("replay-h100", *options, "--meter-offset", "0", "--resume", suite=LOSS)
+    assert done.returncode == 0, done.stderr
+    assert (row.power_source, row.power_sensor, row.power_scope) == ("metered", "meter", "node")
+    assert row.power_w == pytest.approx(before.power_w + 200.0, rel=0.02)
+    assert row.host_energy_j == before.host_energy_j, "the card's own joules are not the host's"
+    assert row.power_util_avg_pct is None, "a node is not under the card's limit"
+
+
 def test_a_meter_of_another_time_is_refused_and_costs_no_row(run: Any, tmp_path: Path) -> None:
     times = "\n".join(f"{1_700_000_000 + second},500" for second in range(60))
     (tmp_path / "meter.csv").write_text(f"unix_s,watts\n{times}\n")

@@ -7,6 +7,7 @@ reading it costs the load nothing (docs/energy.md).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,17 @@ Use = Literal["chips", "host", "asked", "never"]
 State = Literal["readable", "denied", "absent"]
 
 IMPLAUSIBLE_W = 10_000.0  # of a chip; more is garbage, or declared by mistake
+IMPLAUSIBLE_NODE_W = 100_000.0
+CHIP_LIKE = ("die", "package", "gpu_board", "module")  # scopes whose watts are bounded by the number of chips
 
 
 class Lost(RuntimeError):
     """A sensor answers no more, or what it answers makes no sense; says what, in one line."""
+
+
+def implausible_w(scope: str) -> float:
+    """Watts of one channel that are garbage, where it is of this scope; racks and facilities have no bound."""
+    return {**dict.fromkeys(CHIP_LIKE, IMPLAUSIBLE_W), "node": IMPLAUSIBLE_NODE_W}.get(scope, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,3 +182,17 @@ class Sensor(ABC):
         Raises:
             Lost: it cannot be.
         """
+
+
+def opened(sensor: Sensor, target: Target) -> Probe:
+    """The sensor, ready to be read.
+
+    Raises:
+        Lost: it cannot be opened, for whatever reason: a sensor of somebody else's must not cost a run.
+    """
+    try:
+        return sensor.open(target)
+    except Lost:
+        raise
+    except Exception as error:
+        raise Lost(f"{sensor.name}: {type(error).__name__}: {' '.join(str(error).split())}") from error

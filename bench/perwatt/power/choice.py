@@ -58,6 +58,8 @@ def _asked(found: dict[str, Sensor], wanted: str, target: Target) -> Sensor:
         others = [name for name, one in sorted(found.items()) if one.use(target) in ("chips", "asked")]
         instead = f": expected one of {', '.join(others)}" if others else ", and no other sensor does"
         raise InputError(f"{wanted} does not see a {target.backend} chip{instead}", field="--sensor")
+    if target.partial and sensor.use(target) == "chips":
+        raise MissingHardware(f"--sensor {wanted}: {target.partial}")
     seen = sensor.detect(target)
     if not _usable(seen):
         raise MissingHardware(f"--sensor {wanted}: {_why(seen)}")

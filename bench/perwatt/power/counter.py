@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from perwatt.power.base import IMPLAUSIBLE_W, Facts
+from perwatt.power.base import Facts, implausible_w
 from perwatt.power.curve import Curve, total
 from perwatt.power.errors import Errors
 from perwatt.power.measured import Measured, Unusable
@@ -77,7 +77,7 @@ def _unwrapped(facts: Facts, polled: Polled, wrap: float | None) -> Floats:
     """
     grown = np.diff(polled.values)
     # What is seen to be added between two readings was so since the update before the first of them.
-    most = IMPLAUSIBLE_W * (polled.latest[1:] - polled.earliest[:-1] + facts.update_s)
+    most = implausible_w(facts.scope) * (polled.latest[1:] - polled.earliest[:-1] + facts.update_s)
     back = grown < 0.0
     if back.any() and wrap is None:
         where = int(np.flatnonzero(back)[0])
@@ -95,7 +95,7 @@ def _unwrapped(facts: Facts, polled: Polled, wrap: float | None) -> Floats:
         seconds = polled.latest[where + 1] - polled.earliest[where]
         raise Unusable(
             f"{facts.sensor}: {polled.name} grew by {grown[where]:g} J in {seconds:.3g} s, "
-            f"expected at most {IMPLAUSIBLE_W:g} W a chip"
+            f"expected at most {implausible_w(facts.scope):g} W a chip"
         )
     return np.concatenate(([0.0], np.cumsum(grown)))
 

@@ -27,6 +27,8 @@ def measured(trace: Trace, start: float, end: float) -> Measured:
     facts = trace.facts
     if not end > start:
         raise Unusable(f"{facts.sensor}: a window from {start:g} to {end:g} s has no length")
+    if facts.kind not in KINDS or not facts.channels:
+        raise Unusable(f"{facts.sensor}: nothing is known of {facts.kind} of {len(facts.channels)} channels")
     if not trace.times:
         raise Unusable(f"{facts.sensor}: no readings" + (f": {trace.lost}" if trace.lost else ""))
     if trace.lost and trace.times[-1] < end:

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perwatt.errors import InputError, expected, shorten
-from perwatt.power.base import IMPLAUSIBLE_W
+from perwatt.power.base import CHIP_LIKE, IMPLAUSIBLE_W
 
 Floats = NDArray[np.float64]
 
-CHIP_LIKE = ("die", "package", "gpu_board", "module")  # scopes whose watts are bounded by the number of chips
 FEWEST = 10  # lines, below which a file is no trace
 EARLIEST, LATEST = 1e9, 1e11  # seconds since 1970: 2001, and what would be milliseconds
 NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")

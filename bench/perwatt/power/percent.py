@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from perwatt.hardware.chips import Chip
+from perwatt.errors import InputError
+from perwatt.hardware import chips
 from perwatt.hardware.reader import build
 from perwatt.power import calibration
 from perwatt.power.base import Facts
@@ -47,12 +48,13 @@ def rule(facts: Facts) -> str:
     return "mean" if facts.kind == "samples" and any("die" in name for name in facts.channels) else "one"
 
 
-def _calibrated(fitted: Calibration, found: Measured, chips: int) -> Watts:
+def _calibrated(fitted: Calibration, facts: Facts, found: Measured, chip: str, count: int) -> Watts:
     """Watts by a calibration, which is of the mean percentage of these chips."""
-    scale = 1.0 / found.seconds / chips
+    scale = 1.0 / found.seconds / count
     try:
+        calibration.require(fitted, chip=chip, chips=count, die_rule=rule(facts), file=fitted.id)
         seen = calibration.watts(fitted, found.total * scale, found.lo * scale, found.hi * scale)
-    except ValueError as error:
+    except (InputError, ValueError) as error:
         raise Unusable(str(error)) from None
     note = f"by calibration {fitted.id}" + (", whose points do not lie on its line" if fitted.misfit else "")
     return Watts(
@@ -61,22 +63,22 @@ def _calibrated(fitted: Calibration, found: Measured, chips: int) -> Watts:
     )  # fmt: skip
 
 
-def watts(facts: Facts, found: Measured, chips: int, sheet: Chip | None, settings: Mapping[str, Any]) -> Watts | None:
+def watts(facts: Facts, found: Measured, chip: str, count: int, settings: Mapping[str, Any]) -> Watts | None:
     """Joules of percent-seconds; None where nothing says what they are.
 
     Args:
         facts: of the sensor.
         found: percent x seconds, summed over the chips.
-        chips: their number.
-        sheet: of the chip.
+        chip: name of their sheet.
+        count: their number.
         settings: ``assumption`` as in :class:`perwatt.power.settings.Settings`, ``calibration`` as its file has it.
 
     Raises:
-        Unusable: the calibration has no watts for it.
+        Unusable: the calibration has no watts for it, or is of something else.
     """
     if settings.get("calibration"):
-        return _calibrated(build(Calibration, settings["calibration"]), found, chips)
-    wanted = settings.get("assumption")
+        return _calibrated(build(Calibration, settings["calibration"]), facts, found, chip, count)
+    wanted, sheet = settings.get("assumption"), chips.known(chip)
     if sheet is None or wanted == "none":
         return None
     known = [

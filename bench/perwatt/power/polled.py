@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from perwatt.power.base import IMPLAUSIBLE_W, Facts
+from perwatt.power.base import CHIP_LIKE, Facts, implausible_w
 from perwatt.power.measured import Unusable
 from perwatt.power.trace import Trace
 
@@ -95,11 +95,11 @@ def check(facts: Facts, name: str, values: Floats) -> None:
         raise Unusable(f"{facts.sensor}: {name} reads {found}, expected a finite number")
     if (values < 0.0).any():
         raise Unusable(f"{facts.sensor}: {name} reads {values.min():g} {facts.quantity}, expected none below 0")
-    most = {"W": IMPLAUSIBLE_W, "%": FULL + facts.resolution, "J": math.inf}[facts.quantity]
+    most = {"W": implausible_w(facts.scope), "%": FULL + facts.resolution, "J": math.inf}[facts.quantity]
     if (values > most).any():
-        raise Unusable(
-            f"{facts.sensor}: {name} reads {values.max():g} {facts.quantity}, expected at most {most:g} a chip"
-        )
+        whole = "chip" if facts.quantity == "%" or facts.scope in CHIP_LIKE else facts.scope
+        found = f"{values.max():g} {facts.quantity}"
+        raise Unusable(f"{facts.sensor}: {name} reads {found}, expected at most {most:g} a {whole}")
 
 
 def updates(polled: Polled, update_s: float) -> Updates:

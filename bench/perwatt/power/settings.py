@@ -60,6 +60,8 @@ class Settings:
             raise InputError("declares what would be measured: give it, or a sensor or trace", field="--power-w")
         if self.power_scope is not None and self.power_w is None and self.trace is None:
             raise InputError("says of what --power-w or --power-trace are, and neither is given", field="--power-scope")
+        if self.calibration is not None and (self.power_w is not None or (self.trace is not None and not self.sensor)):
+            raise InputError("is of percentages, and none are read: leave it out", field="--power-calibration")
         self._check_meter()
 
     def _check_meter(self) -> None:

@@ -53,6 +53,7 @@ class Watch:
             start, unix = self._clock.monotonic(), self._clock.unix()
             try:
                 reading = probe.read()
+                reason = "" if reading is None else _amiss(trace.facts, reading)
             except Lost as error:
                 trace.lost = " ".join(str(error).split())
                 return
@@ -61,7 +62,7 @@ class Watch:
                 return
             end = self._clock.monotonic()
             if reading is not None:
-                if reason := _amiss(trace.facts, reading):
+                if reason:
                     trace.lost = reason
                     return
                 trace.add(start, end, unix, reading)

@@ -6,13 +6,13 @@ Joules and percentages come from the window only. What the user declares, and th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
-from perwatt.hardware import chips
 from perwatt.power import evaluate, meter, percent, steady
+from perwatt.power.base import Facts
 from perwatt.power.measured import Measured, Unusable
 from perwatt.power.trace import Trace
 from perwatt.results.merge import Cells
@@ -60,7 +60,10 @@ def cells(sensors: Event, window: Event | None, idles: list[Event], row: Cells) 
     try:
         return _measured(sensors, window, idles, row)
     except Unusable as error:
-        return {**EMPTY, "energy_note": str(error), "power_sensor": _name(sensors)}
+        reason = str(error)
+    except Exception as error:  # what a sensor left in the journal costs the energy of a row, not its time
+        reason = f"nothing can be made of what was read: {type(error).__name__}: {' '.join(str(error).split())}"
+    return {**EMPTY, "energy_note": reason, "power_sensor": _name(sensors)}
 
 
 def _name(sensors: Event) -> str | None:
@@ -71,7 +74,7 @@ def _name(sensors: Event) -> str | None:
 def _stated(sensors: Event, row: Cells) -> Cells:
     """Watts that nobody measured, times the time of the samples."""
     chips_worked = row.get("chips")
-    if not row.get("time_s"):
+    if not (row.get("time_s") or 0.0) > 0.0:
         return dict(EMPTY)
     if not chips_worked:
         return {**EMPTY, "energy_note": "watts are a chip's, and part of this one idled"}
@@ -94,7 +97,7 @@ def _measured(sensors: Event, window: Event, idles: list[Event], row: Cells) -> 
         raise Unusable(sensors.get("reason") or "no sensor was read")
     if not marks:
         raise Unusable("the load did not come to its end")
-    own = traces[0]
+    own, sensed = traces[0], traces[1:] if window.get("metered") else traces  # of the chips, then of the host
     span = steady.steady(marks, marks[0][0], marks[-1][0], window["ramp_s"])
     found = _widened(evaluate.measured(own, span.start, span.end), window.get("shift_s", 0.0), own)
     work = steady.iterations_between(marks, found.start, found.end)
@@ -108,7 +111,9 @@ def _measured(sensors: Event, window: Event, idles: list[Event], row: Cells) -> 
         result |= _percent(own, found, iterations, sensors, row)
     else:
         result |= _watts(own, found, iterations, idles, row)
-    return result | _host(traces[1:], found, iterations)
+    if window.get("metered") and sensed and sensed[0].facts.quantity == "%":
+        result |= _beside(sensed[0], found, marks, sensors["chips"], row)
+    return result | _host(sensed[1:], found, iterations)
 
 
 def _uncertain(found: Measured, relative: float) -> Measured:
@@ -125,7 +130,7 @@ def _widened(found: Measured, shift_s: float, trace: Trace) -> Measured:
 
 
 def _watts(trace: Trace, found: Measured, iterations: float, idles: list[Event], row: Cells) -> Cells:
-    facts, idle = trace.facts, _idle(idles, trace.facts.sensor)
+    facts, idle = trace.facts, _idle(idles, trace.facts.sensor, trace.facts.channels)
     joules = found.total / iterations, found.lo / iterations, found.hi / iterations
     cells: Cells = {
         "energy_evidence": "measured", "power_source": facts.source, "power_w": found.mean,
@@ -137,7 +142,7 @@ def _watts(trace: Trace, found: Measured, iterations: float, idles: list[Event],
         cells["energy_j_net"] = net if net > 0 else None
     cells |= _joules(joules, row)
     limit = row.get("power_limit_w")
-    if limit and facts.scope in ("gpu_board", "module"):  # the chip's own percentage, to stand beside Trainium's
+    if limit and facts.scope == "gpu_board":  # the chip's own percentage; a module's Grace is not under the GPU's limit
         share = 100.0 / limit
         scaled = Measured(start=found.start, end=found.end, total=found.total * share, lo=found.lo * share,
                           hi=found.hi * share)  # fmt: skip
@@ -149,14 +154,12 @@ def _watts(trace: Trace, found: Measured, iterations: float, idles: list[Event],
 def _percent(trace: Trace, found: Measured, iterations: float, sensors: Event, row: Cells) -> Cells:
     """Percentages and work per percent-second; watts only through a calibration or a named assumption."""
     facts, count = trace.facts, sensors["chips"]
-    low, high = (None if end is None else end / count for end in (found.low, found.high))
-    cells: Cells = {
-        "energy_evidence": "none", "power_source": "none", "energy_note": facts.note or None,
-        "power_util_min_pct": low, "power_util_avg_pct": found.mean / count, "power_util_max_pct": high,
-        "power_buckets": found.buckets, "power_die_rule": percent.rule(facts),
-    }  # fmt: skip
-    cells |= _per_percent(found, iterations, row)
-    watts = percent.watts(facts, found, count, chips.known(row["chip"]), sensors["settings"])
+    cells: Cells = {"energy_evidence": "none", "power_source": "none", "energy_note": facts.note or None}
+    cells |= _relative(facts, found, iterations, count, row)
+    try:
+        watts = percent.watts(facts, found, row["chip"], count, sensors["settings"])
+    except Unusable as error:  # percentages need no calibration
+        return cells | {"energy_note": "; ".join(filter(None, (str(error), facts.note)))}
     if watts is None:
         return cells
     joules = watts.total / iterations, watts.lo / iterations, watts.hi / iterations
@@ -168,14 +171,37 @@ def _percent(trace: Trace, found: Measured, iterations: float, sensors: Event, r
     return cells | _joules(joules, row)
 
 
-def _per_percent(found: Measured, iterations: float, row: Cells) -> Cells:
-    """Work per percent-second: ``found`` is in percent x seconds, summed over chips."""
+def _relative(facts: Facts, found: Measured, iterations: float, count: int, row: Cells) -> Cells:
+    """Columns of percentages of so many chips."""
+    low, high = (None if end is None else end / count for end in (found.low, found.high))
+    cells: Cells = {
+        "power_util_min_pct": low, "power_util_avg_pct": found.mean / count, "power_util_max_pct": high,
+        "power_buckets": found.buckets, "power_die_rule": percent.rule(facts),
+    }  # fmt: skip
+    return cells | _per_percent(found, iterations, row, facts.dies)
+
+
+def _beside(trace: Trace, span: Measured, marks: list[steady.Mark], count: int, row: Cells) -> Cells:
+    """Percentages of a window whose joules an outside meter tells; where there are none, the joules stay."""
+    try:
+        found = evaluate.measured(trace, span.start, span.end)
+    except Unusable:
+        return {}
+    work = steady.iterations_between(marks, found.start, found.end)
+    return _relative(trace.facts, _uncertain(found, work.error / work.iterations), work.iterations, count, row)
+
+
+def _per_percent(found: Measured, iterations: float, row: Cells, dies: int = 1) -> Cells:
+    """Work per percent-second: ``found`` is in percent x seconds, summed over chips.
+
+    Of ``dies`` only the larger one's is known, so that the chip's may be as little as its share.
+    """
     cells: Cells = {}
     for column, work, scale in (("tflops_per_pct", "flops", 1e12), ("tokens_per_pct_s", "tokens", 1.0)):
         if row.get(work) is not None and found.total > 0 and not (column.startswith("tokens") and row["per_layer"]):
             done = row[work] / scale * iterations
             cells |= {column: done / found.total, f"{column}_lo": done / found.hi,
-                      f"{column}_hi": done / found.lo if found.lo > 0 else None}  # fmt: skip
+                      f"{column}_hi": dies * done / found.lo if found.lo > 0 else None}  # fmt: skip
     return cells
 
 
@@ -204,20 +230,30 @@ def _host(traces: list[Trace], found: Measured, iterations: float) -> Cells:
     return {}
 
 
-def _idle(events: list[Event], sensor: str) -> Idle | None:
-    """Power at rest by the looks of the same sensor that can be used."""
-    watts = []
+def _idle(events: list[Event], sensor: str, channels: Sequence[str] | None = None) -> Idle | None:
+    """Power at rest by the looks that can be used: of one sensor, of the same chips, by one definition.
+
+    A run that was resumed may have looked by another sensor, or by another definition; the first one holds.
+    """
+    watts, definition = [], ""
     for event in events:
-        if not event["traces"] or event["traces"][0]["facts"]["sensor"] != sensor:
+        if not event["traces"]:
+            continue
+        trace = Trace.from_message(event["traces"][0])
+        channels = channels or (trace.facts.channels if trace.facts.sensor == sensor else None)
+        if (trace.facts.sensor, trace.facts.channels) != (sensor, channels):
+            continue
+        if definition not in ("", event["definition"]):
             continue
         try:
-            watts.append(evaluate.measured(Trace.from_message(event["traces"][0]), event["start"], event["end"]).mean)
+            watts.append(evaluate.measured(trace, event["start"], event["end"]).mean)
         except Unusable:
             continue
+        definition = event["definition"]
     if not watts:
         return None
     drift = abs(watts[-1] - watts[0]) / watts[0] if len(watts) > 1 and watts[0] > 0 else None
-    return Idle(watts=mean(watts), definition=events[0]["definition"], drift=drift)
+    return Idle(watts=mean(watts), definition=definition, drift=drift)
 
 
 def flags(row: Cells, idles: list[Event]) -> dict[str, bool]:

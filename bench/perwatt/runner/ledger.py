@@ -36,7 +36,8 @@ class Ledger:
         skipped: reasons by case and impl, as long as no part came after.
         sensors: the latest ``sensors`` event; empty before it.
         idles: ``idle`` events, in their order.
-        windows: the ``window`` event of a case and impl, an outside meter's trace first once that was read.
+        windows: the ``window`` event of a case and impl; once an outside meter was read its trace is the first, and
+            ``metered`` is true.
         meter: the ``meter`` event; empty before it.
         spent_s: seconds the run has taken, those before a resume included.
         ended: whether the run came to its end.
@@ -94,13 +95,14 @@ class Ledger:
         self.skipped.pop(key, None)
 
     def _metered(self, event: Event) -> None:
-        """What the outside meter saw of each window takes the first place among its traces."""
+        """What the outside meter saw of each window takes the first place among its traces, once."""
         self.meter = event
         for one in event["windows"]:
             key = one["case"], one["impl"]
             window = self.windows[key]
-            found = {"traces": [one["trace"], *window["traces"]], "shift_s": event["offset_u95"]}
-            self.windows[key] = window | found | ({"failed": one["reason"]} if one["reason"] else {})
+            own = window["traces"][1:] if window.get("metered") else window["traces"]
+            found = {"traces": [one["trace"], *own], "shift_s": event["offset_u95"], "metered": True}
+            self.windows[key] = window | found | {"failed": one["reason"]}  # it had not failed, or would not be here
 
     def outcomes(self) -> list[Key]:
         """Case and impl of all that has an outcome, in the order of the suite: each is a row."""

@@ -12,7 +12,7 @@ from typing import Any
 from perwatt.backends.base import Backend
 from perwatt.errors import InputError, MissingHardware
 from perwatt.power import checkup, choice, selftest
-from perwatt.power.base import Lost, Probe, Sensor
+from perwatt.power.base import Lost, Probe, Sensor, opened
 from perwatt.power.checkup import Load, Verdict
 from perwatt.power.plan import Plan, plan
 from perwatt.runner import folder as files
@@ -39,22 +39,22 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
         MissingHardware: no sensor can be read here, no worker comes up, or the load failed.
     """
     target = backend.target()
-    opened: dict[Sensor, Probe] = {}
+    probes: dict[Sensor, Probe] = {}
     found = [sensor for sensor in choice.sensors().values() if sensor.use(target) in ("chips", "host")]
     for sensor in sorted(found, key=lambda s: -s.priority):
         if sensor.detect(target).state == "readable":
             with suppress(Lost):
-                opened[sensor] = sensor.open(target)
-    if not opened:
+                probes[sensor] = opened(sensor, target)
+    if not probes:
         reasons = "; ".join(f"{sensor.name}: {sensor.detect(target).detail}" for sensor in found)
         raise MissingHardware(f"no sensor of power can be read: {reasons or 'none knows this device'}")
     try:
-        loads = _loads(backend, list(opened.values()), tell)
+        loads = _loads(backend, list(probes.values()), tell)
     finally:
-        for probe in opened.values():
+        for probe in probes.values():
             probe.close()
-    verdicts = [checkup.judge({name: one[at] for name, one in loads.items()}) for at in range(len(opened))]
-    verdicts = _compared(verdicts, list(opened), loads["full"], backend)
+    verdicts = [checkup.judge({name: one[at] for name, one in loads.items()}) for at in range(len(probes))]
+    verdicts = _compared(verdicts, list(probes), loads["full"], backend)
     driver = backend.describe().driver
     for verdict in verdicts:
         try:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from perwatt.backends.base import Backend
-from perwatt.errors import InputError, expected
+from perwatt.errors import InputError, MissingHardware, expected
 from perwatt.hardware import chips, prices
 from perwatt.hardware.reader import plain
 from perwatt.hardware.sheet import Watts
 from perwatt.power import calibration, calibration_file, choice, meter, meterfile, percent, plan, selftest
-from perwatt.power.base import Facts, Lost, Probe, Sensor, Target
+from perwatt.power.base import CHIP_LIKE, Facts, Lost, Probe, Sensor, Target, opened
 from perwatt.power.meter import Interval
 from perwatt.power.plan import Plan
 from perwatt.power.settings import Settings
@@ -58,9 +58,17 @@ def check(backend: Backend, settings: Settings, asked: Energy) -> None:
         return
     target = backend.target()
     _assumed(settings.assumption, target.chip)
+    if settings.calibration is not None:
+        calibration_file.read(settings.calibration)
+    if settings.trace is not None and target.partial and settings.scope in CHIP_LIKE:
+        message = f"a meter of a chip says nothing of this work: {target.partial}; state what it is of, such as node"
+        raise InputError(message, field="--power-scope")
     if not settings.sensor:
         return
     if settings.sensor == SHEET:
+        if settings.trace is not None or settings.calibration is not None:
+            raise InputError("states what would be measured: leave the meter or the calibration out",
+                             field=f"--sensor {SHEET}")  # fmt: skip
         _rated(target.chip)
     else:
         choice.choose(target, settings.sensor)
@@ -177,7 +185,7 @@ class Windows:
             return
         for sensor in filter(None, (found.chips, found.host)):
             try:
-                self._probes.append(sensor.open(target))
+                self._probes.append(opened(sensor, target))
                 self._sensors.append(sensor)
             except Lost as error:
                 if sensor is found.chips:
@@ -230,7 +238,11 @@ class Windows:
             if left_s is not None and self._clock.monotonic() - begun + self._plan.each_s + again_s > left_s:
                 self._screen.note("energy: no time is left of the budget for more windows")
                 break
-            self._window(self._cases[case], impl)
+            try:
+                self._window(self._cases[case], impl)
+            except MissingHardware as error:  # the rows have their times; a resumed run tries again
+                self._screen.note(f"energy: no more windows: {error}")
+                break
             self._recorder.project()
 
     def finish(self) -> None:
@@ -240,16 +252,19 @@ class Windows:
             InputError: the meter's trace cannot be used; all rows keep their times.
         """
         if self._plan and any(event["marks"] for event in self._ledger.windows.values()):
-            self._idle("end")
+            try:
+                self._idle("end")
+            except MissingHardware as error:
+                self._screen.note(f"energy: no look at the idle device at the end: {error}")
         for probe in self._probes:
             probe.close()
-        if self._settings.trace is not None and not self._ledger.meter:
+        if self._settings.trace is not None:
             self._read_meter(Path(self._settings.trace))
 
     def _read_meter(self, path: Path) -> None:
         """Journal what an outside meter says of the windows, or say what to do once its file is there."""
         windows = {key: found for key, event in self._ledger.windows.items() if (found := Interval.of(event))}
-        if not windows:
+        if all(self._ledger.windows[key].get("metered") for key in windows):
             return
         if not path.exists():
             self._screen.note(f"energy: {path} is not there yet; when it is, run the same again with --resume")
@@ -293,7 +308,7 @@ class Windows:
             if trace.lost:
                 self._probes[at].close()
                 with suppress(Lost):
-                    self._probes[at] = self._sensors[at].open(self._target)
+                    self._probes[at] = opened(self._sensors[at], self._target)
 
     def _idle(self, when: str) -> None:
         """Power of the device that does nothing, by the definition of the run."""

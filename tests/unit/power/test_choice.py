@@ -100,11 +100,13 @@ def test_one_that_is_asked_for_and_is_not_here(here: Here) -> None:
         chosen(wanted="gone")
 
 
-def test_a_chip_whose_other_devices_idle_has_no_sensor_unless_forced(here: Here) -> None:
+def test_a_chip_whose_other_devices_idle_has_no_sensor_by_whatever_name(here: Here) -> None:
     here(*CHIPS, *OTHERS)
     part = replace(TARGET, partial="7 of its 8 devices idled")
     assert chosen(part) == (None, None, "7 of its 8 devices idled")
-    assert chosen(part, wanted="low") == ("low", "rail", "")
+    with pytest.raises(MissingHardware, match=r"^--sensor low: 7 of its 8 devices idled$"):
+        chosen(part, wanted="low")
+    assert chosen(part, wanted="meter") == ("meter", "rail", ""), "what a node draws is never the work's alone"
 
 
 # Of another package

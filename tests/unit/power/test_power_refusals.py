@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -69,6 +70,17 @@ def test_more_than_ten_kilowatts_are_refused():
         measured(changed(trace(SAMPLES), at(9.0, 10_001.0)), START, END)
     with pytest.raises(Unusable, match="10000 W a chip"):
         measured(changed(trace(COUNTER), lambda now, old: old + 5000.0 * (now > 9.0)), START, END)
+
+
+@pytest.mark.parametrize(("scope", "most"), [("node", 100_000.0), ("rack", math.inf), ("facility", math.inf)])
+def test_a_node_may_draw_more_than_a_chip(scope: str, most: float):
+    facts = replace(SAMPLES, scope=scope)
+    assert measured(changed(trace(facts), at(9.0, 14_000.0)), START, END).high == 14_000.0
+    if most < math.inf:
+        with pytest.raises(Unusable, match=f"at most {most:g} a {scope}".replace("+", r"\+")):
+            measured(changed(trace(facts), at(9.0, most + 1.0)), START, END)
+    else:
+        assert measured(changed(trace(facts), at(9.0, 1e6)), START, END).high == 1e6
 
 
 @pytest.mark.parametrize(("facts", "message"), [(COUNTER, "stands still"), (SAMPLES, "reads 0 W under load")])

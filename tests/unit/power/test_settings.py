@@ -19,6 +19,7 @@ METER = {"trace": "meter.csv", "meter_class": 0.5}
         {}, {"mode": "all", "sensor": "nvml"}, {"power_w": 0.001}, {"power_w": 10_000.0, "power_scope": "node"},
         METER, {**METER, "meter_offset_s": -3.5, "power_scope": "node"}, {**METER, "sensor": "nvml"},
         {**METER, "meter_class": 100.0}, {"idle": "after_60s"}, {"assumption": "none"},
+        {"calibration": "c.yaml"}, {**METER, "sensor": "neuron-live", "calibration": "c.yaml"},
     ],
 )  # fmt: skip
 def test_what_makes_sense(said: dict[str, Any]) -> None:
@@ -35,6 +36,8 @@ def test_what_makes_sense(said: dict[str, Any]) -> None:
         ({"power_w": 10_000.5}, "--power-w: found 10000.5, expected"),
         ({"power_w": 700.0, "sensor": "nvml"}, "--power-w: declares what would be measured"),
         ({"power_w": 700.0, **METER}, "--power-w: declares what would be measured"),
+        ({"power_w": 700.0, "calibration": "c.yaml"}, "--power-calibration: is of percentages, and none are read"),
+        ({**METER, "calibration": "c.yaml"}, "--power-calibration: is of percentages, and none are read"),
         ({"power_scope": "node"}, "--power-scope: says of what --power-w or --power-trace are, and neither is given"),
         ({"power_w": 1.0, "power_scope": "nod"}, "--power-scope: found 'nod', expected one of chip, "),
         ({"idle": "no-context"}, "--idle: found 'no-context', expected one of after_60s, context_30s, no_context (did"),

@@ -50,6 +50,7 @@ def test_a_moment_without_a_value_is_a_gap() -> None:
         (Reading(values=(1.0, math.inf)), "fake reads inf, expected a finite number"),
         (Reading(values=(1.0, 1.0), lows=(1.0, -math.inf), highs=(1.0, 1.0)), "fake reads -inf, expected"),
         (Reading(values=(1.0, 1.0), stamp=math.nan), "fake reads nan, expected"),
+        (Reading(values=("1 W", "2 W")), "fake: TypeError: "),  # type: ignore[arg-type]
         (Reading(values=(1.0,)), "fake: a reading without a value for each of 2 channels"),
         (Reading(values=(1.0, 1.0), lows=(1.0,), highs=(1.0, 1.0)), "fake: a reading without a value for each"),
         (Reading(values=(1.0, 1.0), highs=(1.0, 1.0, 1.0)), "fake: a reading without a value for each"),

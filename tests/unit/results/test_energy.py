@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
+from perwatt.hardware.reader import plain
+from perwatt.power import calibration
+from perwatt.power.calibration_file import Point
 from perwatt.power.trace import Trace
 from perwatt.results import energy
 from support.power import EPOCH, facts, trace
@@ -144,13 +148,23 @@ def test_a_time_in_the_window_that_differs_is_marked(each_s: float, drifts: bool
     assert energy.flags(ROW, [])["thermal_drift"] is False
 
 
+def test_looks_at_other_chips_or_by_another_definition_are_left_out() -> None:
+    two = replace(COUNTER, channels=("chip", "another"))
+    warm = idle(90.0, "end") | {"definition": "context_30s"}
+    looks = [idle(20.0, facts_=two), idle(70.0), warm]
+    found = cells(window(said()), *looks)
+    assert (found["idle_w"], found["idle_def"]) == (pytest.approx(70.0), "no_context")
+    assert energy.flags(ROW | found, [idle(70.0), warm])["idle_drift"] is False
+    assert cells(window(said()), warm)["idle_def"] == "context_30s"
+
+
 # Of a GPU's limit
 
 
 @pytest.mark.parametrize("scope", ["gpu_board", "module", "node"])
 def test_percent_of_the_limit_stands_beside_that_of_other_chips(scope: str) -> None:
     found = cells(window(said(replace(COUNTER, scope=scope))), power_limit_w=700.0)
-    if scope == "node":
+    if scope != "gpu_board":
         assert not [name for name in found if "pct" in name]
         return
     assert found["power_util_avg_pct"] == pytest.approx(100.0 * found["power_w"] / 700.0)
@@ -218,6 +232,37 @@ def test_the_larger_die_may_be_all_there_is() -> None:
     assert (larger["power_die_rule"], one["power_die_rule"]) == ("larger", "one")
     assert "larger die's" in larger["energy_note"]
     assert "larger die's" not in one["energy_note"]
+
+
+def test_the_larger_die_leaves_work_per_percent_open_by_as_much() -> None:
+    larger, one = minutes(), minutes(said_=replace(MINUTES, dies=1))
+    for column in ("tflops_per_pct", "tokens_per_pct_s"):
+        assert larger[column] == pytest.approx(one[column])
+        assert larger[f"{column}_lo"] == pytest.approx(one[f"{column}_lo"])
+        assert larger[f"{column}_hi"] == pytest.approx(2 * one[f"{column}_hi"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"chip": "trainium1"}, "expected 'trainium2'"), ({"chips": 4}, "expected 1"), ({"die_rule": "one"}, "'larger'")],
+)
+def test_a_calibration_of_something_else_leaves_the_percentages(changes: Cells, reason: str) -> None:
+    own = {"chip": "trainium2", "chips": 1, "die_rule": "larger"}
+    levels = (20.0, 50.0, 80.0)
+    points = [Point(case=f"{level}", impl="i", pct=level, pct_lo=level - 0.1, pct_hi=level + 0.1, watts=100 + 4 * level,
+                    watts_lo=99 + 4 * level, watts_hi=101 + 4 * level) for level in levels]  # fmt: skip
+    subject = {"scope": "package", "instance_type": "", "driver": "", "meter_class_pct": 0.5}
+
+    def found(**more: Any) -> Cells:
+        fitted = calibration.fit(calibration.Subject(**(subject | own | more)), points)
+        return minutes(settings={"calibration": plain(fitted)})
+
+    assert found()["power_source"] == "relative_calibrated"
+    assert found()["power_w"] == pytest.approx(340.0)
+    other = found(**changes)
+    assert (other["power_source"], other["power_util_avg_pct"]) == ("none", 60.0)
+    assert reason in other["energy_note"]
+    assert "energy_j" not in other
 
 
 def test_several_chips_are_summed_and_their_percentage_is_the_mean() -> None:
@@ -317,6 +362,56 @@ def test_a_window_that_says_nothing_costs_only_the_energy(event: Cells, note: st
     found = cells(event, idle(70.0))
     assert note in found.pop("energy_note")
     assert found == {"energy_evidence": "none", "power_source": "none", "power_sensor": "fake"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"kind": "guesses"}, "fake: nothing is known of guesses of 1 channels"),
+        ({"channels": []}, "fake: nothing is known of counter of 0 channels"),
+        ({"of": "another version"}, "nothing can be made of what was read: TypeError: "),
+        ({"update_s": "soon"}, "nothing can be made of what was read: "),
+    ],
+)
+def test_whatever_a_sensor_says_of_itself_a_row_keeps_its_time(changes: Cells, note: str) -> None:
+    event = window(said())
+    event["traces"][0]["facts"] |= changes
+    found = cells(event)
+    assert found.pop("energy_note").startswith(note)
+    assert found == {"energy_evidence": "none", "power_source": "none", "power_sensor": "fake"}
+
+
+# An outside meter
+
+
+METER = facts(sensor="meter", source="metered", scope="node", update_s=1.0, poll_s=1.0, rel_sys=0.005)
+HOST = facts("counter", sensor="rapl", scope="package")
+
+
+def metered(*others: Trace, **changes: Any) -> Cells:
+    """A window that a meter saw, beside the sensors that were read."""
+    seen = trace(METER, lambda at: heated(at) + 300.0, START - 6.0, END + 6.0)
+    return window(seen, *others, metered=True, shift_s=0.1, **changes)
+
+
+def test_the_chips_own_sensor_is_not_taken_for_the_hosts() -> None:
+    found = cells(metered(said(), said(HOST, lambda at: 110.0)))
+    assert (found["power_source"], found["power_w"]) == ("metered", pytest.approx(WATTS + 300.0, rel=0.01))
+    assert found["host_energy_j"] == pytest.approx(110.0 * EACH_S, rel=0.005)
+    assert "host_energy_j" not in cells(metered(said()))
+    assert "host_energy_j" not in cells(metered())
+
+
+def test_percentages_stand_beside_the_meters_joules() -> None:
+    live = facts(sensor="neuron-live", source="none", quantity="%", channels=("chip 0/die0", "chip 0/die1"))
+    found = cells(metered(said(live, lambda at: 30.0 + 0.1 * math.sin(37.0 * at))))
+    assert (found["energy_evidence"], found["power_source"], found["power_sensor"]) == ("measured", "metered", "meter")
+    assert found["power_util_avg_pct"] == pytest.approx(60.0, rel=0.01)
+    assert found["power_die_rule"] == "mean"
+    assert found["tflops_per_pct"] == pytest.approx(4.0 / (60.0 * EACH_S), rel=0.01)
+    assert "host_energy_j" not in found
+    silent = cells(metered(replace(cut(said(live), "gone"), times=[], took=[], unix=[], readings=[])))
+    assert (silent["power_source"], silent.get("power_util_avg_pct")) == ("metered", None)
 
 
 # The host

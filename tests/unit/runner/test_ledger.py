@@ -37,6 +37,17 @@ def test_rounds_are_counted_in_each_process():
     assert [ledger.rounds("c", "torch", process) for process in (0, 1, 2)] == [1, 2, 0]
 
 
+def test_an_outside_meter_takes_the_first_place_once():
+    window = {"event": "window", "case": "c", "impl": "torch", "traces": ["own"], "failed": "", "t_s": 2.0}
+    seen = {"case": "c", "impl": "torch", "trace": "meter", "reason": "too few lines"}
+    meter = {"event": "meter", "offset_u95": 0.5, "windows": [seen], "t_s": 3.0}
+    again = meter | {"offset_u95": 0.2, "windows": [seen | {"trace": "longer", "reason": ""}]}
+    found = Ledger.of([window, meter]).windows["c", "torch"]
+    assert (found["traces"], found["failed"], found["metered"]) == (["meter", "own"], "too few lines", True)
+    found = Ledger.of([window, meter, again]).windows["c", "torch"]
+    assert (found["traces"], found["failed"], found["shift_s"]) == (["longer", "own"], "", 0.2)
+
+
 def test_what_was_skipped_is_wanted_and_forgotten_when_it_comes():
     skipped = {"event": "skipped", "case": "c", "impl": "torch", "reason": "no time"}
     ledger = Ledger.of([skipped])

@@ -387,6 +387,40 @@ def test_a_sensor_that_does_not_open_is_none(make: Make) -> None:
     assert row(scene.run([["good"]]), "good").energy_note == "the driver hangs up"
 
 
+def test_one_of_another_package_that_raises_what_it_likes_costs_no_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(sensor: PaperSensor, target: Target) -> Any:
+        raise AttributeError("no handle\nat all")
+
+    monkeypatch.setattr(PaperSensor, "open", broken)
+    one = row(make(PaperSensor("fake")).run([["good"]]), "good")
+    assert (one.status, one.energy_note) == ("ok", "fake: AttributeError: no handle at all")
+
+
+def test_a_worker_that_comes_up_no_more_ends_the_windows_and_not_the_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = sighted(make)
+    real = PaperCrew.worker
+
+    def gone(crew: PaperCrew) -> PaperCrew:
+        if any(done.endswith("good") for done in crew.done):
+            raise MissingHardware("the device fell off the bus")
+        return real(crew)
+
+    monkeypatch.setattr(PaperCrew, "worker", gone)
+    recorder = scene.run([["good"], ["good2"]], idle="after_60s")
+    assert row(recorder, "good").energy_j is not None
+    assert (row(recorder, "good2").time_s, row(recorder, "good2").energy_j) == (ITERATION_S, None)
+    assert "not reached" in row(recorder, "good2").energy_note
+    assert scene.screen.notes[-2:] == [
+        "energy: no more windows: the device fell off the bus",
+        "energy: no look at the idle device at the end: the device fell off the bus",
+    ]
+    monkeypatch.undo()
+
+
 def test_one_that_failed_its_self_test_is_not_read_unless_forced(make: Make) -> None:
     scene = sighted(make)
     selftest.remember("fake", "d1", "it is stuck")
@@ -413,6 +447,8 @@ def test_declared_watts_and_no_energy_need_no_window(make: Make) -> None:
         ({"sensor": "fke"}, r"--sensor: found 'fke', expected fake \(did you mean 'fake'\?\)"),
         ({"sensor": "tdp"}, r"--sensor tdp: x has no rated watts on a sheet"),
         ({"assumption": "trainium2-900w"}, "--power-assumption: "),
+        ({"calibration": "nowhere.yaml"}, "nowhere.yaml: "),
+        ({"sensor": "tdp", "trace": "meter.csv", "meter_class": 1.0}, "--sensor tdp: states what would be measured"),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_anything_is_written(
@@ -420,6 +456,15 @@ def test_what_cannot_be_had_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(InputError, match=f"^{refusal}"):
         windows.check(sighted(make).backend, Settings(**settings), Energy(mode="all"))
+
+
+def test_a_meter_of_a_chip_of_which_a_part_worked_is_refused(make: Make) -> None:
+    scene = sighted(make)
+    scene.backend.partial = "7 of its 8 devices idled"
+    meter: dict[str, Any] = {"trace": "meter.csv", "meter_class": 1.0}
+    with pytest.raises(InputError, match=r"^--power-scope: .*7 of its 8 devices idled; state what it is of, such as"):
+        windows.check(scene.backend, Settings(**meter), Energy())
+    windows.check(scene.backend, Settings(**meter, power_scope="node"), Energy())
 
 
 def test_a_sensor_that_is_asked_for_has_to_be_here(make: Make) -> None:

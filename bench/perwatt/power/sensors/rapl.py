@@ -46,7 +46,9 @@ class Rapl(Sensor):
 
     def open(self, target: Target) -> Probe:
         """All packages and their memory: a process is not bound to one of them."""
-        return _Counters(list(_zones(target.root)))
+        if not (zones := list(_zones(target.root))):
+            raise Lost("rapl: no powercap counters")
+        return _Counters(zones)
 
 
 class _Counters(Probe):
