@@ -18,6 +18,7 @@ from perwatt.power.trace import Trace
 from perwatt.results.merge import Cells
 from perwatt.runner.journal import Event
 
+SHARED = 0.05  # share of the device that others may use before a row is marked
 DRIFT = 0.02  # of time in the window against that of the samples
 IDLE_DRIFT = 0.05  # of power at rest from the start of a run to its end
 EMPTY: Mapping[str, Any] = {"energy_evidence": "none", "power_source": "none"}
@@ -53,7 +54,7 @@ def cells(sensors: Event, window: Event | None, idles: list[Event], row: Cells) 
         row: its other cells; time and work are needed.
     """
     mode = sensors.get("mode")
-    if mode in ("declared", "tdp"):
+    if mode in ("declared", "tdp") and not window:  # what was measured before a resume stays measured
         return _stated(sensors, row)
     if not window:
         return {**EMPTY, "energy_note": sensors.get("reason") or WITHOUT.get(mode or "")}
@@ -256,11 +257,13 @@ def _idle(events: list[Event], sensor: str, channels: Sequence[str] | None = Non
     return Idle(watts=mean(watts), definition=definition, drift=drift)
 
 
-def flags(row: Cells, idles: list[Event]) -> dict[str, bool]:
-    """Marks that energy gives a row."""
+def flags(row: Cells, window: Event | None, idles: list[Event]) -> dict[str, bool]:
+    """Marks that energy gives a row; ``shared`` where others used the device in the window."""
     idle = _idle(idles, row["power_sensor"]) if row.get("idle_w") is not None else None
     moved = row.get("energy_time_s") and row.get("time_s") and abs(row["energy_time_s"] / row["time_s"] - 1.0) > DRIFT
+    others = window.get("others") if window and row.get("energy_time_s") else None
     return {
+        "shared": (others or 0.0) > SHARED,
         "thermal_drift": bool(moved),
         "idle_drift": bool(idle and idle.drift is not None and idle.drift > IDLE_DRIFT),
     }

@@ -20,7 +20,6 @@ SEVERITY = (
     Status.OK, Status.UNSUPPORTED, Status.UNSTABLE, Status.INACCURATE, Status.TIMEOUT, Status.OOM, Status.RANK_FAILED,
     Status.CRASHED,
 )  # fmt: skip
-SHARED = 0.05  # share of the device that others may use before a row is marked
 CLOCK_DROP = 0.9  # share of the usual clock under which it counts as having fallen
 FEW_EFFECTIVE = 20.0  # n_eff under which an interval had to be widened (docs/method.md, Time)
 FORBIDDEN = {"compilations": "compilations", "graph_breaks": "graph breaks", "cpu_fallbacks": "CPU fallbacks"}
@@ -68,7 +67,7 @@ def row(ledger: Ledger, key: Key) -> Row:
         cells |= _rates(cells, run["asynchronous"])
         cells |= energy.cells(ledger.sensors, ledger.windows.get(key), ledger.idles, cells)
     status, error = _outcome(cells, parts, most, ledger.skipped.get(key, ""))
-    flags = _flags(cells, parts, ledger.idles) if status in TIMED else []
+    flags = _flags(cells, parts, ledger.windows.get(key), ledger.idles) if status in TIMED else []
     cells |= {"status": status, "error": error or None, "flags": " ".join(flags) or None}
     allowed = columns()
     return Row(**{name: cell for name, cell in cells.items() if status in allowed[header_name(name)].statuses})
@@ -170,7 +169,7 @@ def _trouble(cells: Cells, most: Limits) -> list[str]:
     return found
 
 
-def _flags(cells: Cells, parts: list[Part], idles: list[Event]) -> list[str]:
+def _flags(cells: Cells, parts: list[Part], window: Event | None, idles: list[Event]) -> list[str]:
     marks = {
         "host_bound": cells.get("bound") == "host",
         "within_run_only": cells["processes"] == 1,
@@ -178,8 +177,10 @@ def _flags(cells: Cells, parts: list[Part], idles: list[Event]) -> list[str]:
         "throttled": cells["limiter"] in SLOWED,
         "clock_drop": _dropped(cells),
         "power_capped": cells["limiter"] == "power_cap",
-        "shared": any((part.health.get("others") or 0.0) > SHARED for part in parts),
-    } | energy.flags(cells, idles)
+        "shared": any((part.health.get("others") or 0.0) > energy.SHARED for part in parts),
+    }
+    for name, there in energy.flags(cells, window, idles).items():
+        marks[name] = marks.get(name, False) or there
     own = dict.fromkeys(flag for part in parts for flag in part.flags)
     return [name for name, there in marks.items() if there] + list(own)
 

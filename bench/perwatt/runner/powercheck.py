@@ -53,7 +53,10 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
     finally:
         for probe in probes.values():
             probe.close()
-    verdicts = [checkup.judge({name: one[at] for name, one in loads.items()}) for at in range(len(probes))]
+    chips = [sensor.use(target) == "chips" for sensor in probes]
+    verdicts = [
+        checkup.judge({name: one[at] for name, one in loads.items()}, follows=chips[at]) for at in range(len(probes))
+    ]
     verdicts = _compared(verdicts, list(probes), loads["full"], backend)
     driver = backend.describe().driver
     for verdict in verdicts:

@@ -295,7 +295,7 @@ class Windows:
             found = window.Window(failed=" ".join(lost.reason.split()))
         self._recorder.add({
             "event": "window", "case": case.identity, "impl": impl, "ramp_s": self._plan.ramp_s, "marks": found.marks,
-            "ended": found.ended, "failed": found.failed, "clocks": found.clocks,
+            "ended": found.ended, "others": found.others, "failed": found.failed, "clocks": found.clocks,
             "traces": [trace.message() for trace in found.traces],
         })  # fmt: skip
         self._reopen(found.traces)

@@ -132,7 +132,7 @@ def _load(link: Link, backend: Backend, case: Case, request: Mapping[str, Any]) 
 
     options = {"impl": request["impl"], "seed": request["seed"], "seconds": request["window_s"]}
     done = load(case, **options, backend=backend, report=link.tell, duty=request.get("duty", 1.0))
-    link.tell({"event": "load", "marks": done.marks, "ended": done.ended})
+    link.tell(finite({"event": "load", "marks": done.marks, "ended": done.ended, "others": done.others}))
 
 
 def _check_casts(case: Case, backend: Backend) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -33,10 +33,12 @@ class Load:
     Attributes:
         marks: monotonic seconds at which the device had finished so many iterations; the first is the start, with 0.
         ended: why it ended early; empty where it did not.
+        others: share of the device, 0 to 1, that other processes used meanwhile; None where nobody knows.
     """
 
     marks: list[Mark]
     ended: str = ""
+    others: float | None = None
 
 
 def load(
@@ -66,7 +68,9 @@ def load(
             return Load(marks=[], ended=reason)
         _warm(body, backend)
         report({"event": "window", "impl": impl})
-        return _run(body, backend, seconds, duty)
+        with backend.watched():
+            done = _run(body, backend, seconds, duty)
+        return replace(done, others=backend.health([(done.marks[0][0], done.marks[-1][0])]).others)
     finally:
         body.close()
         backend.release()

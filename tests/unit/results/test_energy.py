@@ -136,16 +136,16 @@ def test_a_look_at_rest_that_says_nothing_is_left_out() -> None:
 def test_idle_power_that_drifts_is_marked(last: float, drifts: bool) -> None:
     idles = [idle(70.0), idle(last, "end")]
     row = ROW | cells(window(said()), *idles)
-    assert energy.flags(row, idles)["idle_drift"] is drifts
-    assert energy.flags(row, idles[:1])["idle_drift"] is False, "one look shows no drift"
-    assert energy.flags(ROW, idles)["idle_drift"] is False, "no energy, no mark"
+    assert energy.flags(row, None, idles)["idle_drift"] is drifts
+    assert energy.flags(row, None, idles[:1])["idle_drift"] is False, "one look shows no drift"
+    assert energy.flags(ROW, None, idles)["idle_drift"] is False, "no energy, no mark"
 
 
 @pytest.mark.parametrize(("each_s", "drifts"), [(0.01, False), (0.01019, False), (0.0103, True), (0.0097, True)])
 def test_a_time_in_the_window_that_differs_is_marked(each_s: float, drifts: bool) -> None:
     row = ROW | cells(window(said(), each_s=each_s))
-    assert energy.flags(row, [])["thermal_drift"] is drifts
-    assert energy.flags(ROW, [])["thermal_drift"] is False
+    assert energy.flags(row, None, [])["thermal_drift"] is drifts
+    assert energy.flags(ROW, None, [])["thermal_drift"] is False
 
 
 def test_looks_at_other_chips_or_by_another_definition_are_left_out() -> None:
@@ -154,7 +154,7 @@ def test_looks_at_other_chips_or_by_another_definition_are_left_out() -> None:
     looks = [idle(20.0, facts_=two), idle(70.0), warm]
     found = cells(window(said()), *looks)
     assert (found["idle_w"], found["idle_def"]) == (pytest.approx(70.0), "no_context")
-    assert energy.flags(ROW | found, [idle(70.0), warm])["idle_drift"] is False
+    assert energy.flags(ROW | found, None, [idle(70.0), warm])["idle_drift"] is False
     assert cells(window(said()), warm)["idle_def"] == "context_30s"
 
 
@@ -429,3 +429,10 @@ def test_a_host_that_says_nothing_costs_the_chip_nothing() -> None:
     found = cells(window(said(), cut(said(host), "permission denied")))
     assert "host_energy_j" not in found
     assert found["energy_j"] == pytest.approx(WATTS * EACH_S, rel=0.002)
+
+
+@pytest.mark.parametrize(("others", "marked"), [(None, False), (0.04, False), (0.06, True)])
+def test_others_on_the_device_in_the_window_are_marked(others: float | None, marked: bool) -> None:
+    row = ROW | {"energy_time_s": ROW["time_s"]}
+    assert energy.flags(row, {"others": others}, [])["shared"] is marked
+    assert energy.flags(ROW, {"others": others}, [])["shared"] is False, "no energy, no mark"

@@ -82,7 +82,7 @@ class PaperWorker:
             clock.sleep(0.5)
             marks.append((clock.now, len(marks)))
         self.device.duty = None
-        yield {"event": "load", "marks": marks, "ended": self.ended}
+        yield {"event": "load", "marks": marks, "ended": self.ended, "others": None}
 
 
 @pytest.fixture

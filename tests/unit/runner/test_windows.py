@@ -83,7 +83,7 @@ class PaperCrew:
                 self.watts = IDLE_W
                 raise WorkerLost(*self.faults[impl])
         self.watts = IDLE_W
-        yield {"event": "load", "marks": marks, "ended": self.ended.get(impl, "")}
+        yield {"event": "load", "marks": marks, "ended": self.ended.get(impl, ""), "others": None}
 
 
 class Screen:
