@@ -18,14 +18,18 @@ from perwatt.results.schema import Row, Status
 
 STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim", Status.UNSTABLE: "yellow"}
 FAILED = "bold red"  # every other status
-FIGURES: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
+Figures = tuple[tuple[str, Callable[[Row], float | None]], ...]
+ENERGY: Figures = (
+    ("energy J", attrgetter("energy_j")),
+    ("TFLOP/J", attrgetter("tflops_per_w")),
+    ("tokens/J", attrgetter("tokens_per_j")),
+)  # of modeled ones each figure is marked: they must not look like measured ones
+FIGURES: Figures = (
     ("TFLOP/s", attrgetter("tflops")),
     ("GB/s", lambda row: row.gbps if row.flops is None else None),
     ("tokens/s", attrgetter("tokens_per_s")),
     ("noise %", lambda row: None if row.noise_floor is None else 100 * row.noise_floor),
-    ("energy J", attrgetter("energy_j")),
-    ("TFLOP/J", attrgetter("tflops_per_w")),
-    ("tokens/J", attrgetter("tokens_per_j")),
+    *ENERGY,
     ("power %", attrgetter("power_util_avg_pct")),
     ("TFLOP/(%.s)", attrgetter("tflops_per_pct")),
 )
@@ -67,7 +71,9 @@ def _origin(row: Row) -> str:
     """``measured by rapl, a counter of the package``."""
     sensor = f" by {plain(row.power_sensor)}" if row.power_sensor else ""
     note = f"; {plain(row.energy_note)}" if row.energy_evidence == "modeled" and row.energy_note else ""
-    return f"{row.energy_evidence}{sensor}, {row.power_source} ({row.power_scope}){note}"
+    evidence = "modeled (~)" if row.energy_evidence == "modeled" else row.energy_evidence
+    watts = f" {number(row.power_w)} W" if row.power_source == "declared" and row.power_w is not None else ""
+    return f"{evidence}{sensor}, {row.power_source}{watts} ({row.power_scope}){note}"
 
 
 def _table(workload: str, rows: list[Row], best: Container[str | None]) -> Table:
@@ -94,9 +100,15 @@ def _cells(
     label = "" if again else plain(row.case.removeprefix(f"{row.workload} "))
     time = (seconds(row.time_s), interval(row.time_s, row.time_s_lo, row.time_s_hi))
     impl = plain(row.impl or "") + (" *" if best else "")
-    cells = [label, impl, *time, *(number(of(row)) for _, of in figures)]
+    cells = [label, impl, *time, *(_figure(row, head, of(row)) for head, of in figures)]
     status = Text(row.status, style=_style(row.status))
     return [*map(Text, cells), status.append(", shared", style="yellow") if _shared(row) else status]
+
+
+def _figure(row: Row, head: str, value: float | None) -> str:
+    text = number(value)
+    modeled = row.energy_evidence == "modeled" and head in dict(ENERGY)
+    return f"~{text}" if text and modeled else text
 
 
 def _shared(row: Row) -> bool:
