@@ -64,7 +64,7 @@ def drawn(folder: Path, chosen: str = "") -> Any:
 
 
 def labels(axes: Any) -> list[str]:
-    return [text.get_text() for text in axes.get_legend().get_texts()]
+    return [text.get_text() for text in axes.figure.legends[0].get_texts()]
 
 
 @pytest.mark.parametrize(
