@@ -8,12 +8,13 @@ from itertools import groupby
 from operator import attrgetter
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from perwatt.report.format import interval, number, plain, seconds
+from perwatt.report.narrow import fitted, paragraphs
 from perwatt.results.schema import Row, Status
 
 STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim", Status.UNSTABLE: "yellow"}
@@ -45,7 +46,7 @@ def show(console: Console, rows: Sequence[Row], csv: str, best: Container[str | 
         best: digests of the samples of rows that are the best of their cases.
     """
     for workload, group in groupby(rows, key=attrgetter("workload")):
-        console.print(_table(workload, list(group), best))
+        console.print(_table(console, workload, list(group), best))
     _failures(console, [row for row in rows if row.status != Status.OK])
     console.print(Text(f"{_counts(rows)}; results in {plain(csv)}", overflow="fold"))
     if any(row.samples_digest in best for row in rows):
@@ -76,8 +77,8 @@ def _origin(row: Row) -> str:
     return f"{evidence}{sensor}, {row.power_source}{watts} ({row.power_scope}){note}"
 
 
-def _table(workload: str, rows: list[Row], best: Container[str | None]) -> Table:
-    """One workload's rows. Columns that nobody fills are left out."""
+def _table(console: Console, workload: str, rows: list[Row], best: Container[str | None]) -> Table | Group:
+    """One workload's rows, as paragraphs where the screen is too narrow. Columns that nobody fills are left out."""
     figures = [(head, of) for head, of in FIGURES if any(of(row) is not None for row in rows)]
     table = Table(box=SIMPLE_HEAD, title=Text(plain(workload), style="bold"), title_justify="left", pad_edge=False)
     table.add_column("case", overflow="fold", ratio=None)
@@ -87,10 +88,17 @@ def _table(workload: str, rows: list[Row], best: Container[str | None]) -> Table
     for head, _ in figures:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
-    shown = ""
+    lines, shown = [], ""
     for row in rows:
-        table.add_row(*_cells(row, figures, again=row.case == shown, best=row.samples_digest in best))
+        lines.append(_cells(row, figures, again=row.case == shown, best=row.samples_digest in best))
+        table.add_row(*lines[-1])
         shown = row.case
+    head = [str(column.header) for column in table.columns]
+    columns = [[name, *(line[at].plain for line in lines)] for at, name in enumerate(head)]
+    columns[2:] = [[cell.replace(" ", "_") for cell in column] for column in columns[2:]]  # these are never folded
+    if any(row.energy_j is not None for row in rows) and fitted(columns, console.width, 3, names=False) is None:
+        full = (_cells(row, figures, again=False, best=row.samples_digest in best) for row in rows)
+        return paragraphs(plain(workload), head, [[cell.plain for cell in cells] for cells in full])
     return table
 
 

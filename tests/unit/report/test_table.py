@@ -68,6 +68,13 @@ def test_modeled_energy_does_not_look_like_a_measured_one():
     assert "~" not in printed([replace(declared, energy_evidence="measured", power_source="counter")], 120)
 
 
+def test_energy_on_a_narrow_terminal_is_a_paragraph_with_every_figure_whole():
+    figures = {"energy_j": 3.5, "tflops_per_w": 0.0125, "tokens_per_j": 14.25, "power_util_avg_pct": 70.5}
+    text = printed([replace(OK, tokens_per_s=1234.0, **figures)], 60)
+    assert "TFLOP/J 0.0125" in " ".join(text.split())
+    assert "tokens/J 14.25" in " ".join(text.split())
+
+
 def test_escape_sequences_are_not_obeyed():
     assert "\x1b" not in printed([replace(BAD, error="\x1b[2Jgone", case="gemm \x1b]0;x\x07")])
 
