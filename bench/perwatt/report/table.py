@@ -93,12 +93,12 @@ def _table(console: Console, workload: str, rows: list[Row], best: Container[str
         lines.append(_cells(row, figures, again=row.case == shown, best=row.samples_digest in best))
         table.add_row(*lines[-1])
         shown = row.case
-    head = [str(column.header) for column in table.columns]
-    columns = [[name, *(line[at].plain for line in lines)] for at, name in enumerate(head)]
+    heads = [str(column.header) for column in table.columns]
+    columns = [[name, *(line[at].plain for line in lines)] for at, name in enumerate(heads)]
     columns[2:] = [[cell.replace(" ", "_") for cell in column] for column in columns[2:]]  # these are never folded
     if any(row.energy_j is not None for row in rows) and fitted(columns, console.width, 3, names=False) is None:
         full = (_cells(row, figures, again=False, best=row.samples_digest in best) for row in rows)
-        return paragraphs(plain(workload), head, [[cell.plain for cell in cells] for cells in full])
+        return paragraphs(plain(workload), heads, [[cell.plain for cell in cells] for cells in full])
     return table
 
 
