@@ -172,6 +172,7 @@ def test_a_meter_of_another_time_is_refused_and_costs_no_row(run: Any, tmp_path:
     (tmp_path / "meter.csv").write_text(f"unix_s,watts\n{times}\n")
     done, rows = run("replay-h100", "--power-trace", "meter.csv", "--meter-class", "1", suite=LOSS)
     assert done.returncode == 2
+    assert "all rows are kept without it; correct the trace and run the same with --resume" in done.stderr
     assert "2023-11-14" in done.stderr, "the meter's time"
     assert "2026-09-2" in done.stderr, "the run's"
     assert [row.status for row in rows] == ["ok"]

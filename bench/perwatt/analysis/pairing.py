@@ -87,7 +87,7 @@ def pair(metric: Metric, track: str, placement: str, a: End, b: End, options: Op
 def _break_even(metric: Metric, a: End, b: End, ratio: float) -> Iterator[str]:
     """Where two kinds of chip do the same work per joule, by what is known of their maxima."""
     chips = a.column.chip, b.column.chip
-    yield f"even where P_max({chips[1]})/P_max({chips[0]}) is {ratio:.3g}"
+    yield f"the same work per joule where P_max({chips[1]})/P_max({chips[0]}) is {ratio:.3g}"
     known = a.ground.maximum_w(metric), b.ground.maximum_w(metric)
     for at, other, factor in ((0, 1, ratio), (1, 0, 1.0 / ratio)):
         watts = known[at]

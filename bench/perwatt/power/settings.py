@@ -56,6 +56,9 @@ class Settings:
         if self.power_w is not None and not 0.0 < self.power_w <= IMPLAUSIBLE_W:
             raise InputError(f"found {self.power_w:g}, expected watts of a chip above 0, at most {IMPLAUSIBLE_W:g}",
                              field="--power-w")  # fmt: skip
+        for option, given in (("--power-w", self.power_w), ("--power-trace", self.trace)):
+            if given is not None and self.mode == "off":
+                raise InputError("says where energy comes from, and --energy is off", field=option)
         if self.power_w is not None and (self.sensor or self.trace):
             raise InputError("declares what would be measured: give it, or a sensor or trace", field="--power-w")
         if self.power_scope is not None and self.power_w is None and self.trace is None:

@@ -8,24 +8,29 @@ from itertools import groupby
 from operator import attrgetter
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from perwatt.report.format import interval, number, plain, seconds
+from perwatt.report.narrow import fitted, paragraphs
 from perwatt.results.schema import Row, Status
 
 STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim", Status.UNSTABLE: "yellow"}
 FAILED = "bold red"  # every other status
-FIGURES: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
+Figures = tuple[tuple[str, Callable[[Row], float | None]], ...]
+ENERGY: Figures = (
+    ("energy J", attrgetter("energy_j")),
+    ("TFLOP/J", attrgetter("tflops_per_w")),
+    ("tokens/J", attrgetter("tokens_per_j")),
+)  # of modeled ones each figure is marked: they must not look like measured ones
+FIGURES: Figures = (
     ("TFLOP/s", attrgetter("tflops")),
     ("GB/s", lambda row: row.gbps if row.flops is None else None),
     ("tokens/s", attrgetter("tokens_per_s")),
     ("noise %", lambda row: None if row.noise_floor is None else 100 * row.noise_floor),
-    ("energy J", attrgetter("energy_j")),
-    ("TFLOP/J", attrgetter("tflops_per_w")),
-    ("tokens/J", attrgetter("tokens_per_j")),
+    *ENERGY,
     ("power %", attrgetter("power_util_avg_pct")),
     ("TFLOP/(%.s)", attrgetter("tflops_per_pct")),
 )
@@ -41,7 +46,7 @@ def show(console: Console, rows: Sequence[Row], csv: str, best: Container[str | 
         best: digests of the samples of rows that are the best of their cases.
     """
     for workload, group in groupby(rows, key=attrgetter("workload")):
-        console.print(_table(workload, list(group), best))
+        console.print(_table(console, workload, list(group), best))
     _failures(console, [row for row in rows if row.status != Status.OK])
     console.print(Text(f"{_counts(rows)}; results in {plain(csv)}", overflow="fold"))
     if any(row.samples_digest in best for row in rows):
@@ -67,11 +72,13 @@ def _origin(row: Row) -> str:
     """``measured by rapl, a counter of the package``."""
     sensor = f" by {plain(row.power_sensor)}" if row.power_sensor else ""
     note = f"; {plain(row.energy_note)}" if row.energy_evidence == "modeled" and row.energy_note else ""
-    return f"{row.energy_evidence}{sensor}, {row.power_source} ({row.power_scope}){note}"
+    evidence = "modeled (~)" if row.energy_evidence == "modeled" else row.energy_evidence
+    watts = f" {number(row.power_w)} W" if row.power_source == "declared" and row.power_w is not None else ""
+    return f"{evidence}{sensor}, {row.power_source}{watts} ({row.power_scope}){note}"
 
 
-def _table(workload: str, rows: list[Row], best: Container[str | None]) -> Table:
-    """One workload's rows. Columns that nobody fills are left out."""
+def _table(console: Console, workload: str, rows: list[Row], best: Container[str | None]) -> Table | Group:
+    """One workload's rows, as paragraphs where the screen is too narrow. Columns that nobody fills are left out."""
     figures = [(head, of) for head, of in FIGURES if any(of(row) is not None for row in rows)]
     table = Table(box=SIMPLE_HEAD, title=Text(plain(workload), style="bold"), title_justify="left", pad_edge=False)
     table.add_column("case", overflow="fold", ratio=None)
@@ -81,10 +88,17 @@ def _table(workload: str, rows: list[Row], best: Container[str | None]) -> Table
     for head, _ in figures:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
-    shown = ""
+    lines, shown = [], ""
     for row in rows:
-        table.add_row(*_cells(row, figures, again=row.case == shown, best=row.samples_digest in best))
+        lines.append(_cells(row, figures, again=row.case == shown, best=row.samples_digest in best))
+        table.add_row(*lines[-1])
         shown = row.case
+    heads = [str(column.header) for column in table.columns]
+    columns = [[name, *(line[at].plain for line in lines)] for at, name in enumerate(heads)]
+    columns[2:] = [[cell.replace(" ", "_") for cell in column] for column in columns[2:]]  # these are never folded
+    if any(row.energy_j is not None for row in rows) and fitted(columns, console.width, 3, names=False) is None:
+        full = (_cells(row, figures, again=False, best=row.samples_digest in best) for row in rows)
+        return paragraphs(plain(workload), heads, [[cell.plain for cell in cells] for cells in full])
     return table
 
 
@@ -94,9 +108,15 @@ def _cells(
     label = "" if again else plain(row.case.removeprefix(f"{row.workload} "))
     time = (seconds(row.time_s), interval(row.time_s, row.time_s_lo, row.time_s_hi))
     impl = plain(row.impl or "") + (" *" if best else "")
-    cells = [label, impl, *time, *(number(of(row)) for _, of in figures)]
+    cells = [label, impl, *time, *(_figure(row, head, of(row)) for head, of in figures)]
     status = Text(row.status, style=_style(row.status))
     return [*map(Text, cells), status.append(", shared", style="yellow") if _shared(row) else status]
+
+
+def _figure(row: Row, head: str, value: float | None) -> str:
+    text = number(value)
+    modeled = row.energy_evidence == "modeled" and head in dict(ENERGY)
+    return f"~{text}" if text and modeled else text
 
 
 def _shared(row: Row) -> bool:

@@ -47,7 +47,10 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
                 probes[sensor] = opened(sensor, target)
     if not probes:
         reasons = "; ".join(f"{sensor.name}: {sensor.detect(target).detail}" for sensor in found)
-        raise MissingHardware(f"no sensor of power can be read: {reasons or 'none knows this device'}")
+        raise MissingHardware(
+            f"no sensor of power can be read: {reasons or 'none knows this device'}; "
+            "without one, perwatt run takes an outside meter (--power-trace) or declared watts (--power-w)"
+        )
     try:
         loads = _loads(backend, list(probes.values()), tell)
     finally:

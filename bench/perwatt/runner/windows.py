@@ -95,7 +95,7 @@ def _rated(chip: str) -> Watts:
     sheet = chips.known(chip)
     rated = next((watts for watts in sheet.watts if watts.kind == "rated" and watts.default), None) if sheet else None
     if rated is None:
-        raise InputError(f"{chip} has no rated watts on a sheet (perwatt chips)", field=f"--sensor {SHEET}")
+        raise InputError(f"{chip} has no rated watts on a sheet; --power-w declares them", field=f"--sensor {SHEET}")
     return rated
 
 
@@ -271,8 +271,13 @@ class Windows:
             return
         settings = self._settings
         assert settings.meter_class is not None
-        file = meterfile.read(path, accuracy_pct=settings.meter_class, scope=settings.scope, chips=self._target.count)
-        clock = meter.aligned(file, list(windows.values()), offset_s=settings.meter_offset_s)
+        accuracy, chips = settings.meter_class, self._target.count
+        try:
+            file = meterfile.read(path, accuracy_pct=accuracy, scope=settings.scope, chips=chips)
+            clock = meter.aligned(file, list(windows.values()), offset_s=settings.meter_offset_s)
+        except InputError:
+            self._screen.note("energy: all rows are kept without it; correct the trace and run the same with --resume")
+            raise
         spans = [
             {"case": case, "impl": impl, "reason": reason, "trace": _slice(clock.trace, window)}
             for ((case, impl), window), reason in zip(windows.items(), clock.reasons, strict=True)

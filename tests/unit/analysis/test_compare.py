@@ -422,7 +422,7 @@ def test_work_per_percent_second_keeps_its_unknown_maximum(compare: Compare):
     assert (pair.ratio, pair.verdict) == (pytest.approx(2.5), "unclear")
     assert pair.symbol == "P_max(Trainium1)/P_max(Trainium2)"
     assert pair.break_even == pytest.approx(2.5)
-    assert "even where P_max(Trainium2)/P_max(Trainium1) is 2.5" in pair.reason
+    assert "the same work per joule where P_max(Trainium2)/P_max(Trainium1) is 2.5" in pair.reason
     later = timed(1.0, **percent(5.0), chip="Trainium1", power_die_rule="mean")
     same = only(compare([first], [later]), "tflops_per_pct")
     assert (same.verdict, same.symbol) == ("faster", None)

@@ -38,6 +38,8 @@ def test_what_makes_sense(said: dict[str, Any]) -> None:
         ({"power_w": 700.0, **METER}, "--power-w: declares what would be measured"),
         ({"power_w": 700.0, "calibration": "c.yaml"}, "--power-calibration: is of percentages, and none are read"),
         ({**METER, "calibration": "c.yaml"}, "--power-calibration: is of percentages, and none are read"),
+        ({"power_w": 700.0, "mode": "off"}, "--power-w: says where energy comes from, and --energy is off"),
+        ({**METER, "mode": "off"}, "--power-trace: says where energy comes from, and --energy is off"),
         ({"power_scope": "node"}, "--power-scope: says of what --power-w or --power-trace are, and neither is given"),
         ({"power_w": 1.0, "power_scope": "nod"}, "--power-scope: found 'nod', expected one of chip, "),
         ({"idle": "no-context"}, "--idle: found 'no-context', expected one of after_60s, context_30s, no_context (did"),

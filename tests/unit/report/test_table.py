@@ -58,6 +58,23 @@ def test_energy_columns_only_where_there_is_energy():
     assert "No energy" not in text
 
 
+def test_modeled_energy_does_not_look_like_a_measured_one():
+    figures = {"energy_j": 3.5, "tflops_per_w": 0.25, "power_w": 65.0, "power_scope": "package"}
+    declared = replace(OK, energy_evidence="modeled", power_source="declared", **figures)
+    text = printed([declared], 120)
+    assert "~3.5" in text
+    assert "~0.25" in text
+    assert "energy of 1 rows: modeled (~), declared 65.00 W (package)" in text
+    assert "~" not in printed([replace(declared, energy_evidence="measured", power_source="counter")], 120)
+
+
+def test_energy_on_a_narrow_terminal_is_a_paragraph_with_every_figure_whole():
+    figures = {"energy_j": 3.5, "tflops_per_w": 0.0125, "tokens_per_j": 14.25, "power_util_avg_pct": 70.5}
+    text = printed([replace(OK, tokens_per_s=1234.0, **figures)], 60)
+    assert "TFLOP/J 0.0125" in " ".join(text.split())
+    assert "tokens/J 14.25" in " ".join(text.split())
+
+
 def test_escape_sequences_are_not_obeyed():
     assert "\x1b" not in printed([replace(BAD, error="\x1b[2Jgone", case="gemm \x1b]0;x\x07")])
 

@@ -262,7 +262,9 @@ def test_the_command_for_machines(device: Paper, doctor: Callable[..., Any]) -> 
 def test_the_command_without_a_sensor(doctor: Callable[..., Any]) -> None:
     code, out, err = doctor([PaperSensor("a", state="absent", detail="no driver")])
     assert (code, out) == (3, "")
-    assert err == "error: no sensor of power can be read: a: no driver\n"
+    assert err.startswith("error: no sensor of power can be read: a: no driver; without one, ")
+    assert "--power-trace" in err
+    assert "--power-w" in err
 
 
 def test_the_command_when_the_load_crashes(device: Paper, doctor: Callable[..., Any]) -> None:

@@ -50,7 +50,10 @@ def _chosen(ledger: Ledger, folder: Path, chosen: str) -> tuple[str, Event]:
     ]
     picked = [one for one in found if chosen in one[0]]
     if not picked:
-        there = "; ".join(name for name, _ in found) or "none"
+        there = "; ".join(name for name, _ in found)
+        if not found:
+            message = "found no window with readings, expected a run with energy by a sensor (run --energy all)"
+            raise InputError(message, file=str(folder))
         raise InputError(f"found no window of {chosen!r} with readings, expected one of: {there}", file=str(folder))
     return picked[0]
 
