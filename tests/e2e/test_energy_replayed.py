@@ -105,7 +105,7 @@ def test_a_sensor_that_fails_in_the_window_costs_only_the_energy(run: Any, fault
     assert first.time_s == pytest.approx(0.004, rel=0.05)
     assert (first.energy_j, first.power_w, first.energy_evidence, first.power_source) == (None, None, "none", "none")
     assert reason in first.energy_note
-    assert f"no energy of 1 rows: {first.energy_note}" in " ".join(done.stdout.split())
+    assert f"no energy of 1 row: {first.energy_note}" in " ".join(done.stdout.split())
 
 
 def test_watts_that_are_declared(run: Any, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from perwatt.power.checkup import Verdict
 
 NOTHING = 3
+USES = {"chips": "the chips", "host": "the host", "asked": "on request", "never": "other chips"}  # of a sensor
 REASONS = 5  # reasons shown for a suite; --json has them all
 
 
@@ -50,7 +51,7 @@ def _show(facts: dict[str, Any]) -> None:
 def _sensors(sensors: list[dict[str, str]]) -> Iterator[tuple[str, ...]]:
     for sensor in sensors:
         if sensor["use"] != "never" or sensor["state"] == "readable":
-            yield tuple(sensor[name] for name in ("name", "use", "state", "detail", "remedy"))
+            yield sensor["name"], USES[sensor["use"]], *(sensor[name] for name in ("state", "detail", "remedy"))
 
 
 def _power(device: str, as_json: bool) -> int:

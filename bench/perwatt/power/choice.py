@@ -9,6 +9,9 @@ from perwatt import plugins
 from perwatt.errors import InputError, MissingHardware, expected
 from perwatt.power.base import Found, Sensor, Target
 
+STAND_IN = "a meter's trace (--power-trace) or declared watts (--power-w) can stand in"
+SHEET = "tdp"  # as --sensor: no sensor, but the watts of the chip's data sheet
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
@@ -52,7 +55,7 @@ def choose(target: Target, wanted: str = "", rejected: Callable[[Sensor], str] =
 
 def _asked(found: dict[str, Sensor], wanted: str, target: Target) -> Sensor:
     if wanted not in found:
-        raise InputError(expected(wanted, sorted(found)), field="--sensor")
+        raise InputError(expected(wanted, [*found, SHEET]), field="--sensor")
     sensor = found[wanted]
     if sensor.use(target) in ("never", "host"):
         others = [name for name, one in sorted(found.items()) if one.use(target) in ("chips", "asked")]
@@ -73,7 +76,8 @@ def _best(found: dict[str, Sensor], target: Target, rejected: Callable[[Sensor],
         if _usable(seen) and not (why := rejected(sensor)):
             return sensor, ""
         reasons.append(f"{sensor.name}: {why if _usable(seen) else _why(seen)}")
-    return None, "; ".join(reasons) or f"no sensor knows {target.backend} chips"
+    lacking = "; ".join(reasons) or f"no sensor knows {target.backend} chips"
+    return None, f"{lacking}; {STAND_IN}"
 
 
 def _ranked(found: dict[str, Sensor], target: Target, use: str) -> list[Sensor]:

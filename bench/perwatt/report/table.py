@@ -61,11 +61,16 @@ def _energy(console: Console, rows: Sequence[Row]) -> None:
     """Where energy comes from, and why it is missing: each reason once."""
     origins = Counter(_origin(row) for row in rows if row.energy_j is not None)
     for origin, count in origins.items():
-        console.print(Text(f"energy of {count} rows: {origin}", overflow="fold"))
+        console.print(Text(f"energy of {_counted(count)}: {origin}", overflow="fold"))
     reasons = Counter(row.energy_note for row in rows if row.status == Status.OK and row.energy_j is None)
     for reason, count in reasons.items():
         if reason:
-            console.print(Text(f"no energy of {count} rows: {plain(reason)}", style="dim", overflow="fold"))
+            console.print(Text(f"no energy of {_counted(count)}: {plain(reason)}", style="dim", overflow="fold"))
+
+
+def _counted(count: int) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{count} row{'s' if count != 1 else ''}"
 
 
 def _origin(row: Row) -> str:

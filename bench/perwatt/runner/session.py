@@ -16,9 +16,10 @@ from perwatt import backends
 from perwatt.backends import autocast
 from perwatt.backends.base import Backend
 from perwatt.errors import InputError, MissingHardware, expected, shorten
+from perwatt.power import refusals
 from perwatt.results.schema import Row, Status
 from perwatt.runner import folder as files
-from perwatt.runner import journal, windows
+from perwatt.runner import journal
 from perwatt.runner.folder import Folder
 from perwatt.runner.journal import Event, Journal
 from perwatt.runner.ledger import Ledger, run_event
@@ -94,7 +95,8 @@ def run(request: Request, screens: Screens) -> Result:
     backend = backends.choose(request.device)
     if not request.shared and (reason := backend.busy()):
         raise MissingHardware(reason)
-    windows.check(backend, request.options.energy, suite.energy)
+    energy = request.options.energy
+    refusals.check(backend.target(), energy, energy.mode or suite.energy.mode)
     suite, casts = _bound(suite, backend)
     run_id = files.new_run_id()
     folder = Folder(request.out or files.RUNS / run_id)

@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Protocol
 
 from perwatt.backends.base import Backend
-from perwatt.errors import InputError, MissingHardware, expected
-from perwatt.hardware import chips, prices
+from perwatt.errors import InputError, MissingHardware
+from perwatt.hardware import prices
 from perwatt.hardware.reader import plain
-from perwatt.hardware.sheet import Watts
-from perwatt.power import calibration, calibration_file, choice, meter, meterfile, percent, plan, selftest
-from perwatt.power.base import CHIP_LIKE, Facts, Lost, Probe, Sensor, Target, opened
-from perwatt.power.meter import Interval
+from perwatt.power import calibration_file, choice, plan, refusals, selftest
+from perwatt.power.base import Lost, Probe, Sensor, opened
 from perwatt.power.plan import Plan
 from perwatt.power.settings import Settings
 from perwatt.power.trace import Trace
-from perwatt.runner import journal, window
+from perwatt.runner import journal, metering, window
 from perwatt.runner.crew import Crew
 from perwatt.runner.journal import Event
 from perwatt.runner.recorder import Recorder
@@ -31,7 +28,6 @@ from perwatt.runner.supervisor import WorkerLost
 from perwatt.spec.case import Case
 from perwatt.spec.suite import Energy
 
-SHEET = "tdp"  # as --sensor: no sensor, but the watts of the chip's data sheet
 SETTLE_S = {"no_context": 0.0, "context_30s": 30.0, "after_60s": 60.0}
 """Seconds before a look at the idle device: since the context was opened, or since the last load."""
 
@@ -44,75 +40,6 @@ class Screen(Protocol):
 
     def event(self, event: dict[str, Any]) -> None:
         """A phase."""
-
-
-def check(backend: Backend, settings: Settings, asked: Energy) -> None:
-    """Refuse what the user asked for and cannot have, before anything is written.
-
-    Raises:
-        InputError: naming the option.
-        MissingHardware: the sensor that was asked for is not here.
-    """
-    settings.check()
-    if (settings.mode or asked.mode) == "off":
-        return
-    target = backend.target()
-    _assumed(settings.assumption, target.chip)
-    if settings.calibration is not None:
-        calibration_file.read(settings.calibration)
-    if settings.trace is not None and target.partial and settings.scope in CHIP_LIKE:
-        message = f"a meter of a chip says nothing of this work: {target.partial}; state what it is of, such as node"
-        raise InputError(message, field="--power-scope")
-    if not settings.sensor:
-        return
-    if settings.sensor == SHEET:
-        if settings.trace is not None or settings.calibration is not None:
-            raise InputError("states what would be measured: leave the meter or the calibration out",
-                             field=f"--sensor {SHEET}")  # fmt: skip
-        _rated(target.chip)
-    else:
-        choice.choose(target, settings.sensor)
-
-
-def _assumed(wanted: str | None, chip: str) -> None:
-    """Refuse an assumption that the chip's sheet does not have.
-
-    Raises:
-        InputError: naming those that it has.
-    """
-    sheet = chips.known(chip)
-    known = [watts.id for watts in sheet.watts if watts.kind == "assumption"] if sheet else []
-    if wanted not in (None, "none", *known):
-        raise InputError(expected(wanted, [*known, "none"]), field="--power-assumption")
-
-
-def _rated(chip: str) -> Watts:
-    """The data sheet's watts.
-
-    Raises:
-        InputError: there are none.
-    """
-    sheet = chips.known(chip)
-    rated = next((watts for watts in sheet.watts if watts.kind == "rated" and watts.default), None) if sheet else None
-    if rated is None:
-        raise InputError(f"{chip} has no rated watts on a sheet; --power-w declares them", field=f"--sensor {SHEET}")
-    return rated
-
-
-def _require(settings: Settings, facts: Facts, target: Target) -> None:
-    """Refuse a calibration of something else than what is read.
-
-    Raises:
-        InputError: naming the field that differs.
-    """
-    if settings.calibration is None:
-        return
-    if facts.quantity != "%":
-        message = f"is of percentages, and {facts.sensor} tells {facts.quantity}: leave it out"
-        raise InputError(message, field="--power-calibration")
-    found = calibration_file.read(settings.calibration)
-    calibration.require(found, chip=target.chip, chips=target.count, die_rule=percent.rule(facts),
-                        file=settings.calibration)  # fmt: skip
 
 
 class Windows:
@@ -171,7 +98,7 @@ class Windows:
         if settings.power_w is not None:
             self._note({"mode": "declared", "watts": settings.power_w, "scope": settings.scope})
             return
-        if settings.sensor == SHEET:
+        if settings.sensor == choice.SHEET:
             self._sheet()
             return
         if settings.trace is not None and not settings.sensor:  # the meter is all that is needed, and reads itself
@@ -193,15 +120,15 @@ class Windows:
                     return
         own = self._probes[0].facts
         self._plan = plan.plan(self._asked, settings.mode, own)
-        _require(settings, own, target)
+        refusals.fits(settings, own, target)
         facts = [asdict(probe.facts) for probe in self._probes]
         self._note({"mode": self._plan.mode, "facts": facts})
 
     def _sheet(self) -> None:
         """The data sheet's watts, an upper bound of what the chip draws."""
-        rated = _rated(self._target.chip)
+        rated = refusals.rated(self._target.chip)
         reason = f"the sheet's {rated.value:g} W ({rated.id}), an upper bound"
-        self._note({"mode": SHEET, "watts": rated.value, "scope": "package"}, reason)
+        self._note({"mode": choice.SHEET, "watts": rated.value, "scope": "package"}, reason)
 
     def _note(self, event: Event, reason: str = "") -> None:
         """Journal what is read, or why nothing is; a resumed run says it again where it differs."""
@@ -214,7 +141,8 @@ class Windows:
     def _tell(self, count: int, total_s: float) -> None:
         assert self._plan
         by = " and ".join(sensor.name for sensor in self._sensors) or "an outside meter"
-        text = f"energy: up to {count} windows of {self._plan.window_s:.0f} s by {by}, about {_span(total_s)} more"
+        windows = f"{count} windows" if count > 1 else "1 window"
+        text = f"energy: up to {windows} of {self._plan.window_s:.0f} s by {by}, about {_span(total_s)} more"
         self._screen.note(text + _dollars(self._backend, total_s))
 
     # After the sweep
@@ -259,32 +187,7 @@ class Windows:
         for probe in self._probes:
             probe.close()
         if self._settings.trace is not None:
-            self._read_meter(Path(self._settings.trace))
-
-    def _read_meter(self, path: Path) -> None:
-        """Journal what an outside meter says of the windows, or say what to do once its file is there."""
-        windows = {key: found for key, event in self._ledger.windows.items() if (found := Interval.of(event))}
-        if all(self._ledger.windows[key].get("metered") for key in windows):
-            return
-        if not path.exists():
-            self._screen.note(f"energy: {path} is not there yet; when it is, run the same again with --resume")
-            return
-        settings = self._settings
-        assert settings.meter_class is not None
-        accuracy, chips = settings.meter_class, self._target.count
-        try:
-            file = meterfile.read(path, accuracy_pct=accuracy, scope=settings.scope, chips=chips)
-            clock = meter.aligned(file, list(windows.values()), offset_s=settings.meter_offset_s)
-        except InputError:
-            self._screen.note("energy: all rows are kept without it; correct the trace and run the same with --resume")
-            raise
-        spans = [
-            {"case": case, "impl": impl, "reason": reason, "trace": _slice(clock.trace, window)}
-            for ((case, impl), window), reason in zip(windows.items(), clock.reasons, strict=True)
-        ]
-        facts = {"offset_s": clock.offset_s, "offset_u95": clock.offset_u95, "correlation": clock.correlation}
-        self._recorder.add({"event": "meter", **facts, "windows": spans})
-        self._screen.note(f"energy: the meter's clock is {clock.offset_s:+.2f} s from ours, ±{clock.offset_u95:.2f} s")
+            metering.read(self._recorder, self._settings, self._target.count, self._screen.note)
 
     def _window(self, case: Case, impl: str) -> None:
         """One window, journaled whatever becomes of it."""
@@ -336,19 +239,6 @@ def _kept(settings: Settings) -> dict[str, Any]:
     """Settings that decide what watts mean; a calibration as its file has it."""
     calibration = plain(calibration_file.read(settings.calibration)) if settings.calibration else None
     return {"assumption": settings.assumption, "calibration": calibration, "idle": settings.idle}
-
-
-def _slice(trace: Trace, window: Interval) -> dict[str, Any]:
-    """The part of a trace around a window."""
-    first, last = window.start - window.before, window.end + window.after
-    kept = [at for at, time in enumerate(trace.times) if first <= time <= last]
-    found = Trace(facts=trace.facts)
-    for at in kept:
-        found.times.append(trace.times[at])
-        found.took.append(trace.took[at])
-        found.unix.append(trace.unix[at])
-        found.readings.append(trace.readings[at])
-    return found.message()
 
 
 def _span(seconds: float) -> str:

@@ -57,7 +57,7 @@ def test_what_failed_its_self_test_is_passed_over(here: Here) -> None:
     here(*CHIPS, *OTHERS)
     assert chosen(failed="high rail") == ("middle", "board", "")
     assert chosen(failed="high middle low board rail") == (
-        None, None, "high: it is stuck; middle: it is stuck; low: it is stuck",
+        None, None, f"high: it is stuck; middle: it is stuck; low: it is stuck; {choice.STAND_IN}",
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_why_there_is_none_with_the_remedy(here: Here) -> None:
         PaperSensor("b", 1, state="absent", detail="no driver", remedy="install it"),
         PaperSensor("a", 2, state="denied", detail="not for this user"), OTHERS[2],
     )  # fmt: skip
-    assert chosen() == (None, "board", "a: not for this user; b: no driver; install it")
+    assert chosen() == (None, "board", f"a: not for this user; b: no driver; install it; {choice.STAND_IN}")
     here()
     assert chosen() == (None, None, "no sensor knows cuda chips")
 
@@ -80,7 +80,7 @@ def test_the_one_that_is_asked_for(here: Here) -> None:
 
 def test_a_name_that_nobody_has(here: Here) -> None:
     here(*CHIPS)
-    with pytest.raises(InputError, match=r"^--sensor: found 'midle', .*one of high, low, middle .*mean 'middle'"):
+    with pytest.raises(InputError, match=r"^--sensor: found 'midle', .*one of high, low, middle, tdp .*mean 'middle'"):
         chosen(wanted="midle")
 
 

@@ -64,7 +64,7 @@ def test_modeled_energy_does_not_look_like_a_measured_one():
     text = printed([declared], 120)
     assert "~3.5" in text
     assert "~0.25" in text
-    assert "energy of 1 rows: modeled (~), declared 65.00 W (package)" in text
+    assert "energy of 1 row: modeled (~), declared 65.00 W (package)" in text
     assert "~" not in printed([replace(declared, energy_evidence="measured", power_source="counter")], 120)
 
 

@@ -14,12 +14,12 @@ from fakes.stepped import Stepped
 from perwatt.backends.base import Device
 from perwatt.backends.cpu import Cpu
 from perwatt.errors import InputError, MissingHardware
-from perwatt.power import choice, selftest
+from perwatt.power import choice, refusals, selftest
 from perwatt.power.base import Lost, Reading, Target
 from perwatt.power.plan import LEAD_S
 from perwatt.power.settings import Settings
 from perwatt.results.schema import Status
-from perwatt.runner import journal, windows
+from perwatt.runner import journal
 from perwatt.runner.folder import Folder
 from perwatt.runner.journal import Journal
 from perwatt.runner.ledger import Ledger, case_event, run_event
@@ -270,7 +270,7 @@ def test_a_window_that_failed_is_not_tried_again_but_one_that_is_missing_is(make
     again = sighted(make)
     recorder = again.run([["good", "good2"]])
     assert [done for done in again.crew.done if "good" in done] == ["0 good2"]
-    assert again.screen.notes[0].startswith("energy: up to 1 windows")
+    assert again.screen.notes[0].startswith("energy: up to 1 window of")
     assert (row(recorder, "good").energy_j, row(recorder, "good").energy_note) == (None, "no result")
     assert row(recorder, "good2").energy_j is not None
 
@@ -378,7 +378,7 @@ def test_without_a_sensor_every_row_has_the_reason(make: Make) -> None:
     scene = make(PaperSensor("fake", state="denied", detail="not for this user", remedy="ask root"))
     recorder = scene.run([["good"]])
     assert scene.kinds() == ["run", "sensors"]
-    assert row(recorder, "good").energy_note == "fake: not for this user; ask root"
+    assert row(recorder, "good").energy_note == f"fake: not for this user; ask root; {choice.STAND_IN}"
     assert (scene.total_s, scene.crew.done) == (0.0, [])
 
 
@@ -424,7 +424,7 @@ def test_a_worker_that_comes_up_no_more_ends_the_windows_and_not_the_run(
 def test_one_that_failed_its_self_test_is_not_read_unless_forced(make: Make) -> None:
     scene = sighted(make)
     selftest.remember("fake", "d1", "it is stuck")
-    assert row(scene.run([["good"]]), "good").energy_note == "fake: it is stuck"
+    assert row(scene.run([["good"]]), "good").energy_note == f"fake: it is stuck; {choice.STAND_IN}"
     again = sighted(make)
     assert row(again.run([["good"]], sensor="fake"), "good").energy_evidence == "measured"
 
@@ -440,11 +440,15 @@ def test_declared_watts_and_no_energy_need_no_window(make: Make) -> None:
 # Refusals
 
 
+def checked(scene: Scene, settings: Settings) -> None:
+    refusals.check(scene.backend.target(), settings, settings.mode or "all")
+
+
 @pytest.mark.parametrize(
     ("settings", "refusal"),
     [
         ({"power_w": -1.0}, "--power-w: found -1"),
-        ({"sensor": "fke"}, r"--sensor: found 'fke', expected fake \(did you mean 'fake'\?\)"),
+        ({"sensor": "fke"}, r"--sensor: found 'fke', expected one of fake, tdp \(did you mean 'fake'\?\)"),
         ({"sensor": "tdp"}, r"--sensor tdp: x has no rated watts on a sheet"),
         ({"assumption": "trainium2-900w"}, "--power-assumption: "),
         ({"calibration": "nowhere.yaml"}, "nowhere.yaml: "),
@@ -455,7 +459,7 @@ def test_what_cannot_be_had_is_refused_before_anything_is_written(
     make: Make, settings: dict[str, Any], refusal: str
 ) -> None:
     with pytest.raises(InputError, match=f"^{refusal}"):
-        windows.check(sighted(make).backend, Settings(**settings), Energy(mode="all"))
+        checked(sighted(make), Settings(**settings))
 
 
 def test_a_meter_of_a_chip_of_which_a_part_worked_is_refused(make: Make) -> None:
@@ -463,13 +467,13 @@ def test_a_meter_of_a_chip_of_which_a_part_worked_is_refused(make: Make) -> None
     scene.backend.partial = "7 of its 8 devices idled"
     meter: dict[str, Any] = {"trace": "meter.csv", "meter_class": 1.0}
     with pytest.raises(InputError, match=r"^--power-scope: .*7 of its 8 devices idled; state what it is of, such as"):
-        windows.check(scene.backend, Settings(**meter), Energy())
-    windows.check(scene.backend, Settings(**meter, power_scope="node"), Energy())
+        checked(scene, Settings(**meter))
+    checked(scene, Settings(**meter, power_scope="node"))
 
 
 def test_a_sensor_that_is_asked_for_has_to_be_here(make: Make) -> None:
     scene = make(PaperSensor("fake", state="absent", detail="no driver"))
     with pytest.raises(MissingHardware, match="--sensor fake: no driver"):
-        windows.check(scene.backend, Settings(sensor="fake"), Energy())
-    windows.check(scene.backend, Settings(sensor="fake", mode="off"), Energy())
-    windows.check(scene.backend, Settings(), Energy())
+        checked(scene, Settings(sensor="fake"))
+    checked(scene, Settings(sensor="fake", mode="off"))
+    checked(scene, Settings())
