@@ -68,7 +68,7 @@ def test_why_there_is_none_with_the_remedy(here: Here) -> None:
     )  # fmt: skip
     assert chosen() == (None, "board", f"a: not for this user; b: no driver; install it; {choice.STAND_IN}")
     here()
-    assert chosen() == (None, None, "no sensor knows cuda chips")
+    assert chosen() == (None, None, f"no sensor knows cuda chips; {choice.STAND_IN}")
 
 
 def test_the_one_that_is_asked_for(here: Here) -> None:

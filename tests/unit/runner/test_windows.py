@@ -213,7 +213,8 @@ def test_a_window_of_buckets_begins_where_the_wall_clock_wants_it(make: Make) ->
     scene = sighted(make, kind="buckets", window_s=60.0, quantity="%")
     recorder = scene.run([["good"]])
     (event,) = recorder.ledger.windows.values()
-    assert (1_760_000_000.0 + event["marks"][0][0] + event["ramp_s"] + LEAD_S) % 60.0 == pytest.approx(0.0, abs=0.01)
+    late_s = (1_760_000_000.0 + event["marks"][0][0] + event["ramp_s"] + LEAD_S + 30.0) % 60.0 - 30.0
+    assert -2.0 < late_s < LEAD_S, "a little early does no harm, and late would cost the minute"
 
 
 def test_a_worker_that_is_lost_costs_one_energy(make: Make) -> None:
