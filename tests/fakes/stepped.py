@@ -6,7 +6,7 @@ import threading
 
 from perwatt.power.clock import Clock
 
-STALLED_S = 0.05  # after which whoever does not sleep is taken to wait for those who do
+STALLED_S = 0.25  # after which whoever does not sleep is taken to wait for those who do
 
 
 class Stepped(Clock):
