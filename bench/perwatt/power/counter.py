@@ -18,7 +18,7 @@ from perwatt.power.polled import Floats, Polled, channels, updates
 from perwatt.power.trace import Trace
 
 NEAR = 4  # updates on each side, whose mean power is that at an update
-STILL = 3.0  # usual distances between updates, after which a counter that has not moved is looked at
+STILL = 6.0  # usual distances between updates, after which a counter that has not moved is looked at
 FAINT = 0.05  # of the usual power: what a load draws at least
 FEW = 4  # updates, of which none can be called unusual
 CAUGHT = 0.5  # of the usual energy: a counter that moved by so much when it moved again has lost nothing

@@ -41,23 +41,32 @@ RECORDINGS = Path(__file__).parent / "recordings"
 FAULT = os.environ.get("REPLAY_FAULT", "")
 BEGUN = 1_790_000_000.0  # of the device's wall clock
 FAULT_AFTER_S = 4.0  # of load
-LATE_S = (
-    1.0  # the host may be late by so much without the device being thought of as idle: it is the clock that runs fast
-)
+LATE_S = 2.0  # by so much the host may be late, and the device is not idle
 SPAN = struct.Struct("dd")
 
 
 class Fast(Clock):
-    """A clock that runs faster, the same in every process of the host."""
+    """A clock that runs faster, the same in every process of the host.
+
+    Attributes:
+        due: when the device was done with what the host waited for last: a host that is late by less than
+            :data:`LATE_S` reads that, for it is the clock that runs too fast, and not the device that was slow.
+    """
+
+    due: float | None = None
 
     speed = float(os.environ.get("REPLAY_SPEED", "10"))
     origin = float(os.environ.get("REPLAY_ORIGIN", "0"))
 
-    def monotonic(self) -> float:
+    def real(self) -> float:
         return (time.monotonic() - self.origin) * self.speed
 
+    def monotonic(self) -> float:
+        now = self.real()
+        return self.due if self.due is not None and now - self.due < LATE_S else now
+
     def unix(self) -> float:
-        return BEGUN + self.monotonic()
+        return BEGUN + self.real()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(max(0.0, seconds) / self.speed)
@@ -152,14 +161,19 @@ class Replay(Cpu):
         return Timing(total_s=total, enqueue_s=0.1 * total)
 
     def submit(self, run: Callable[[int], object], iterations: int, first: int, ring: list[Any]) -> None:
-        now = self.clock.monotonic()
+        now = self.clock.real()
         start = self._free_at if now - self._free_at < LATE_S else now
         self._free_at = start + iterations * self.iteration_s(run)
         self.busy_spans.add(start, self._free_at + LATE_S)
 
     def flag(self) -> Callable[[], object]:
         due = self._free_at
-        return lambda: self.clock.sleep(due - self.clock.monotonic())
+
+        def wait() -> None:
+            self.clock.sleep(due - self.clock.real())
+            self.clock.due = due
+
+        return wait
 
     def health(self, during: Any) -> Health:
         return Health(limiter="none", power_limit_w=self.played.get("power_limit_w"), chip_id="replayed")
