@@ -168,7 +168,8 @@ def test_a_fault_is_found_and_remembered(device: Paper, check: Check, change: Sa
     failed = check(bad)["fake"].failed
     assert said in failed
     assert selftest.failed(bad, "d1") == failed
-    assert choice.choose(device.target(), "", lambda one: selftest.failed(one, "d1")).reason == f"fake: {failed}"
+    reason = choice.choose(device.target(), "", lambda one: selftest.failed(one, "d1")).reason
+    assert reason == f"fake: {failed}; {choice.STAND_IN}"
 
 
 def test_of_two_that_disagree_the_better_is_believed(device: Paper, check: Check) -> None:
