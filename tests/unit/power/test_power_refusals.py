@@ -62,7 +62,8 @@ def test_garbage_is_refused(facts: Facts, value: float, message: str):
 
 @pytest.mark.parametrize("facts", [COUNTER, SAMPLES])
 def test_garbage_long_after_the_window_does_no_harm(facts: Facts):
-    measured(changed(trace(facts), at(19.0, float("nan"))), START, END - 2.0)
+    later = measured(changed(trace(facts), at(19.0, float("nan"))), START, END - 2.0)
+    assert later == measured(trace(facts), START, END - 2.0)
 
 
 def test_more_than_ten_kilowatts_are_refused():

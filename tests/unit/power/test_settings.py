@@ -23,7 +23,9 @@ METER = {"trace": "meter.csv", "meter_class": 0.5}
     ],
 )  # fmt: skip
 def test_what_makes_sense(said: dict[str, Any]) -> None:
-    Settings(**said).check()
+    settings = Settings(**said)
+    settings.check()
+    assert settings.scope == ("node" if said.get("power_scope") == "node" else "package")
 
 
 @pytest.mark.parametrize(

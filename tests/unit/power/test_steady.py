@@ -30,7 +30,9 @@ def test_the_ramp_is_left_out():
 
 
 def test_a_slow_start_within_the_ramp_does_no_harm():
-    steady(marks(lambda at: 20.0 if at < 2.0 else 100.0), 0.0, 30.0, 3.0)
+    span = steady(marks(lambda at: 20.0 if at < 2.0 else 100.0), 0.0, 30.0, 3.0)
+    assert span.start == 3.0
+    assert span.drift == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_slow_drift_is_fine_and_told():
