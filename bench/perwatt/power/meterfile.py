@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from perwatt import textfile
 from perwatt.errors import InputError, expected, shorten
 from perwatt.power.base import CHIP_LIKE, IMPLAUSIBLE_W
 
@@ -116,15 +117,7 @@ def read(path: str | Path, *, accuracy_pct: float, scope: str, chips: int = 1) -
 
 def _text(file: str) -> tuple[str, str]:
     """The text up to its last line end, and what was left out behind it: a meter that is stopped cuts numbers short."""
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=file) from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"found byte 0x{content[error.start]:02x}, expected UTF-8", file=file, line=line) from None
+    text = textfile.read(file)
     whole, _, rest = text.rpartition("\n")
     return whole, "the last line has no line end and was left out" if rest.strip() else ""
 

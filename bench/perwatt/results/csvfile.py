@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from perwatt import textfile
 from perwatt.errors import InputError, shorten
 from perwatt.results.schema import READABLE, SCHEMA_VERSION, Column, Row, cells, columns, columns_of, header_name
 from perwatt.runner import folder
@@ -210,15 +211,7 @@ class _Lines:
 
 
 def _decoded(file: str) -> str:
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=file) from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"found byte 0x{content[error.start]:02x}, expected UTF-8", file=file, line=line) from None
+    text = textfile.read(file)
     if not text.strip():
         raise InputError("empty file, expected a header", file=file, line=1)
     if not text.endswith("\n"):
