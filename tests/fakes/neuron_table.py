@@ -21,7 +21,7 @@ class Name:
     """A row of the table.
 
     Attributes:
-        call: the first column: ``torch.neuron.device(device_spec)``, ``NEURON_CC_FLAGS``, ``modinfo -F version neuron``.
+        call: the first column: ``torch.neuron.device(device_spec)``, ``NEURON_CC_FLAGS``, ``neuron-ls --json-output``.
         kind: ``function``, ``context manager``, ``variable``, ``tool``, ``file`` and the like.
         gives: what it returns or holds, in words.
         source: where that is documented.
