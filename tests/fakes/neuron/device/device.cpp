@@ -75,11 +75,13 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   module.def("empty_cache", [] { neuron::memory().empty_cache(); }, Free());
   module.def("executed", [] {
     std::lock_guard<std::mutex> lock(neuron::operations().mutex);
-    return neuron::operations().executed;
+    const auto& names = neuron::operations().executed;
+    return std::vector<std::string>(names.begin(), names.end());
   });
   module.def("fallen_back", [] {
     std::lock_guard<std::mutex> lock(neuron::operations().mutex);
-    return neuron::operations().fallen_back;
+    const auto& names = neuron::operations().fallen_back;
+    return std::vector<std::string>(names.begin(), names.end());
   });
   module.def("clear_tracking", [] {
     std::lock_guard<std::mutex> lock(neuron::operations().mutex);

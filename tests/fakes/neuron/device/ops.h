@@ -18,8 +18,7 @@ namespace neuron {
 
 struct Operations {
   std::mutex mutex;
-  std::unordered_set<std::string> own, compiled;
-  std::vector<std::string> executed, fallen_back;
+  std::unordered_set<std::string> own, compiled, executed, fallen_back;  // names, each once
   std::function<void(const std::string&)> compiler = [](const std::string&) {};
   std::string latched;  // an error that the next operation raises, whichever that is (fact sheet 2.5)
 };
@@ -32,7 +31,7 @@ inline Operations& operations() {
 inline void note_executed(const std::string& name) {
   auto& all = operations();
   std::lock_guard<std::mutex> lock(all.mutex);
-  all.executed.push_back(name);
+  all.executed.insert(name);
   if (!all.latched.empty()) {
     std::string message;
     message.swap(all.latched);
@@ -207,7 +206,7 @@ inline void fall_back(const c10::OperatorHandle& op, Stack* stack) {
   auto& all = operations();
   {
     std::lock_guard<std::mutex> lock(all.mutex);
-    all.fallen_back.push_back(op.schema().name());
+    all.fallen_back.insert(op.schema().name());
   }
   queue().wait();
   at::native::cpu_fallback(op, stack);
