@@ -2,7 +2,7 @@
 // 16 MiB are rounded to size classes of 256 bytes at least, requests below 1 MiB have a pool of their own.
 //
 // A freed block can be handed out again at once, because work is done in the order in which it was handed over. Figures
-// are those of the work that is done: until the next wait they show what held before the queue had something in it.
+// are those of the work that is done: while the queue has something in it they show what held after the last wait.
 // Size classes (powers of two, and a half between two) and the text of the error beyond its start are not documented.
 
 #pragma once
@@ -53,7 +53,7 @@ class Memory final : public c10::Allocator {
   int64_t capacity = int64_t(24) << 30;
 
   Memory() {
-    queue().before_first = [this] {
+    queue().done = [this] {
       for (auto& device : devices_)
         device.shown = device.live;
     };

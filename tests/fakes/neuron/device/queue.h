@@ -40,12 +40,10 @@ struct OnCpu {
 class Queue {
  public:
   std::recursive_mutex mutex;
-  std::function<void()> before_first = [] {};  // called when work comes into an empty queue
+  std::function<void()> done = [] {};  // called when all work is
 
   void push(std::function<void()> work) {
     std::lock_guard<std::recursive_mutex> lock(mutex);
-    if (work_.empty())
-      before_first();
     work_.push_back(std::move(work));
     if (blocking())
       wait();
@@ -77,6 +75,7 @@ class Queue {
         throw;
       }
     }
+    done();
   }
 
   void plan(Plan planned) {
