@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from perwatt.backends.together import Together
 from perwatt.errors import InputError
 from perwatt.power.base import Target
 from perwatt.power.clock import Clock
@@ -51,11 +52,15 @@ class Timing:
         total_s: from the first start to the end of the last iteration's work on the device.
         enqueue_s: until the host had handed over the last iteration; equals ``total_s`` on synchronous devices.
         wall_s: the same as ``total_s`` by the wall clock, where that is by a clock of the device that may miss work.
+        began: ``perf_counter`` at the first start, where the batch is one span; ranks of a host share that clock.
+        ranks: seconds that each rank by itself took, where several worked.
     """
 
     total_s: float
     enqueue_s: float
     wall_s: float | None = None
+    began: float | None = None
+    ranks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +69,9 @@ class Health:
 
     Attributes:
         others: share of the device, 0 to 1, that other processes used meanwhile.
+        device_errors: executions that failed on the device meanwhile.
+        unhealthy: parts of the chip that its driver calls unhealthy, separated by spaces; empty where none is.
+        engine_busy: share of its cycles, 0 to 1, in which the unit for products worked, by counters nobody documents.
     """
 
     limiter: str = "unknown"
@@ -76,6 +84,9 @@ class Health:
     mig: str | None = None
     chip_id: str | None = None
     others: float | None = None
+    device_errors: int | None = None
+    unhealthy: str | None = None
+    engine_busy: float | None = None
 
 
 @contextmanager
@@ -96,8 +107,13 @@ class Backend(ABC):
         asynchronous: whether calls return before the device is done, so that enqueue time has a meaning.
         brackets: whether single calls inside an iteration can be timed, so that ``bwd`` is measured directly.
         timing_method: value of the column of that name; ``wall`` replaces it where the wall clock sees more.
+        keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
+            Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         processes: default number of process restarts.
         clock: of the host, as its workers and sensors see it.
+        collectives: name of the device's collectives for ``torch.distributed.init_process_group``.
+        rank, world: which of how many processes this one is that work on a case together, one for each device.
+        together: what they agree by.
     """
 
     name: ClassVar[str]
@@ -106,7 +122,12 @@ class Backend(ABC):
     brackets: ClassVar[bool]
     timing_method: ClassVar[str]
     processes: ClassVar[int] = 3
+    keeps_compiled: ClassVar[bool] = False
     clock: ClassVar[Clock] = Clock()
+    collectives: ClassVar[str] = "gloo"
+    rank: int = 0
+    world: int = 1
+    together: Together = Together()
 
     @property
     def address(self) -> str:
@@ -123,9 +144,45 @@ class Backend(ABC):
             raise InputError(f"found {self.name}:{index}, expected {self.name}, which is one device")
         return self
 
+    def divided(self, devices: int) -> Backend:
+        """The backend whose chip is made of so many devices, where that is the user's choice, as on a CPU.
+
+        Raises:
+            InputError: the chip has its devices, whatever anybody wants.
+        """
+        there = {1, self.describe().devices_per_chip or 1, self.count()}
+        if devices not in there:
+            numbers = " or ".join(map(str, sorted(there)))
+            raise InputError(f"found {devices}, expected {numbers}, as many devices as a placement here has")
+        return self
+
+    def world_of(self, placement: str) -> int | None:
+        """Devices of this host that a placement takes; None where it takes more than this host, or nobody knows."""
+        return {"device": 1, "chip": self.describe().devices_per_chip, "node": self.count()}.get(placement)
+
+    def count(self) -> int:
+        """Devices on this host that can be used. May not start the device's runtime."""
+        return self.describe().devices_per_chip or 1
+
+    def unsupported_world(self, world: int) -> str | None:
+        """Why so many devices of this host cannot work together, with what can, or None. Asked before any starts."""
+        there = self.count()
+        return f"needs {world} devices, {there} can be used" if world > there else None
+
+    def join(self, rank: int, world: int) -> None:
+        """Be one of several ranks, each on a device of its own: called before :meth:`start`, in a rank's process.
+
+        Between the two, ``torch.distributed`` is initialized for :attr:`collectives`.
+        """
+        self.rank, self.world = rank, world
+
     @abstractmethod
     def missing(self) -> str | None:
         """Why there is no such device here, with the remedy; None if there is one. Never raises, never hangs."""
+
+    def mistake(self) -> InputError | None:
+        """What the user has set that cannot hold here, or None. Asked where nothing is missing; never raises."""
+        return None
 
     @abstractmethod
     def describe(self) -> Device:
@@ -233,6 +290,14 @@ class Backend(ABC):
         """Durations of the device's kernels in one untimed call, summed, in seconds; None where nothing tells them."""
         return None
 
+    def doubts(self) -> tuple[str, ...]:
+        """Flags of the row for what the last observed call does in a way that is known to be slow here."""
+        return ()
+
+    def numerics(self) -> dict[str, str]:
+        """What is pinned that can change a number, by names that all backends share; shown where two sides differ."""
+        return {"accumulate": "fp32", "rounding": "nearest"}
+
     def facts(self) -> dict[str, Any]:
         """What else of the started device can change a number, for the environment record."""
         return {}
@@ -259,6 +324,10 @@ class Backend(ABC):
 
     def empty_compiler_cache(self) -> None:  # noqa: B027
         """Give the compiler an empty cache on disk, so that the next compilation is a cold one."""
+
+    def cold(self) -> bool:
+        """Whether what was needed since :meth:`empty_compiler_cache` was compiled, and not found on the disk."""
+        return True
 
     @abstractmethod
     def forget_compiled(self) -> None:

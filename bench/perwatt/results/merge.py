@@ -26,6 +26,9 @@ HEALTH: dict[str, Callable[[list[Any]], Any]] = {
     "ecc": sum,
     "mig": lambda seen: seen[0],
     "chip_id": lambda seen: seen[0],
+    "device_errors": sum,
+    "unhealthy": lambda seen: " ".join(dict.fromkeys(" ".join(seen).split())) or None,
+    "engine_busy": median,
 }  # fmt: skip
 GUARDS = ("compilations", "graph_breaks", "cpu_fallbacks")
 
