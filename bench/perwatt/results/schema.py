@@ -244,8 +244,8 @@ class Row:
     flops_convention: str | None = _printed(
         "Work and rates", "how the source of a published row counted operations; `unknown` where none that we know fits"
     )
-    bytes: float | None = _col("Work and rates", "compulsory memory traffic of an iteration of one copy", "B")
-    tokens: float | None = _col("Work and rates", "tokens of an iteration of one copy", "token")
+    bytes: float | None = _col("Work and rates", "compulsory memory traffic of an iteration of a copy", "B")
+    tokens: float | None = _col("Work and rates", "tokens of an iteration of a copy", "token")
     per_layer: str | None = _col("Work and rates", "`yes` for a model cut in layers", choices=("yes",))
     tflops: float | None = _timed("Work and rates", "flops x replicas / time_s, of the whole placement", "TFLOP/s")
     gbps: float | None = _timed("Work and rates", "bytes x replicas / time_s, of the whole placement", "GB/s")

@@ -62,7 +62,7 @@ class PaperCrew:
     def __init__(self, clock):
         self.clock, self.cost_s, self.noise = clock, 0.0, random.Random(0)
         self.faults, self.spread = {}, {}
-        self.asked, self.seconds, self.lost, self.relieved = [], [], 0, 0
+        self.asked, self.seconds, self.worlds, self.lost, self.relieved = [], [], [], 0, 0
 
     def __call__(self, *_):
         return self
@@ -73,7 +73,8 @@ class PaperCrew:
     def __exit__(self, *_):
         pass
 
-    def worker(self):
+    def worker(self, world=1):
+        self.worlds.append(world)
         return PaperWorker(self)
 
     def relieve(self):
@@ -261,7 +262,7 @@ def test_time_of_before_counts_against_the_budget(run, crew):
 
 
 def test_no_worker_ends_the_run(run, crew, monkeypatch):
-    def none():
+    def none(world):
         raise MissingHardware("none")
 
     monkeypatch.setattr(crew, "worker", none)

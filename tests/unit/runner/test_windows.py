@@ -46,7 +46,7 @@ class Paper(Cpu):
     def describe(self) -> Device:
         return Device(chip=self.chip, devices_per_chip=1, memory_bytes=1e9, cache_bytes=None, driver="d1")
 
-    def target(self) -> Target:
+    def target(self, devices: int = 1) -> Target:
         return Target(backend=self.name, chip=self.chip, partial=self.partial)
 
 
@@ -59,7 +59,7 @@ class PaperCrew:
         self.ended: dict[str, str] = {}
         self.done: list[str] = []
 
-    def worker(self) -> PaperCrew:
+    def worker(self, world: int = 1) -> PaperCrew:
         self.done.append("worker")
         return self
 
@@ -405,7 +405,7 @@ def test_a_worker_that_comes_up_no_more_ends_the_windows_and_not_the_run(
     scene = sighted(make)
     real = PaperCrew.worker
 
-    def gone(crew: PaperCrew) -> PaperCrew:
+    def gone(crew: PaperCrew, world: int = 1) -> PaperCrew:
         if any(done.endswith("good") for done in crew.done):
             raise MissingHardware("the device fell off the bus")
         return real(crew)
