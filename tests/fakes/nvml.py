@@ -308,7 +308,7 @@ def install(library: NvmlLibrary) -> None:
 
     pynvml.nvmlLib = library
     pynvml._nvmlGetFunctionPointer_cache.clear()
-    nvml._nvml.cache_clear()
+    nvml.library.cache_clear()
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from perwatt.errors import InputError
+from perwatt.finding import Finding
 from perwatt.power.base import Target
 from perwatt.power.clock import Clock
 from perwatt.spec.precision import Precision
@@ -97,6 +98,8 @@ class Backend(ABC):
         brackets: whether single calls inside an iteration can be timed, so that ``bwd`` is measured directly.
         timing_method: value of the column of that name; ``wall`` replaces it where the wall clock sees more.
         processes: default number of process restarts.
+        keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
+            Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         clock: of the host, as its workers and sensors see it.
     """
 
@@ -106,6 +109,7 @@ class Backend(ABC):
     brackets: ClassVar[bool]
     timing_method: ClassVar[str]
     processes: ClassVar[int] = 3
+    keeps_compiled: ClassVar[bool] = False
     clock: ClassVar[Clock] = Clock()
 
     @property
@@ -239,6 +243,15 @@ class Backend(ABC):
 
     def prepare(self, precision: Precision) -> None:  # noqa: B027
         """Settings that a policy needs, before a case of it is opened."""
+
+    def findings(self) -> Iterable[Finding]:
+        """What ``perwatt doctor`` tells of this kind of device beside what every backend can be asked.
+
+        That is :meth:`missing`, :meth:`busy` and :meth:`uncompilable`. Asked for where no such device is, too: what
+        keeps one from being used is what people look for. Starts no runtime, changes nothing, waits for no tool without
+        a limit.
+        """
+        return ()
 
     def busy(self) -> str | None:
         """Who else uses the device, with the remedy, or None. Not asked of devices that are shared by nature."""

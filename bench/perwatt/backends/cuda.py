@@ -9,17 +9,18 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from perwatt.backends import cuda_events, cuda_presence, families, inductor
+from perwatt.backends import cuda_events, cuda_findings, cuda_presence, families, inductor
 from perwatt.backends.base import Backend, Device, Health, Timing
 from perwatt.backends.gpu_watch import Watch
 from perwatt.errors import InputError, MissingHardware
+from perwatt.finding import Finding
 from perwatt.hardware import chips, machine, nvml, torch_build
 from perwatt.power.base import Target
 from perwatt.spec.precision import Precision
@@ -128,6 +129,10 @@ class Cuda(Backend):
     def busy(self) -> str | None:
         """Processes that compute on this GPU. Before the worker starts none of them is ours."""
         return cuda_presence.in_use(self.gpu, self.address)
+
+    def findings(self) -> Iterable[Finding]:
+        """Of every GPU of this machine, of the driver, and of whether torch fits them."""
+        return cuda_findings.findings(self.build())
 
     def unsupported(self, precision: Precision) -> str | None:
         """What this GPU's units, or torch on them, cannot do."""

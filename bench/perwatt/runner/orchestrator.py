@@ -82,7 +82,7 @@ class Orchestrator:
     ) -> None:  # fmt: skip
         self._cases, self._backend, self._options = cases, backend, options
         self._recorder, self._ledger, self._screen = recorder, recorder.ledger, screen
-        self._crew = Crew(backend, log, recorder)
+        self._crew = Crew(backend, log, recorder.ledger.run["run_id"], recorder.note_environment)
         self._sessions = 2 if options.aa else 1
         self._windows = Windows(cases, backend, energy, options.energy, options.seed, self._crew, recorder, screen)
         self._budget: Budget | None = None

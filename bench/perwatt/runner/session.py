@@ -97,7 +97,7 @@ def run(request: Request, screens: Screens) -> Result:
         raise MissingHardware(reason)
     energy = request.options.energy
     refusals.check(backend.target(), energy, energy.mode or suite.energy.mode)
-    suite, casts = _bound(suite, backend)
+    suite, casts = bound(suite, backend)
     run_id = files.new_run_id()
     folder = Folder(request.out or files.RUNS / run_id)
     with folder.locked():
@@ -134,7 +134,7 @@ def _placed(suite: Suite, placement: str | None) -> Suite:
     return replace(suite, cases=cases)
 
 
-def _bound(suite: Suite, backend: Backend) -> tuple[Suite, autocast.Ops]:
+def bound(suite: Suite, backend: Backend) -> tuple[Suite, autocast.Ops]:
     """The suite under the backend's autocast op list, which is asked for only where a case is autocast at all."""
     if all(case.precision.casts != "autocast" or backend.unsupported(case.precision) for case in suite.cases):
         return suite, {}

@@ -143,14 +143,14 @@ def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> No
     try:
         step()
     except Exception as error:  # whatever an impl raises is a result about that impl
-        status, reason = _outcome(error, backend)
+        status, reason = outcome(error, backend)
         subject.fail(status, reason)
         if backend.poisoned(error):
             raise Poisoned(status, reason) from error
     subject.elapsed_s += perf_counter() - started
 
 
-def _outcome(error: Exception, backend: Backend) -> tuple[Status, str]:
+def outcome(error: Exception, backend: Backend) -> tuple[Status, str]:
     """What an exception says of an impl: no memory, nothing there that could do it, or a fault."""
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if backend.is_out_of_memory(error):
