@@ -31,7 +31,9 @@ PAGE = 120  # columns where no terminal sets a width
               help="Worker processes at once.")  # fmt: skip
 @click.option("--timeout", metavar="TIME",
               help="Longest wait for one compilation, such as 90s, 20m, 2h.  [default: the case's]")  # fmt: skip
-@click.option("--out", metavar="DIR", help="Folder for compile.json and the workers' log.  [default: neither is kept]")
+@click.option(
+    "--out", metavar="DIR", help="Folder for compile.json and logs of the workers.  [default: neither is kept]"
+)
 @click.option("--yes", is_flag=True, help="Allow a suite of more than 10,000 cases.")
 @json_option
 def command(
@@ -56,9 +58,8 @@ def command(
     backend = backends.choose(device)
     cases = session.bound(loaded, backend)[0].cases
     with _folder(out) as folder:
-        log = folder / "worker.log"
         done = precompile.compiled(
-            cases, [backend] * jobs, log, new_run_id(), timeout_s=timeout_s, report=_tell
+            cases, [backend] * jobs, folder, new_run_id(), timeout_s=timeout_s, report=_tell
         )  # fmt: skip
         code = precompile.exit_code(done)
         _keep(folder / "compile.json", done, code)

@@ -51,7 +51,7 @@ class Outcome:
 
 
 def compiled(
-    cases: Sequence[Case], backends: Sequence[Backend], log: Path, run_id: str, *, seed: int = 0,
+    cases: Sequence[Case], backends: Sequence[Backend], folder: Path, run_id: str, *, seed: int = 0,
     timeout_s: float | None = None, report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:  # fmt: skip
     """Compile all that is compiled, as many at once as there are backends.
@@ -59,7 +59,7 @@ def compiled(
     Args:
         cases: of a suite, in its order.
         backends: the device of each worker; one device may be named more than once.
-        log: file for what workers print.
+        folder: where a log for each worker goes, so that the last words of one are not another's.
         run_id: names the workers' temporary folders.
         seed: of the input data.
         timeout_s: for one compilation; None leaves it to the case.
@@ -76,7 +76,10 @@ def compiled(
     for known in found.values():
         report(known)
     waiting = {at: task for at, task in enumerate(tasks) if at not in found}
-    crews = [Crew(backend, log, f"{run_id}-{at}") for at, backend in enumerate(backends[: len(waiting)])]
+    crews = [
+        Crew(backend, folder / f"worker-{at}.log", f"{run_id}-{at}")
+        for at, backend in enumerate(backends[: len(waiting)], 1)
+    ]
     for at, done in _together(crews, waiting, seed, timeout_s):
         found[at] = done
         report(done)
