@@ -51,6 +51,8 @@ def lacking(backend: Backend) -> str | None:
 
 def addressed(address: str) -> Backend:
     """The backend of :attr:`Backend.address`, in the process that is to start it."""
-    name, _, index = address.partition(":")
+    whole, _, devices = address.partition("/")
+    name, _, index = whole.partition(":")
     backend = available()[name]
-    return backend.at(int(index)) if index else backend
+    backend = backend.at(int(index)) if index else backend
+    return backend.divided(int(devices)) if devices else backend

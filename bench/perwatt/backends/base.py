@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from perwatt.backends.together import Together
 from perwatt.errors import InputError
 from perwatt.finding import Finding
 from perwatt.power.base import Target
@@ -52,11 +53,15 @@ class Timing:
         total_s: from the first start to the end of the last iteration's work on the device.
         enqueue_s: until the host had handed over the last iteration; equals ``total_s`` on synchronous devices.
         wall_s: the same as ``total_s`` by the wall clock, where that is by a clock of the device that may miss work.
+        began: ``perf_counter`` at the first start, where the batch is one span; ranks of a host share that clock.
+        ranks: seconds that each rank by itself took, where several worked.
     """
 
     total_s: float
     enqueue_s: float
     wall_s: float | None = None
+    began: float | None = None
+    ranks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +106,9 @@ class Backend(ABC):
         keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
             Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         clock: of the host, as its workers and sensors see it.
+        collectives: name of the device's collectives for ``torch.distributed.init_process_group``.
+        rank, world: which of how many processes this one is that work on a case together, one for each device.
+        together: what they agree by.
     """
 
     name: ClassVar[str]
@@ -111,6 +119,10 @@ class Backend(ABC):
     processes: ClassVar[int] = 3
     keeps_compiled: ClassVar[bool] = False
     clock: ClassVar[Clock] = Clock()
+    collectives: ClassVar[str] = "gloo"
+    rank: int = 0
+    world: int = 1
+    together: Together = Together()
 
     @property
     def address(self) -> str:
@@ -126,6 +138,38 @@ class Backend(ABC):
         if index:
             raise InputError(f"found {self.name}:{index}, expected {self.name}, which is one device")
         return self
+
+    def divided(self, devices: int) -> Backend:
+        """The backend whose chip is made of so many devices, where that is the user's choice, as on a CPU.
+
+        Raises:
+            InputError: the chip has its devices, whatever anybody wants.
+        """
+        there = {1, self.describe().devices_per_chip or 1, self.count()}
+        if devices not in there:
+            numbers = " or ".join(map(str, sorted(there)))
+            raise InputError(f"found {devices}, expected {numbers}, as many devices as a placement here has")
+        return self
+
+    def world_of(self, placement: str) -> int | None:
+        """Devices of this host that a placement takes; None where it takes more than this host, or nobody knows."""
+        return {"device": 1, "chip": self.describe().devices_per_chip, "node": self.count()}.get(placement)
+
+    def count(self) -> int:
+        """Devices on this host that can be used. May not start the device's runtime."""
+        return self.describe().devices_per_chip or 1
+
+    def unsupported_world(self, world: int) -> str | None:
+        """Why so many devices of this host cannot work together, with what can, or None. Asked before any starts."""
+        there = self.count()
+        return f"needs {world} devices, {there} can be used" if world > there else None
+
+    def join(self, rank: int, world: int) -> None:
+        """Be one of several ranks, each on a device of its own: called before :meth:`start`, in a rank's process.
+
+        Between the two, ``torch.distributed`` is initialized for :attr:`collectives`.
+        """
+        self.rank, self.world = rank, world
 
     @abstractmethod
     def missing(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The CPU: always there, synchronous, timed by the wall clock. One chip of one device."""
+"""The CPU: always there, synchronous, timed by the wall clock. One chip, of one device or of as many as one wants."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 from perwatt.backends import cpu_findings, inductor
 from perwatt.backends.base import Backend, Device, Health, Timing, no_collection
+from perwatt.errors import InputError
 from perwatt.finding import Finding
 from perwatt.hardware import machine
 from perwatt.spec.precision import Precision
@@ -21,14 +23,32 @@ if TYPE_CHECKING:
 
 
 class Cpu(Backend):
-    """The host's processor, with as many threads as this process may use."""
+    """The host's processor, with as many threads as this process may use.
+
+    Attributes:
+        devices: that it is divided into; each has its share of cores and memory.
+    """
 
     name = "cpu"
     asynchronous = False
     brackets = True
     timing_method = "wall"
     processes = 1
+    devices = 1
     _others: float | None = None
+
+    @property
+    def address(self) -> str:
+        """``cpu``, or ``cpu/2`` for one of two devices."""
+        return f"{self.name}/{self.devices}" if self.devices > 1 else self.name
+
+    def divided(self, devices: int) -> Backend:
+        """The processor as a chip of so many devices, each with at least one of its cores."""
+        if not 1 <= devices <= (cores := machine.usable_cores()):
+            raise InputError(f"found {devices}, expected 1 to {cores}, the cores that can be used")
+        part = copy(self)
+        part.devices = devices
+        return part
 
     def missing(self) -> str | None:
         """None: there is always a CPU, but torch may be absent."""
@@ -38,16 +58,16 @@ class Cpu(Backend):
         """Processor, memory this process may use, last-level cache, threads."""
         return Device(
             chip=machine.cpu_model(),
-            devices_per_chip=1,
-            memory_bytes=float(machine.memory_limit()),
+            devices_per_chip=self.devices,
+            memory_bytes=float(machine.memory_limit() // self.devices),
             cache_bytes=float(machine.last_level_cache()),
             threads=self.threads(),
         )
 
     def threads(self) -> int:
-        """OMP_NUM_THREADS where set, else the cores this process may use."""
+        """Of a device: OMP_NUM_THREADS where set, which is each process's, else its share of the usable cores."""
         asked = os.environ.get("OMP_NUM_THREADS", "")
-        return int(asked) if asked.isdigit() and int(asked) > 0 else machine.usable_cores()
+        return int(asked) if asked.isdigit() and int(asked) > 0 else max(1, machine.usable_cores() // self.devices)
 
     def unsupported(self, precision: Precision) -> str | None:
         """What no CPU, or torch on none, can do."""
@@ -99,7 +119,7 @@ class Cpu(Backend):
                 ring[slot] = run(slot)
             total = perf_counter() - start
         _leave_warm_buffer(ring)
-        return Timing(total_s=total, enqueue_s=total)
+        return Timing(total_s=total, enqueue_s=total, began=start)
 
     def time_bracketed(
         self,

@@ -53,6 +53,7 @@ class Cuda(Backend):
     asynchronous = True
     brackets = True
     timing_method = "cuda_events"
+    collectives = "nccl"
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
@@ -111,6 +112,25 @@ class Cuda(Backend):
             return self._gpus()[self.index]
         except (nvml.NoDriver, IndexError) as error:
             raise MissingHardware(f"no {self.address}: {error}") from None
+
+    def count(self) -> int:
+        """All GPUs that are visible."""
+        return len(self._gpus())
+
+    def unsupported_world(self, world: int) -> str | None:
+        """Several GPUs are all that are here: one that was named is one, and instances of one cannot reach others."""
+        if world > 1 and self.index:
+            return f"needs {world} GPUs, --device {self.address} is one of them: expected --device {self.name}"
+        if world > 1 and any(gpu.mig or gpu.sliced for gpu in self._gpus()):
+            return "MIG is on, and instances cannot reach one another: have it switched off (nvidia-smi -mig 0)"
+        return super().unsupported_world(world)
+
+    def join(self, rank: int, world: int) -> None:
+        """The GPU of the rank's number."""
+        super().join(rank, world)
+        if world > 1:
+            self.index = rank
+            vars(self).pop("gpu", None)
 
     def describe(self) -> Device:
         """The chip by its sheet or product name; a MIG instance is no whole one. The cache is known once CUDA is up."""

@@ -25,7 +25,7 @@ def batch(surface: Any, run: Run, order: Sequence[int], ring: list[Any]) -> Timi
         enqueued = perf_counter() - began
         surface.synchronize()
         wall = perf_counter() - began
-    return Timing(total_s=start.elapsed_time(end) / 1e3, enqueue_s=enqueued, wall_s=wall)
+    return Timing(total_s=start.elapsed_time(end) / 1e3, enqueue_s=enqueued, wall_s=wall, began=began)
 
 
 def bracketed(surface: Any, before: Run, run: Run, order: Sequence[int], ring: list[Any]) -> Timing:

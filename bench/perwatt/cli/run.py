@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perwatt.cli._output import json_option, print_json
-from perwatt.errors import InputError
 
 if TYPE_CHECKING:
     from perwatt.analysis.best import Best
@@ -38,7 +37,10 @@ SIGNALLED = 128  # added to a signal's number it makes the exit code, as in a sh
     help="Kind of device to measure, and which of several: cuda:1.",
 )
 @click.option("--placement", metavar="NAME", help="On how much hardware, for every case: device, chip, node, cluster.")
-@click.option("--nproc", type=int, default=1, show_default=True, help="Processes that work on a case together.")
+@click.option("--mode", metavar="NAME",
+              help="What several devices do: replicate, shard.  [default: shard where the workload can]")  # fmt: skip
+@click.option("--nproc", type=click.IntRange(1), metavar="N",
+              help="Devices, each with a process: as many as a CPU is to be divided into.")  # fmt: skip
 @click.option("--out", metavar="DIR", help="Folder of the run.  [default: results/runs/RUN_ID]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, where it stopped.")
 @click.option("--processes", type=click.IntRange(1, 1000), metavar="N",
@@ -74,8 +76,6 @@ def command(suite: str, as_json: bool, **options: Any) -> int:
     from perwatt.report import console, progress
     from perwatt.runner import session
 
-    if options.pop("nproc") != 1:
-        raise InputError("several processes for one case cannot be measured yet, expected 1", field="--nproc")
     request = _request(suite, **options)
     try:
         done = session.run(request, partial(progress.screen, console.console(sys.stderr)))

@@ -25,7 +25,8 @@ Found = Iterator[tuple[str, str]]  # column, what is wrong with it
 
 NO_ROW = "no row below the header"
 UNIQUE = (
-    "run_id", "match_key", "protocol_key", "impl", "placement", "micro_batch", "grad_accum", "recompute",
+    "run_id", "match_key", "protocol_key", "impl", "placement", "mode", "parallel", "micro_batch", "grad_accum",
+    "recompute",
 )  # fmt: skip
 INTERVALS = ("time_s", "energy_j", "tflops_per_w", "tokens_per_j", "tflops_per_pct", "tokens_per_pct_s")
 WHOLE_MODELS = ("tokens_per_j", "tokens_per_j_lo", "tokens_per_j_hi", "tokens_per_kwh", "usd_per_mtok")

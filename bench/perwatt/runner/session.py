@@ -27,7 +27,7 @@ from perwatt.runner.orchestrator import Options, Orchestrator, Screen
 from perwatt.runner.recorder import Recorder
 from perwatt.spec import suite as suites
 from perwatt.spec import work
-from perwatt.spec.case import Case, Placement
+from perwatt.spec.case import Case, Mode, Placement, shared_out
 from perwatt.spec.suite import Suite
 
 HARMLESS = frozenset({Status.OK, Status.UNSUPPORTED, Status.SKIPPED})  # outcomes that are no failure of the run
@@ -49,11 +49,13 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What is to be run, and where; ``shared`` allows a device that others use."""
+    """What is to be run, and where: ``nproc`` devices; ``shared`` allows a device that others use."""
 
     suite: str
     device: str = "auto"
     placement: str | None = None
+    mode: str | None = None
+    nproc: int | None = None
     out: Path | None = None
     resume: bool = False
     yes: bool = False
@@ -89,10 +91,10 @@ def run(request: Request, screens: Screens) -> Result:
         MissingHardware: there is no such device, or it does not start.
         Stopped: by Ctrl-C or SIGTERM.
     """
-    suite = _placed(suites.load(request.suite, yes=request.yes), request.placement)
+    suite = _shared_out(_placed(suites.load(request.suite, yes=request.yes), request.placement), request.mode)
     if request.resume and request.out is None:
         raise InputError("needs the folder to go on in: give it with --out", field="--resume")
-    backend = backends.choose(request.device)
+    backend = _divided(backends.choose(request.device), suite, request.nproc)
     if not request.shared and (reason := backend.busy()):
         raise MissingHardware(reason)
     energy = request.options.energy
@@ -132,6 +134,40 @@ def _placed(suite: Suite, placement: str | None) -> Suite:
     if len({case.identity for case in cases}) < len(cases):
         raise InputError(f"found {placed!r}, on which two cases of the suite are the same", field="--placement")
     return replace(suite, cases=cases)
+
+
+def _shared_out(suite: Suite, mode: str | None) -> Suite:
+    """The suite with every case that can be sharded in another mode, if one was asked for."""
+    if mode is None:
+        return suite
+    if mode not in get_args(Mode):
+        raise InputError(expected(mode, get_args(Mode)), field="--mode")
+    if mode == "shard" and not any(case.workload.layouts for case in suite.cases):
+        raise InputError("found 'shard', expected replicate: no workload of the suite can be sharded", field="--mode")
+    return replace(suite, cases=tuple(_in_mode(case, mode) for case in suite.cases))
+
+
+def _in_mode(case: Case, mode: str) -> Case:
+    if mode == case.mode or not case.workload.layouts:
+        return case
+    found, parallel = shared_out(case.workload, mode)
+    return replace(case, mode=found, parallel=parallel)
+
+
+def _divided(backend: Backend, suite: Suite, nproc: int | None) -> Backend:
+    """The backend with as many devices as were asked for, which have to be those of some placement in the suite."""
+    if nproc is None:
+        return backend
+    try:
+        backend = backend.divided(nproc)
+    except InputError as error:
+        raise error.at(field="--nproc") from None
+    worlds = {case.placement: backend.world_of(case.placement) for case in suite.cases}
+    if nproc not in worlds.values():
+        taken = ", ".join(f"{placement} takes {world or 'more hosts'}" for placement, world in worlds.items())
+        raise InputError(f"found {nproc}, expected the devices of a placement ({taken}): name --placement",
+                         field="--nproc")  # fmt: skip
+    return backend
 
 
 def bound(suite: Suite, backend: Backend) -> tuple[Suite, autocast.Ops]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Pass = Literal["fwd", "bwd", "fwd+bwd", "step"]
 Cache = Literal["cold", "partial", "hot"]
 Placement = Literal["device", "chip", "node", "cluster"]
+Mode = Literal["replicate", "shard"]
 
 
 class Measure(BaseModel):
@@ -67,6 +68,8 @@ class Case:
         grad: a forward that saves for backward is other work than one that does not.
         distribution: of the input data.
         impls: names of implementations, interleaved when measured.
+        mode: what several devices do: each a copy of its own, or all one job. On one device there is no difference.
+        parallel: layout of a sharded job, one of the workload's; empty where there is none.
     """
 
     name: str
@@ -79,6 +82,8 @@ class Case:
     impls: tuple[str, ...]
     placement: Placement
     measure: Measure
+    mode: Mode = "replicate"
+    parallel: str = ""
 
     @cached_property
     def work(self) -> dict[str, Any]:
@@ -107,7 +112,12 @@ class Case:
     def identity(self) -> str:
         """What tells this case from every other of a suite."""
         arranged = "".join(f"/{name}={value}" for name, value in self.workload.arrangement(self.params).items())
-        return f"{self.match_key}/{self.cache or '-'}/{self.measure.bwd_method}/{self.placement}{arranged}"
+        return f"{self.match_key}/{self.cache or '-'}/{self.measure.bwd_method}/{self._place}{arranged}"
+
+    @property
+    def _place(self) -> str:
+        sharded = self.mode == "shard" and self.placement != "device"
+        return f"{self.placement}:{self.parallel}" if sharded else self.placement
 
     def bound(self, autocast_ops: str) -> Case:
         """This case under a backend's autocast op list, by the list's hash; the same where nothing is autocast."""
@@ -126,6 +136,8 @@ class Case:
             "data": self.distribution,
             "impl": list(self.impls),
             "placement": self.placement,
+            "mode": self.mode,
+            "parallel": self.parallel,
             "measure": self.measure.model_dump(),
         }
 
@@ -135,7 +147,7 @@ def build(fields: Mapping[str, Any]) -> Case:
 
     Args:
         fields: ``workload`` and ``params``, and any of ``name``, ``pass``, ``grad``, ``precision``, ``impl``, ``data``,
-            ``placement``, ``measure``, and of a message ``autocast_ops``.
+            ``placement``, ``mode``, ``parallel``, ``measure``, and of a message ``autocast_ops``.
 
     Raises:
         InputError: with the field, what was found and what was expected.
@@ -159,6 +171,7 @@ def build(fields: Mapping[str, Any]) -> Case:
     placement = fields.get("placement") or "device"
     if placement not in get_args(Placement):
         raise InputError(expected(placement, get_args(Placement)), field="placement")
+    mode, parallel = shared_out(workload, fields.get("mode") or "", fields.get("parallel") or "")
     return Case(
         name=fields.get("name") or _label(workload, params, pass_, grad, precision),
         workload=workload,
@@ -170,7 +183,31 @@ def build(fields: Mapping[str, Any]) -> Case:
         impls=impls,
         placement=cast(Placement, placement),
         measure=validated(Measure, fields.get("measure") or {}, "measure"),
+        mode=mode,
+        parallel=parallel,
     )
+
+
+def shared_out(workload: Workload, mode: str = "", parallel: str = "") -> tuple[Mode, str]:
+    """Mode and layout of a case; empty is the workload's own, which is a sharded job where it knows how.
+
+    Raises:
+        InputError: there is no such mode, or the workload cannot do it.
+    """
+    if mode and mode not in get_args(Mode):
+        raise InputError(expected(mode, get_args(Mode)), field="mode")
+    if not workload.layouts and (mode == "shard" or parallel):
+        field, found = ("parallel", parallel) if parallel else ("mode", mode)
+        message = f"found {shorten(found)}, expected replicate: {workload.name} cannot be sharded"
+        raise InputError(message, field=field)
+    if parallel and parallel not in workload.layouts:
+        raise InputError(expected(parallel, workload.layouts, f"a layout of {workload.name}"), field="parallel")
+    if mode == "replicate" and parallel:
+        message = f"found {shorten(parallel)}, expected none: copies have no parallel layout"
+        raise InputError(message, field="parallel")
+    if mode == "replicate" or not workload.layouts:
+        return "replicate", ""
+    return "shard", parallel or workload.layouts[0]
 
 
 def _label(workload: Workload, params: BaseModel, pass_: str, grad: bool, precision: Precision) -> str:

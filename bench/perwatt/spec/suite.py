@@ -18,15 +18,19 @@ from perwatt import configs, workloads
 from perwatt.errors import InputError, expected, shorten
 from perwatt.spec import kinds, yamlfile
 from perwatt.spec.attached import Attached
-from perwatt.spec.case import Case, Measure, Pass, build
+from perwatt.spec.case import Case, Measure, Mode, Pass, build
 from perwatt.spec.fields import validated
 from perwatt.spec.yamlfile import Document, of_kind
+from perwatt.workloads.base import Workload
 
 MAX_CASES, MAX_CASES_YES = 10_000, 1_000_000
 MAX_WINDOW_S = 86_400
 ENERGY_MODES = ("auto", "off", "headline", "all")
 Kinds = dict[str, type | tuple[type, ...]]
-SHARED: Kinds = {"precision": str, "pass": str, "grad": bool, "impl": (list, str), "data": str, "placement": str}
+SHARED: Kinds = {
+    "precision": str, "pass": str, "grad": bool, "impl": (list, str), "data": str, "placement": str, "mode": str,
+    "parallel": str,
+}  # fmt: skip
 CASE: Kinds = {"workload": str, "params": dict, "sweep": dict, "measure": dict, "name": str, **SHARED}
 SUITE: Kinds = {
     "suite": str, "description": str, "defaults": dict, "measure": dict, "energy": (str, bool, dict), "cases": list,
@@ -162,6 +166,12 @@ def _defaults(document: Document, value: Any) -> dict[str, Any]:
     defaults = document.mapping("defaults", value, SHARED)
     if "pass" in defaults and defaults["pass"] not in get_args(Pass):
         raise InputError(expected(defaults["pass"], get_args(Pass)), field="defaults.pass")
+    if "mode" in defaults and defaults["mode"] not in get_args(Mode):
+        raise InputError(expected(defaults["mode"], get_args(Mode)), field="defaults.mode")
+    if "parallel" in defaults:
+        layouts = {name for workload in workloads.available().values() for name in workload.layouts}
+        if defaults["parallel"] not in layouts:
+            raise InputError(expected(defaults["parallel"], layouts), field="defaults.parallel")
     if "impl" in defaults:
         known = {name for workload in workloads.available().values() for name in workload.impls()}
         listed = isinstance(defaults["impl"], list)
@@ -215,10 +225,10 @@ def _sweep(place: str, given: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _inherit(entry: _Entry, defaults: Mapping[str, Any], measure: Mapping[str, Any]) -> None:
-    """Fill in defaults of the suite, leaving out a pass or impl that the case's workload has not."""
-    workload = workloads.get(entry.fields["workload"])
+    """Fill in defaults of the suite, leaving out a pass, impl, mode or layout that the case's workload has not."""
+    workload, given = workloads.get(entry.fields["workload"]), dict(entry.fields)
     for name, value in defaults.items():
-        if name in entry.fields or (name == "pass" and value not in workload.passes):
+        if name in entry.fields or _foreign(name, value, workload, {**defaults, **given}, given):
             continue
         if name == "impl":
             value = [impl for impl in value if impl in workload.impls()]
@@ -227,6 +237,18 @@ def _inherit(entry: _Entry, defaults: Mapping[str, Any], measure: Mapping[str, A
     own = entry.fields.get("measure", {})
     entry.fields["measure"] = {**measure, **own}
     entry.origins |= {f"measure.{name}": f"measure.{name}" for name in measure if name not in own}
+
+
+def _foreign(name: str, value: Any, workload: Workload, fields: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Whether a default says nothing for a case: its workload has no such thing, or the case itself says otherwise."""
+    match name:
+        case "pass":
+            return value not in workload.passes
+        case "mode":
+            return not workload.layouts or "parallel" in given
+        case "parallel":
+            return value not in workload.layouts or fields.get("mode") == "replicate"
+    return False
 
 
 def _check_count(entries: list[_Entry], most: int) -> None:

@@ -128,6 +128,8 @@ class Workload(ABC):
         default_impls: impls measured when a suite names none.
         paths: parameters that may be the path of a ``.json`` file, which a suite finds beside itself.
         cached: whether the state of the cache matters (not for steps, which stream through memory).
+        layouts: parallel layouts in which one job can be sharded over several devices, the usual one first; of a
+            workload without any, each device does a copy of its own.
     """
 
     name: ClassVar[str]
@@ -138,6 +140,7 @@ class Workload(ABC):
     default_impls: ClassVar[tuple[str, ...]] = ("torch",)
     paths: ClassVar[tuple[str, ...]] = ()
     cached: ClassVar[bool] = True
+    layouts: ClassVar[tuple[str, ...]] = ()
 
     def check(self, params: Any, pass_: str) -> None:  # noqa: B027
         """Refuse parameters that make no sense together, or with the pass, with an InputError."""
