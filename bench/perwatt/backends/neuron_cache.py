@@ -69,4 +69,3 @@ def _found(folder: Path, pattern: str) -> Iterator[Path]:
     """Files of a folder that others may be changing meanwhile."""
     with contextlib.suppress(OSError):
         yield from folder.rglob(pattern)
-
