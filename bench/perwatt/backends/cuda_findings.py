@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from perwatt.backends.cuda_presence import VISIBLE, dotted, in_use, lacking
+from perwatt.backends.cuda_presence import VISIBLE, dotted, lacking
 from perwatt.finding import Finding, looked, split
 from perwatt.hardware import nvml, nvml_settings, pci
 from perwatt.hardware.cgroup import ROOT
@@ -91,15 +91,12 @@ def _gpu(gpu: Gpu, name: str) -> Iterator[Finding]:
     """One card, or one instance of it, whose settings are the card's."""
     try:
         set_up, meter = nvml_settings.settings(gpu.card), nvml.Meter(gpu)
-        users, now, errors = in_use(gpu, name), meter.reading(), meter.ecc()
+        now, errors = meter.reading(), meter.ecc()
     except nvml.NoDriver as error:
         found, remedy = split(str(error))
         yield Finding(what=name, state="problem", found=found, remedy=remedy)
         return
-    wrong = [
-        *_slice(gpu), *_processes(users), *_memory(set_up, errors), *_power(set_up), *_clocks(set_up, now),
-        *_driver(set_up),
-    ]  # fmt: skip
+    wrong = [*_slice(gpu), *_memory(set_up, errors), *_power(set_up), *_clocks(set_up, now), *_driver(set_up)]
     yield from (replace(one, what=f"{name}: {one.what}") for one in wrong)
     if not wrong:
         watts = "" if set_up.power_limit_w is None else f", power limit {set_up.power_limit_w:.0f} W"
@@ -113,12 +110,6 @@ def _slice(gpu: Gpu) -> Iterator[Finding]:
     elif gpu.mig:
         yield Finding(what="MIG", state="warning", found="a slice of a chip: no figures per chip, and no energy",
                       remedy="sudo nvidia-smi -mig 0 for the whole card")  # fmt: skip
-
-
-def _processes(users: str | None) -> Iterator[Finding]:
-    if users:
-        found, remedy = split(users)
-        yield Finding(what="other users", state="warning", found=found, remedy=remedy)
 
 
 def _memory(set_up: Settings, errors: int | None) -> Iterator[Finding]:

@@ -160,7 +160,7 @@ def _variables(stack: Stack) -> Iterator[Finding]:
 
 
 def _cores(stack: Stack) -> Iterator[Finding]:
-    """Logical cores, which are the devices, and who holds some."""
+    """Logical cores, which are the devices."""
     if stack.no_chip() or _broken(stack):
         return
     here, most = len(stack.devices), stack.devices_per_chip * len(stack.chips)
@@ -170,9 +170,6 @@ def _cores(stack: Stack) -> Iterator[Finding]:
                       remedy=f"unset {VISIBLE}, if not meant: a chip is measured by all its cores")  # fmt: skip
     else:
         yield Finding(what="cores", state="ok", found=found)
-    if held := stack.owners(stack.devices):
-        found, remedy = split(held)
-        yield Finding(what="cores in use", state="warning", found=found, remedy=remedy)
 
 
 def _broken(stack: Stack) -> bool:

@@ -57,7 +57,7 @@ def _findings(backend: Backend, here: Facts) -> list[Facts]:
     """What a backend found, after what every backend can be asked."""
     asked: list[Finding] = []
     if not here["missing"]:
-        asked += looked("other users", partial(_warned, "other users", backend.busy))
+        asked += looked("other users", partial(_warned, "other users", lambda: backend.busy(backend.count())))
         asked += looked("torch.compile", partial(_warned, "torch.compile", backend.uncompilable))
     return [_of(backend.name, one) for one in [*asked, *looked(backend.name, backend.findings)]]
 

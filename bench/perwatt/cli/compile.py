@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from perwatt.cli._output import json_option, print_json, print_table
+from perwatt.errors import InputError
 from perwatt.report.format import plain, seconds
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def command(
     cases = session.bound(loaded, backend)[0].cases
     with _folder(out) as folder:
         done = precompile.compiled(
-            cases, [backend] * jobs, folder, new_run_id(), timeout_s=timeout_s, report=_tell
+            cases, _devices(backend, device, jobs), folder, new_run_id(), timeout_s=timeout_s, report=_tell
         )  # fmt: skip
         code = precompile.exit_code(done)
         _keep(folder / "compile.json", done, code)
@@ -68,6 +69,16 @@ def command(
     else:
         _show(done, backend)
     return code
+
+
+def _devices(backend: Backend, asked: str, jobs: int) -> list[Backend]:
+    """The device of each job: the same one where devices are shared by nature, as a CPU is, else one for each."""
+    if jobs == 1 or not backend.asynchronous:
+        return [backend] * jobs
+    there = 1 if ":" in asked else backend.count()
+    if jobs > there:
+        raise InputError(f"found {jobs}, expected at most {there}, the devices that may be used", field="--jobs")
+    return [backend.at(index) for index in range(jobs)]
 
 
 @contextmanager

@@ -17,7 +17,8 @@ STARTS = 2  # a worker that does not come up twice in a row will not come up
 class Crew:
     """Hands out a running worker.
 
-    As a context it lets the last worker end by itself, or kills it where an exception passes through.
+    A worker by itself and a team of ranks never run side by side: a device may belong to a process until that ends. As
+    a context it lets the last worker end by itself, or kills it where an exception passes through.
 
     Args:
         backend: device of the workers.
@@ -29,6 +30,7 @@ class Crew:
     def __init__(self, backend: Backend, log: Path, run_id: str, noted: Noted = lambda record: None) -> None:
         self._backend, self._log, self._run_id, self._noted = backend, log, run_id, noted
         self._on_duty: Worker | None = None
+        self._world = 1
         self._known = False
 
     def __enter__(self) -> Crew:
@@ -40,13 +42,19 @@ class Crew:
         else:
             self.discharge()
 
-    def worker(self) -> Worker:
+    def worker(self, world: int = 1) -> Worker:
         """A worker that is up.
+
+        Args:
+            world: devices that it works on, each with a process of its own; for one device the worker is the process.
 
         Raises:
             MissingHardware: none comes up.
             InputError: the environment that it reports is refused.
         """
+        if world != self._world:
+            self.relieve()
+            self._world = world
         if self._on_duty is None:
             self._start()
         assert self._on_duty is not None
@@ -66,7 +74,8 @@ class Crew:
 
     def _start(self) -> None:
         for attempt in range(1, STARTS + 1):
-            self._on_duty = Worker(self._backend.address, self._log, self._run_id)
+            world = self._world if self._world > 1 else None
+            self._on_duty = Worker(self._backend.address, self._log, self._run_id, world)
             try:
                 facts = self._on_duty.wait_ready()
                 break

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 from perwatt.backends.base import Backend
 from perwatt.finding import said
@@ -22,7 +23,7 @@ from perwatt.runner.supervisor import Worker, WorkerLost
 from perwatt.spec.case import Case
 
 NOTHING = "nothing to compile"
-FAILED = frozenset({Status.CRASHED, Status.OOM, Status.TIMEOUT})
+FAILED = frozenset({Status.CRASHED, Status.OOM, Status.TIMEOUT, Status.RANK_FAILED})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +55,7 @@ def compiled(
     cases: Sequence[Case], backends: Sequence[Backend], folder: Path, run_id: str, *, seed: int = 0,
     timeout_s: float | None = None, report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:  # fmt: skip
-    """Compile all that is compiled, as many at once as there are backends.
+    """Compile all that is compiled: on one device as many at once as there are backends, then what takes several.
 
     Args:
         cases: of a suite, in its order.
@@ -80,7 +81,10 @@ def compiled(
         Crew(backend, folder / f"worker-{at}.log", f"{run_id}-{at}")
         for at, backend in enumerate(backends[: len(waiting)], 1)
     ]
-    for at, done in _together(crews, waiting, seed, timeout_s):
+    worlds = {at: preflight.world(case, backends[0]) for at, (case, _) in waiting.items()}
+    alone = {at: Task(*task, 1) for at, task in waiting.items() if worlds[at] == 1}
+    several = {at: Task(*task, worlds[at]) for at, task in waiting.items() if worlds[at] > 1}
+    for at, done in chain(_together(crews, alone, seed, timeout_s), _together(crews[:1], several, seed, timeout_s)):
         found[at] = done
         report(done)
     return [found[at] for at in range(len(tasks))]
@@ -103,7 +107,12 @@ def _foregone(case: Case, impl: str, backend: Backend) -> Outcome | None:
     return Outcome(case=case.name, impl=impl, status=status, error=reason) if reason else None
 
 
-Task = tuple[Case, str]
+class Task(NamedTuple):
+    """What a crew is to do, on how many devices."""
+
+    case: Case
+    impl: str
+    world: int
 
 
 def _together(
@@ -118,11 +127,11 @@ def _together(
     def one(at: int, task: Task) -> tuple[int, Outcome]:
         crew = free.get()
         try:
-            worker = crew.worker()
+            worker = crew.worker(task.world)
             if over.is_set():  # it came up when the others had been sent home
                 crew.discharge()
                 raise CancelledError
-            return at, _compile(crew, worker, *task, seed, timeout_s)
+            return at, _compile(crew, worker, task, seed, timeout_s)
         finally:
             free.put(crew)
 
@@ -139,10 +148,9 @@ def _together(
             crew.discharge()
 
 
-def _compile(
-    crew: Crew, worker: Worker, case: Case, impl: str, seed: int, timeout_s: float | None
-) -> Outcome:  # fmt: skip
+def _compile(crew: Crew, worker: Worker, task: Task, seed: int, timeout_s: float | None) -> Outcome:
     """Ask a worker; one that is lost, or in which a compilation failed, is replaced."""
+    case, impl = task.case, task.impl
     request = {"case": case.message(), "compile": impl, "seed": seed}
     fields: dict[str, Any] = {"status": Status.CRASHED, "error": "the worker sent no outcome"}
     try:

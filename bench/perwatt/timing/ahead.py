@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from perwatt.backends.base import Backend
+from perwatt.backends.together import Abandoned
 from perwatt.results.schema import Status
 from perwatt.spec.case import Case
+from perwatt.timing import whole
 from perwatt.timing.body import Body
 from perwatt.timing.measure import outcome
 
@@ -33,7 +35,7 @@ def first_call(case: Case, *, impl: str, seed: int, backend: Backend) -> Compile
     """Open an impl and call it once, as :func:`perwatt.timing.measure.measure` does before it checks anything.
 
     Where the compiler's cache outlives the process (:attr:`Backend.keeps_compiled`) it is used and filled; elsewhere
-    it is emptied first, so that the seconds are those of a cold compilation.
+    it is emptied first, so that the seconds are those of a cold compilation. Ranks of a placement do so together.
 
     Args:
         case: whose data and shapes are meant.
@@ -41,19 +43,22 @@ def first_call(case: Case, *, impl: str, seed: int, backend: Backend) -> Compile
         seed: of the input data.
         backend: device, already started.
     """
+    own, done, abandoned = (Status.OK, ""), Compiled(status=Status.OK), False
     try:
-        seconds, graphs = _called(case, impl, seed, backend)
+        done = _called(case, impl, seed, backend)
     except Exception as error:  # whatever an impl raises is a result about that impl
-        status, reason = outcome(error, backend)
-        return Compiled(status=status, error=reason)
-    return Compiled(status=Status.OK, seconds=seconds, graphs=graphs)
+        own, abandoned = outcome(error, backend), isinstance(error, Abandoned)
+    fate = whole.settled(
+        backend, whole.Fate(status=own[0], error=own[1], rank=backend.rank, abandoned=abandoned)
+    )  # fmt: skip
+    if fate.status != Status.OK:
+        return Compiled(status=fate.status, error=fate.error)
+    return replace(done, seconds=whole.largest(backend, done.seconds))
 
 
-def _called(case: Case, impl: str, seed: int, backend: Backend) -> tuple[float, int]:
-    """Seconds and compilations of the call."""
+def _called(case: Case, impl: str, seed: int, backend: Backend) -> Compiled:
     backend.prepare(case.precision)
-    if not backend.keeps_compiled:
-        backend.empty_compiler_cache()
+    backend.empty_compiler_cache()
     session = case.workload.open(case, case.workload.impls()[impl], backend, seed)
     body = Body(session, backend)
     try:
@@ -62,7 +67,8 @@ def _called(case: Case, impl: str, seed: int, backend: Backend) -> tuple[float, 
         if session.part is not None:  # a difference of two passes times this one too
             body.batch(1, run=session.part)
         backend.synchronize()
-        return perf_counter() - started, backend.guards()["compilations"] - before
+        seconds, graphs = perf_counter() - started, backend.guards()["compilations"] - before
+        return Compiled(status=Status.OK, seconds=seconds, graphs=graphs)
     finally:
         body.close()
         backend.forget_compiled()

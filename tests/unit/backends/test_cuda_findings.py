@@ -125,7 +125,6 @@ def test_several_gpus_and_those_that_are_hidden(look: Look, monkeypatch: pytest.
     ("card", "what", "state", "words", "remedy"),
     [
         (Card(mig=[]), "MIG", "problem", "no instance", "nvidia-smi mig -cgi"),
-        (Card(processes=[4711]), "other users", "warning", "pid 4711", "--shared"),
         (Card(remapped=(0, 1, True, False)), "memory", "problem", "waits to be replaced", "restart"),
         (Card(remapped=(0, 9, False, True)), "memory", "problem", "could not be replaced", "exchanged"),
         (Card(capability=(7, 0), pages_waiting=True), "memory", "problem", "waits", "restart"),

@@ -78,7 +78,7 @@ class Guest(Cpu):
     name = "guest"
     priority = -1
 
-    def busy(self) -> str | None:
+    def busy(self, devices: int = 1) -> str | None:
         return "guest is in use by python3 (pid 7): stop that"
 
     def uncompilable(self) -> str | None:
