@@ -73,7 +73,7 @@ class PaperCrew:
     def __exit__(self, *_):
         pass
 
-    def worker(self):
+    def worker(self, world=1):
         return PaperWorker(self)
 
     def relieve(self):
