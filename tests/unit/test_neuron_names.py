@@ -25,7 +25,7 @@ def used(source: str) -> Iterator[str]:
     tree = ast.parse(source)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute | ast.Name) and (path := dotted(node)) in MODULES:
+        if isinstance(node, ast.Attribute | ast.Name) and (path := dotted(node).removeprefix("self._")) in MODULES:
             parent = parents[node]
             yield f"{path}.{parent.attr}" if isinstance(parent, ast.Attribute) else path
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(MODULES):
@@ -64,6 +64,7 @@ def test_code_uses_only_names_of_the_table():
     ("source", "found"),
     [
         ("torch.neuron.warp(1)", {"torch.neuron.warp"}),
+        ("self._torch.neuron.warp(1)", {"torch.neuron.warp"}),
         ("import torch_neuronx\ntorch_neuronx.beam()", {"torch_neuronx.beam"}),
         ("from torch_neuronx import beam", {"torch_neuronx.beam"}),
         ("import torch_neuronx as own", {"torch_neuronx as own"}),

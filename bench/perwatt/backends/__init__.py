@@ -28,7 +28,8 @@ def choose(device: str) -> Backend:
         missing = {name: lacking(backend) for name, backend in found.items()}
         if all(missing.values()):
             raise MissingHardware("; ".join(f"no device {name}: {reason}" for name, reason in missing.items()))
-        return max((found[name] for name, reason in missing.items() if reason is None), key=lambda b: b.priority)
+        here = (found[name] for name, reason in missing.items() if reason is None)
+        return _settled(max(here, key=lambda b: b.priority))
     name, _, index = device.partition(":")
     if name not in found or (index and not index.isdecimal()):
         raise InputError(expected(device, [*found, "auto"]), field="--device")
@@ -38,6 +39,13 @@ def choose(device: str) -> Backend:
         raise error.at(field="--device") from None
     if reason := lacking(chosen):
         raise MissingHardware(f"--device {device}: {reason}")
+    return _settled(chosen)
+
+
+def _settled(chosen: Backend) -> Backend:
+    """The backend, unless the user has set what cannot hold on it."""
+    if mistake := chosen.mistake():
+        raise mistake
     return chosen
 
 

@@ -72,6 +72,9 @@ class Health:
 
     Attributes:
         others: share of the device, 0 to 1, that other processes used meanwhile.
+        device_errors: executions that failed on the device meanwhile.
+        unhealthy: parts of the chip that its driver calls unhealthy, separated by spaces; empty where none is.
+        engine_busy: share of its cycles, 0 to 1, in which the unit for products worked, by counters nobody documents.
     """
 
     limiter: str = "unknown"
@@ -84,6 +87,9 @@ class Health:
     mig: str | None = None
     chip_id: str | None = None
     others: float | None = None
+    device_errors: int | None = None
+    unhealthy: str | None = None
+    engine_busy: float | None = None
 
 
 AS_ONE: dict[str, Callable[[list[Any]], Any]] = {
@@ -96,6 +102,9 @@ AS_ONE: dict[str, Callable[[list[Any]], Any]] = {
     "ecc": sum,
     "mig": lambda seen: seen[0],
     "chip_id": lambda seen: seen[0],
+    "device_errors": sum,
+    "unhealthy": lambda seen: " ".join(dict.fromkeys(" ".join(seen).split())) or None,
+    "engine_busy": median,
 }
 """How the health of a row becomes one of that of several processes or devices; unknown values are left out before."""
 
@@ -118,6 +127,8 @@ class Backend(ABC):
         asynchronous: whether calls return before the device is done, so that enqueue time has a meaning.
         brackets: whether single calls inside an iteration can be timed, so that ``bwd`` is measured directly.
         timing_method: value of the column of that name; ``wall`` replaces it where the wall clock sees more.
+        keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
+            Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         processes: default number of process restarts.
         keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
             Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
@@ -190,6 +201,10 @@ class Backend(ABC):
     @abstractmethod
     def missing(self) -> str | None:
         """Why there is no such device here, with the remedy; None if there is one. Never raises, never hangs."""
+
+    def mistake(self) -> InputError | None:
+        """What the user has set that cannot hold here, or None. Asked where nothing is missing; never raises."""
+        return None
 
     @abstractmethod
     def describe(self) -> Device:
@@ -298,6 +313,14 @@ class Backend(ABC):
         """Durations of the device's kernels in one untimed call, summed, in seconds; None where nothing tells them."""
         return None
 
+    def doubts(self) -> tuple[str, ...]:
+        """Flags of the row for what the last observed call does in a way that is known to be slow here."""
+        return ()
+
+    def numerics(self) -> dict[str, str]:
+        """What is pinned that can change a number, by names that all backends share; shown where two sides differ."""
+        return {"accumulate": "fp32", "rounding": "nearest"}
+
     def facts(self) -> dict[str, Any]:
         """What else of the started device can change a number, for the environment record."""
         return {}
@@ -333,6 +356,10 @@ class Backend(ABC):
 
     def empty_compiler_cache(self) -> None:  # noqa: B027
         """Give the compiler an empty cache on disk, so that the next compilation is a cold one."""
+
+    def cold(self) -> bool:
+        """Whether what was needed since :meth:`empty_compiler_cache` was compiled, and not found on the disk."""
+        return True
 
     @abstractmethod
     def forget_compiled(self) -> None:

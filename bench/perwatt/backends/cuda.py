@@ -224,6 +224,10 @@ class Cuda(Backend):
 
         torch.set_float32_matmul_precision("high" if precision.compute == "tf32" else "highest")
 
+    def numerics(self) -> dict[str, str]:
+        """Sums in float32; the only 8-bit formats are OCP's."""
+        return super().numerics() | {"fp8": "e4m3fn"}
+
     def facts(self) -> dict[str, Any]:
         """What of the started GPU and its libraries can change a number."""
         import torch

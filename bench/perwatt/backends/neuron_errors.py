@@ -31,6 +31,6 @@ def out_of_memory(error: BaseException) -> bool:
 def lasting(error: BaseException) -> bool:
     """Whether it may come up again in an operation that has nothing to do with it.
 
-    A failed compilation stays pending on its stream, and a core that failed need not work again before its process ends.
+    A failed compilation stays pending on its stream, and a core that failed need not work before its process ends.
     """
     return any(words in said(error) for words in (*COMPILING, *EXECUTING))

@@ -56,7 +56,12 @@ class Watch:
         live: whether the driver counts while this process lives.
         own: logical cores that this run holds, whose use is no neighbour's.
         opened: starts neuron-monitor.
+
+    Attributes:
+        tells_of_chip: whether errors of the whole chip are told; of several ranks on a chip one does.
     """
+
+    tells_of_chip = True
 
     def __init__(
         self, chip: NeuronChip, cores: Sequence[int], live: bool, own: Sequence[int], opened: Open = monitor
@@ -83,8 +88,9 @@ class Watch:
     def health(self) -> Health:
         """What was counted meanwhile."""
         before, after = self._before, self._after
+        ecc = _grown(before.ecc, after.ecc) if self.tells_of_chip else None
         return Health(
-            limiter="unknown", ecc=_grown(before.ecc, after.ecc), chip_id=self._chip.identity,
+            limiter="unknown", ecc=ecc, chip_id=self._chip.identity,
             device_errors=self._errors(), unhealthy=None if after.unhealthy is None else " ".join(after.unhealthy),
             others=self._others(), engine_busy=neuron_cores.busy_share(before.engine, after.engine),
         )  # fmt: skip
@@ -98,7 +104,7 @@ class Watch:
         )  # fmt: skip
 
     def _errors(self) -> int | None:
-        """Executions that failed: by the driver's counters of these cores, else by neuron-monitor's of all processes."""
+        """Executions that failed: by the driver's counters of these cores, else neuron-monitor's of all processes."""
         moved = neuron_cores.moved(self._before.faults, self._after.faults)
         if moved is not None:
             return max(moved.pop("failure", 0), sum(moved.values()))  # the general status counts special ones too
@@ -108,7 +114,7 @@ class Watch:
         return sum(max(sum(one.outcomes[name] for name in BAD), one.errors["hardware"]) for one in seen)
 
     def _others(self) -> float | None:
-        """Largest share that cores of no process of ours were used for; whole periods only, as the outer ones are not."""
+        """Largest share of a core that others used it for; whole periods only, which the outer ones are not."""
         whole = self._reports[1:-1]
         shares = [
             use / WHOLE for report in whole for number, use in report.utilization.items() if number not in self._own

@@ -1,7 +1,7 @@
 """Counters of the physical NeuronCores in the driver's sysfs tree: failed executions, and busy cycles of the engine.
 
 Files are found by name below ``neuron_core<i>``, since driver 2.31 moved them, and are only ever read: writing to some
-clears a counter. Names of a status are those of the guide (``infer_*``) and of the driver (``execute_*``), which differ.
+clears a counter. Names of statuses are those of the guide (``infer_*``) and of the driver (``execute_*``).
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class Software:
     Attributes:
         product: which of the two, or why it is neither.
         reason: why nothing can be measured by it, with the remedy; empty for a native one that is whole.
+        release: version of torch-neuronx.
         evidence: what the product was told by, for the environment record.
         nki: version, or ``placeholder`` for a package without ``nki.isa``.
     """
@@ -49,7 +50,7 @@ class Software:
     reason: str
     evidence: str
     torch: str | None
-    torch_neuronx: str | None
+    release: str | None
     torch_xla: str | None
     neuronx_cc: str | None
     nki: str | None
@@ -67,7 +68,7 @@ def software() -> Software:
     return Software(
         product=product, reason=_reason(product, own, torch, compiler, _version("libtorch-neuronx-lite")),
         evidence=f"torch-neuronx {own}, {native}, torch-xla {'is' if has_xla else 'is not'} there",
-        torch=torch, torch_neuronx=own, torch_xla=xla, neuronx_cc=compiler, nki=_nki(),
+        torch=torch, release=own, torch_xla=xla, neuronx_cc=compiler, nki=_nki(),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from perwatt.errors import InputError
@@ -35,7 +36,7 @@ class Stack:
         driver: version that is loaded.
         driver_file: version of its file; None where that cannot be told.
         runtime: version of the runtime library.
-        software: of this environment.
+        installed: tells the software of this environment.
         variables: environment that counts.
         root: of the file system.
     """
@@ -45,11 +46,16 @@ class Stack:
     driver: str | None
     driver_file: str | None
     runtime: str | None
-    software: Software
+    installed: Callable[[], Software]
     variables: Mapping[str, str]
     root: Path
 
     # What is here
+
+    @cached_property
+    def software(self) -> Software:
+        """Of this environment."""
+        return self.installed()
 
     @property
     def device_name(self) -> str | None:
@@ -214,5 +220,5 @@ def look(
         chips=chips, listed=listed, driver=driver,
         driver_file=neuron_tools.driver_on_disk(tool) if chips else None,
         runtime=neuron_tools.runtime(listed or (), tool) if chips else None,
-        software=installed(), variables=variables, root=root,
+        installed=installed, variables=variables, root=root,
     )  # fmt: skip
