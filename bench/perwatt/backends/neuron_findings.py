@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 from perwatt.backends import neuron_pins
+from perwatt.backends.neuron_cache import NEFF, Cache
 from perwatt.errors import InputError
 from perwatt.finding import Finding, looked, split
 from perwatt.hardware import neuron_cores, neuron_tools
@@ -24,14 +25,16 @@ GET_TOOLS = "sudo apt-get install aws-neuronx-tools"
 NO_CACHE = ("TORCH_NEURONX_DISABLE_NEFF_CACHE", "TORCH_NEURONX_NEFF_DISABLE_CACHE")
 FUSED = "TORCH_NEURONX_ENABLE_NKI_SDPA"
 OFF = ("0", "false")
+ROOM = 5 * 2**30  # bytes; a suite's programs and what the compiler writes on the way take gigabytes
 Which = Callable[[str], "str | None"]
 
 
-def findings(stack: Stack, which: Which = shutil.which) -> Iterator[Finding]:
+def findings(stack: Stack, cache: Cache, which: Which = shutil.which) -> Iterator[Finding]:
     """Every look at this machine's Neuron stack.
 
     Args:
         stack: what is here.
+        cache: of compiled programs.
         which: finds a tool.
     """
     if not stack.chips:
@@ -44,6 +47,7 @@ def findings(stack: Stack, which: Which = shutil.which) -> Iterator[Finding]:
     yield from looked("settings", lambda: _settings(stack))
     yield from looked("cores", lambda: _cores(stack))
     yield from _tools(which)
+    yield from looked("compiler's cache", lambda: _cache(cache))
     yield from looked("power", lambda: [_power(stack)])
     for chip in stack.chips:
         yield from looked(chip.label, lambda chip=chip: _health(chip))  # type: ignore[misc]
@@ -104,7 +108,7 @@ def _software(stack: Stack) -> Finding:
     if here.reason:
         found, remedy = split(here.reason)
         return Finding(what="software", state="problem", found=found, remedy=remedy)
-    versions = f"torch {here.torch}, torch-neuronx {here.torch_neuronx}, neuronx-cc {here.neuronx_cc}"
+    versions = f"torch {here.torch}, torch-neuronx {here.release}, neuronx-cc {here.neuronx_cc}"
     return Finding(what="software", state="ok", found=f"{versions}: the {here.product} product")
 
 
@@ -148,14 +152,14 @@ def _variables(stack: Stack) -> Iterator[Finding]:
     """Single variables whose value costs time, or that a run does not leave as they are."""
     said = stack.variables
     for name in (name for name in NO_CACHE if said.get(name, "0") not in ("", *OFF)):
-        yield Finding(what="compiler's cache", state="warning", found=f"{name} is set: every run compiles everything",
+        yield Finding(what=f"compiler's cache: {name}", state="warning", found="it is set: every run compiles everything",
                       remedy=f"unset {name}")  # fmt: skip
     if said.get(FUSED, "1") in OFF:
-        yield Finding(what="attention", state="warning", found=f"{FUSED} is off: attention is not fused, which one third "
-                      "party found 6.4 times slower", remedy=f"unset {FUSED}")  # fmt: skip
+        yield Finding(what="attention", state="warning", found=f"{FUSED} is off: attention is not fused, which "
+                      "was seen to be 6.4 times slower", remedy=f"unset {FUSED}")  # fmt: skip
     for name, value in neuron_pins.ALWAYS.items():
         if said.get(name, value) != value:
-            yield Finding(what="pinned", state="warning", found=f"{name}={said[name]}; a run sets {value}",
+            yield Finding(what=f"pinned: {name}", state="warning", found=f"{name}={said[name]}; a run sets {value}",
                           remedy=f"unset {name}, which says something else than what is measured")  # fmt: skip
 
 
@@ -185,6 +189,22 @@ def _tools(which: Which) -> Iterator[Finding]:
             yield Finding(what=tool, state="warning", found=f"not there: {lost}", remedy=GET_TOOLS)
         else:
             yield Finding(what=tool, state="ok", found="there")
+
+
+def _cache(cache: Cache) -> Iterator[Finding]:
+    """Programs that were compiled, locks beside them, and the room that is left for more."""
+    if locks := cache.locks():
+        yield Finding(what="compiler's locks", state="warning", found=f"{len(locks)} locks, {locks[0]} the first: a "
+                      "compiler that was killed leaves them, and the next one waits for them",
+                      remedy=f"find {locks[0].parent} -name '*.lock' -delete, if nothing compiles now")  # fmt: skip
+    for folder in cache.folders:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+        if (free := shutil.disk_usage(there).free) < ROOM:
+            yield Finding(what="compiler's disk", state="warning", found=f"{free / 1e9:.1f} GB are left for {folder}",
+                          remedy=f"make room, or name another folder in {NEFF}")  # fmt: skip
+            break
+    yield Finding(what="compiled programs", state="ok", found=f"{cache.programs()} in the compiler's cache, "
+                  "where perwatt compile puts what a suite needs")  # fmt: skip
 
 
 def _power(stack: Stack) -> Finding:
