@@ -152,7 +152,7 @@ def _variables(stack: Stack) -> Iterator[Finding]:
     """Single variables whose value costs time, or that a run does not leave as they are."""
     said = stack.variables
     for name in (name for name in NO_CACHE if said.get(name, "0") not in ("", *OFF)):
-        yield Finding(what=f"compiler's cache: {name}", state="warning", found="it is set: every run compiles everything",
+        yield Finding(what=f"compiler's cache: {name}", state="warning", found="set: every run compiles everything",
                       remedy=f"unset {name}")  # fmt: skip
     if said.get(FUSED, "1") in OFF:
         yield Finding(what="attention", state="warning", found=f"{FUSED} is off: attention is not fused, which "

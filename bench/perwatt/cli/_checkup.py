@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,15 @@ from perwatt.finding import Finding, looked, said, split
 from perwatt.hardware import cgroup, machine
 from perwatt.power import choice, selftest
 from perwatt.power.base import Sensor, Target
-from perwatt.runner import folder, preflight
+from perwatt.runner import folder, preflight, session
 from perwatt.spec import suite
+from perwatt.spec.case import Case
+from perwatt.spec.suite import Suite
 
 Facts = dict[str, Any]
 
 FULL = 2**30  # bytes left on the disk of the results; raw samples of a long run take some hundred MB
+PLACEMENTS = ("device", "chip", "node")
 ELSEWHERE = "choose another --out"
 HOST = "cpu"  # the backend whose findings are about what is around every device
 TORCH = ("torch", "torch-neuronx", "torch-xla", "triton")
@@ -39,7 +42,7 @@ def checkup(device: str) -> Facts:
     known = sorted(backends.available().items())
     chosen, missing = _chosen(device)
     target = _target(chosen) if chosen else Target(backend=device, chip="")
-    asked = {HOST, chosen.name} if chosen and device != "auto" else {name for name, _ in known}
+    asked = {name for name, _ in known} if device == "auto" else {HOST, device.partition(":")[0]}
     here = {name: _backend(backend) for name, backend in known}
     findings = [one for name, backend in known if name in asked for one in _findings(backend, here[name])]
     return {
@@ -148,24 +151,48 @@ def _target(backend: Backend) -> Target:
 
 
 def _chosen(device: str) -> tuple[Backend | None, str]:
-    """The backend of ``--device``, or None and why it is not here."""
+    """The backend of ``--device``, or None and why nothing can be measured on it."""
     try:
         return backends.choose(device), ""
     except MissingHardware as error:
         return None, str(error)
+    except InputError as error:
+        if error.field == "--device":
+            raise
+        return None, str(error)  # something that the user has set for it
 
 
 def _suite(name: str, backend: Backend | None, missing: str) -> Facts:
-    """How many rows of a suite could be measured, and why the others could not."""
+    """How many rows of a suite could be measured, as they stand and on each placement, and why the others could not."""
     try:
-        cases = suite.load(name).cases
+        loaded = suite.load(name)
     except InputError as error:
-        return {"name": name, "rows": 0, "measurable": 0, "reasons": {}, "error": str(error)}
-    reasons = [
+        return {"name": name, "rows": 0, "measurable": 0, "reasons": {}, "placements": {}, "error": str(error)}
+    reasons = _reasons(loaded.cases, backend, missing)
+    return {
+        "name": name, "rows": len(reasons), "measurable": reasons.count(None), "error": None,
+        "reasons": dict(Counter(reason for reason in reasons if reason)),
+        "placements": {place: _placed(loaded, place, backend) for place in PLACEMENTS} if backend else {},
+    }  # fmt: skip
+
+
+def _reasons(cases: Iterable[Case], backend: Backend | None, missing: str) -> list[str | None]:
+    """Why each row cannot be measured; None where it can."""
+    return [
         preflight.unsupported(case, impl, backend, sessions=1) if backend else missing
         for case in cases
         for impl in case.impls
     ]
-    counted = Counter(reason for reason in reasons if reason)
-    measurable = reasons.count(None)
-    return {"name": name, "rows": len(reasons), "measurable": measurable, "reasons": dict(counted), "error": None}
+
+
+def _placed(loaded: Suite, place: str, backend: Backend) -> Facts:
+    """Devices that a placement takes here, and rows that could be measured on it, with ``perwatt run --placement``."""
+    world = backend.world_of(place)
+    reason = backend.unsupported_world(world) if world and world > 1 else "" if world else "not known here"
+    if reason:
+        return {"devices": world, "measurable": 0, "error": reason}
+    try:
+        rows = _reasons(session.placed(loaded, place).cases, backend, "")
+    except InputError as error:
+        return {"devices": world, "measurable": 0, "error": error.message}
+    return {"devices": world, "measurable": rows.count(None), "error": None}

@@ -50,7 +50,7 @@ def _show(facts: dict[str, Any]) -> None:
     _print("machine", ("what", "value"), _machine(facts))
     _print("sensors", ("name", "of", "state", "found", "remedy"), _sensors(facts["sensors"]))
     _print("backends", ("name", "here", "chip"), [_backend(backend) for backend in facts["backends"]])
-    _print("suites", ("name", "rows", "measurable", "why not"), _suites(facts["suites"]))
+    _print("suites", ("name", "rows", "measurable", "on", "why not"), _suites(facts["suites"]))
 
 
 def _print(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -129,14 +129,23 @@ def _backend(backend: dict[str, Any]) -> tuple[str, str, str]:
     return backend["name"], "yes", f"{device['chip']}, {_gb(device['memory_bytes'])}{threads}"
 
 
-def _suites(suites: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
+def _suites(suites: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     from perwatt.report.reasons import grouped
 
     for suite in suites:
         reasons = [f"{count} x {reason}" for reason, count in grouped(suite["reasons"])]
         if len(reasons) > REASONS:
             reasons = [*reasons[:REASONS], f"and {len(reasons) - REASONS} other reasons"]
-        yield suite["name"], str(suite["rows"]), str(suite["measurable"]), suite["error"] or "; ".join(reasons)
+        rows, measurable = str(suite["rows"]), str(suite["measurable"])
+        yield suite["name"], rows, measurable, _placements(suite["placements"]), suite["error"] or "; ".join(reasons)
+
+
+def _placements(found: dict[str, Any]) -> str:
+    """Rows that could be measured on more than a device, with its devices: ``chip of 4: 120``."""
+    several = {name: one for name, one in found.items() if one["devices"] and one["devices"] > 1}
+    return "; ".join(
+        f"{name} of {one['devices']}: {one['error'] or one['measurable']}" for name, one in several.items()
+    )
 
 
 def _gb(value: float) -> str:

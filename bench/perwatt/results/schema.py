@@ -240,12 +240,12 @@ class Row:
     compile_warm_s: float | None = _col("Time", "the same with the compiler's cache on disk filled", "s", when=RAN)
 
     # work and rates
-    flops: float | None = _col("Work and rates", "operations of an iteration of one copy, multiply-add as two", "FLOP")
+    flops: float | None = _col("Work and rates", "operations of an iteration of a copy, a multiply-add as two", "FLOP")
     flops_convention: str | None = _printed(
         "Work and rates", "how the source of a published row counted operations; `unknown` where none that we know fits"
     )
-    bytes: float | None = _col("Work and rates", "compulsory memory traffic of an iteration of one copy", "B")
-    tokens: float | None = _col("Work and rates", "tokens of an iteration of one copy", "token")
+    bytes: float | None = _col("Work and rates", "compulsory memory traffic of an iteration of a copy", "B")
+    tokens: float | None = _col("Work and rates", "tokens of an iteration of a copy", "token")
     per_layer: str | None = _col("Work and rates", "`yes` for a model cut in layers", choices=("yes",))
     tflops: float | None = _timed("Work and rates", "flops x replicas / time_s, of the whole placement", "TFLOP/s")
     gbps: float | None = _timed("Work and rates", "bytes x replicas / time_s, of the whole placement", "GB/s")

@@ -62,7 +62,7 @@ class PaperCrew:
     def __init__(self, clock):
         self.clock, self.cost_s, self.noise = clock, 0.0, random.Random(0)
         self.faults, self.spread = {}, {}
-        self.asked, self.seconds, self.lost, self.relieved = [], [], 0, 0
+        self.asked, self.seconds, self.worlds, self.lost, self.relieved = [], [], [], 0, 0
 
     def __call__(self, *_):
         return self
@@ -74,6 +74,7 @@ class PaperCrew:
         pass
 
     def worker(self, world=1):
+        self.worlds.append(world)
         return PaperWorker(self)
 
     def relieve(self):

@@ -40,7 +40,7 @@ class Paper(Cpu):
     def describe(self) -> Device:
         return Device(chip="x", devices_per_chip=1, memory_bytes=1e9, cache_bytes=None, driver="d1")
 
-    def target(self) -> Target:
+    def target(self, devices: int = 1) -> Target:
         return Target(backend=self.name, chip="x")
 
     def probe(self, change: Said = lambda at, watts: watts, **said: Any) -> PaperProbe:
