@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -153,13 +154,22 @@ def _target(backend: Backend) -> Target:
 def _chosen(device: str) -> tuple[Backend | None, str]:
     """The backend of ``--device``, or None and why nothing can be measured on it."""
     try:
-        return backends.choose(device), ""
+        return _described(backends.choose(device)), ""
     except MissingHardware as error:
         return None, str(error)
     except InputError as error:
         if error.field == "--device":
             raise
         return None, str(error)  # something that the user has set for it
+    except Exception as error:  # of somebody else's backend
+        return None, f"{device} cannot be described: {said(error)}"
+
+
+def _described(backend: Backend) -> Backend:
+    """The backend, looking at itself once: thousands of rows ask it, and a look takes dozens of files."""
+    known, once = backend.describe(), copy(backend)
+    once.describe = lambda: known  # type: ignore[method-assign]
+    return once
 
 
 def _suite(name: str, backend: Backend | None, missing: str) -> Facts:
@@ -172,7 +182,7 @@ def _suite(name: str, backend: Backend | None, missing: str) -> Facts:
     return {
         "name": name, "rows": len(reasons), "measurable": reasons.count(None), "error": None,
         "reasons": dict(Counter(reason for reason in reasons if reason)),
-        "placements": {place: _placed(loaded, place, backend) for place in PLACEMENTS} if backend else {},
+        "placements": _placements(loaded, backend) if backend else {},
     }  # fmt: skip
 
 
@@ -185,9 +195,17 @@ def _reasons(cases: Iterable[Case], backend: Backend | None, missing: str) -> li
     ]
 
 
-def _placed(loaded: Suite, place: str, backend: Backend) -> Facts:
-    """Devices that a placement takes here, and rows that could be measured on it, with ``perwatt run --placement``."""
-    world = backend.world_of(place)
+def _placements(loaded: Suite, backend: Backend) -> Facts:
+    """Devices that each placement takes here, and rows that could be measured on it by ``perwatt run --placement``."""
+    worlds = {place: backend.world_of(place) for place in PLACEMENTS}
+    found: dict[int | None, Facts] = {}
+    for place, world in worlds.items():  # what takes as many devices is refused and done alike
+        if world not in found:
+            found[world] = _placed(loaded, place, world, backend)
+    return {place: found[world] for place, world in worlds.items()}
+
+
+def _placed(loaded: Suite, place: str, world: int | None, backend: Backend) -> Facts:
     reason = backend.unsupported_world(world) if world and world > 1 else "" if world else "not known here"
     if reason:
         return {"devices": world, "measurable": 0, "error": reason}

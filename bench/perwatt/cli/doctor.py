@@ -50,7 +50,10 @@ def _show(facts: dict[str, Any]) -> None:
     _print("machine", ("what", "value"), _machine(facts))
     _print("sensors", ("name", "of", "state", "found", "remedy"), _sensors(facts["sensors"]))
     _print("backends", ("name", "here", "chip"), [_backend(backend) for backend in facts["backends"]])
-    _print("suites", ("name", "rows", "measurable", "on", "why not"), _suites(facts["suites"]))
+    head, suites = ("name", "rows", "measurable", "chip, node", "why not"), [*_suites(facts["suites"])]
+    if not any(suite[3] for suite in suites):  # nothing here has more than one device
+        head, suites = (*head[:3], head[4]), [(*suite[:3], suite[4]) for suite in suites]
+    _print("suites", head, suites)
 
 
 def _print(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
