@@ -88,8 +88,11 @@ def test_nothing_compiled_is_exit_code_3(compile_: Any, impls: str) -> None:
 def test_a_cache_that_stays_is_found_by_the_next(compile_: Any, tmp_path: Path, perwatt: Perwatt) -> None:
     cache = tmp_path / "cache"
     for _ in range(2):
-        done, (found,) = compile_({8: "torch.compile"}, "--device", "keeper", COMPILING_CACHE=str(cache))
-        assert (done.returncode, found["status"]) == (0, "ok"), done.stderr
+        done, found = compile_({8: "torch, torch.compile"}, "--device", "keeper", COMPILING_CACHE=str(cache))
+        assert done.returncode == 0, done.stderr
+        assert [(one["impl"], one["status"], one["graphs"]) for one in found] == [
+            ("torch", "ok", 0), ("torch.compile", "ok", 1),
+        ]  # fmt: skip
         assert len(list(cache.rglob("*.so"))) == 1, "the second time compiles nothing anew"
 
 
@@ -102,9 +105,9 @@ def test_people_are_told_what_it_is_good_for(
 ) -> None:
     compile_({8: "torch, refuses"})  # writes the suite
     done = perwatt("compile", "own.yaml", "--device", device, COMPILING_CACHE=str(tmp_path / "cache"))
-    assert done.returncode == 3
+    assert done.returncode == (3 if device == "cpu" else 0)
     assert words in done.stdout.splitlines()[-1]
-    assert "nothing to compile" in done.stdout
+    assert ("nothing to compile" in done.stdout) == (device == "cpu")
     assert max(map(len, done.stdout.splitlines())) <= 120
 
 

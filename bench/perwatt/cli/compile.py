@@ -42,9 +42,10 @@ def command(
 ) -> int:  # fmt: skip
     """Compile what SUITE compiles, without measuring it.
 
-    Every implementation that is not eager is opened and called once, each failure in a process of its own. On Neuron
-    the compiler's cache stays, so that a later run finds it filled. On a CPU or an NVIDIA GPU every run has a cache of
-    its own, because cold compilations are measured: there this tells whether all compiles, and how long it takes.
+    Every implementation is opened and called once, each failure in a process of its own. On Neuron the compiler's
+    cache stays, so that a later run finds it filled, by eager operations too. On a CPU or an NVIDIA GPU every run has a
+    cache of its own, because cold compilations are measured: there this tells whether all compiles, and how long it
+    takes, and eager implementations have nothing to compile.
 
     Exit codes: 0 all that can be compiled here was; 1 something failed; 2 wrong input; 3 nothing was compiled.
     """

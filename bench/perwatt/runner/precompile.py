@@ -1,5 +1,6 @@
 """Compiling a suite ahead of time: every impl that is compiled, of every case that can run here.
 
+Where compiled programs stay on the disk, operations of eager mode are programs too, so there every impl is called.
 A compilation that fails may leave a process in which the next one fails too, so its worker is replaced.
 """
 
@@ -98,7 +99,7 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 def _foregone(case: Case, impl: str, backend: Backend) -> Outcome | None:
     """An outcome for which no worker is needed."""
-    if case.workload.impls()[impl].impl_class == "eager":
+    if case.workload.impls()[impl].impl_class == "eager" and not backend.keeps_compiled:
         return Outcome(case=case.name, impl=impl, status=NOTHING)
     try:
         reason, status = preflight.unsupported(case, impl, backend, sessions=1), Status.UNSUPPORTED
