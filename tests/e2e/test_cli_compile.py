@@ -76,7 +76,7 @@ def test_one_call_each_and_no_rows(compile_: Any, tmp_path: Path) -> None:
     assert len({pid for _, pid in calls(tmp_path)}) == 1, "a worker stays from case to case"
     assert {path.name for path in tmp_path.iterdir()} == {"own.yaml", "calls"}
     assert [line.partition(" in ")[0] for line in done.stderr.splitlines()] == [
-        f"compiling n={n} fp32 fwd torch.compile: ok" for n in (8, 16)
+        f"compiling n={n} fwd fp32 torch.compile: ok" for n in (8, 16)
     ]
 
 

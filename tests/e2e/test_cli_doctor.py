@@ -31,7 +31,6 @@ def test_this_machine(facts: dict[str, dict[str, object]]):
     assert facts["machine"]["logical_cores"] == psutil.cpu_count()
     assert facts["machine"]["memory_bytes"] == pytest.approx(psutil.virtual_memory().total, rel=1e-3)
     assert facts["software"]["torch"]
-    assert facts["disk"]["free_bytes"] > 0
 
 
 def test_sensors_and_backends(facts: dict[str, list[dict[str, object]]]):
