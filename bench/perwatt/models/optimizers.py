@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from perwatt.models.muon import Muon
+from perwatt.workloads.optimizer_params import FUSED_ON
 
 if TYPE_CHECKING:
     from perwatt.models.decoder import Decoder
@@ -82,6 +83,8 @@ def why_not(name: str, form: str, device: torch.device, storage: torch.dtype) ->
 
     Fused SGD on CPUs leaves 16-bit parameters as they were (pytorch/pytorch#191763, torch up to 2.13).
     """
+    if form == "fused" and device.type not in FUSED_ON:
+        return f"torch has no fused {name} on {device.type} (it has on {' and '.join(FUSED_ON)})"
     tried = torch.nn.Parameter(torch.ones(PROBE, PROBE, device=device, dtype=storage))
     tried.grad = torch.ones_like(tried)
     try:
