@@ -191,7 +191,7 @@ def test_another_schema_version_is_one_line(path: Path, make_row: MakeRow):
     assert (problem.line, problem.column, problem.what) == (
         3,
         "schema_version",
-        "found '2.0', this perwatt reads '1.0', '1.1' and '1.2'",
+        "found '2.0', this perwatt reads '1.0', '1.1', '1.2' and '1.3'",
     )
 
 
