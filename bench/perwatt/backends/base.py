@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perwatt.backends.together import Together
 from perwatt.errors import InputError
+from perwatt.finding import Finding
 from perwatt.power.base import Target
 from perwatt.power.clock import Clock
 from perwatt.results.schema import LIMITERS
@@ -129,6 +130,8 @@ class Backend(ABC):
         keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
             Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         processes: default number of process restarts.
+        keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
+            Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         clock: of the host, as its workers and sensors see it.
         collectives: name of the device's collectives for ``torch.distributed.init_process_group``.
         rank, world: which of how many processes this one is that work on a case together, one for each device.
@@ -324,6 +327,15 @@ class Backend(ABC):
 
     def prepare(self, precision: Precision) -> None:  # noqa: B027
         """Settings that a policy needs, before a case of it is opened."""
+
+    def findings(self) -> Iterable[Finding]:
+        """What ``perwatt doctor`` tells of this kind of device beside what every backend can be asked.
+
+        That is :meth:`missing`, :meth:`busy` and :meth:`uncompilable`. Asked for where no such device is, too: what
+        keeps one from being used is what people look for. Starts no runtime, changes nothing, waits for no tool without
+        a limit.
+        """
+        return ()
 
     def busy(self, devices: int = 1) -> str | None:
         """Who else uses what so many devices are to work on, with the remedy, or None; None where all share them."""

@@ -9,18 +9,19 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from perwatt.backends import inductor, neuron_errors, neuron_memory, neuron_pins, neuron_seen
+from perwatt.backends import inductor, neuron_errors, neuron_findings, neuron_memory, neuron_pins, neuron_seen
 from perwatt.backends.base import Backend, Device, Health, Timing, no_collection
 from perwatt.backends.neuron_cache import Cache, scrubbed
 from perwatt.backends.neuron_watch import Watch
 from perwatt.errors import InputError, MissingHardware
+from perwatt.finding import Finding
 from perwatt.hardware import neuron_cores, neuron_stack, neuron_tools
 from perwatt.hardware.cgroup import ROOT
 from perwatt.hardware.neuron_settings import LNC, VISIBLE
@@ -143,6 +144,10 @@ class Neuron(Backend):
         if world == self.stack.devices_per_chip and len(chips) > 1:
             return f"{VISIBLE} starts in the middle of a chip, and {world} cores are a whole one: name those of one"
         return None
+
+    def findings(self) -> Iterable[Finding]:
+        """Of chips, driver, software, settings, tools, power files and the cache of compiled programs."""
+        return neuron_findings.findings(self.stack, Cache(self.stack.variables, make=False))
 
     def unsupported(self, precision: Precision) -> str | None:
         """What this chip, the compiler's settings or torch cannot do."""

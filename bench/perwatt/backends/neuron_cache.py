@@ -31,32 +31,34 @@ class Cache:
 
     Args:
         environment: as the user left it; a folder that it names stays.
+        make: make those of ours that are not there.
 
     Attributes:
         variables: to be set before the runtime starts.
+        folders: those that stay, on this host.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *, make: bool = True) -> None:
         home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perwatt" / "neuron"
         scratch = Path(tempfile.gettempdir())
         named = {name: home / own for name, own in KEPT.items()}
         named |= {name: scratch / own for name, own in PASSING.items()}
         self.variables = {name: environment.get(name) or str(path) for name, path in named.items()}
-        self._folders = [Path(self.variables[name]) for name in KEPT if "://" not in self.variables[name]]
+        self.folders = [Path(self.variables[name]) for name in KEPT if "://" not in self.variables[name]]
         for name, path in named.items():
-            if not environment.get(name):
+            if make and not environment.get(name):
                 path.mkdir(parents=True, exist_ok=True)
 
     def programs(self) -> int:
         """Compiled programs in all folders. One that is loaded from there is not compiled, and adds none."""
-        return sum(1 for folder in self._folders for _ in _found(folder, PROGRAM))
+        return sum(1 for folder in self.folders for _ in _found(folder, PROGRAM))
 
     def locks(self) -> list[Path]:
         """Lock files: a compiler that was killed leaves them, and the next one waits for them.
 
         They are only named, as whether somebody still holds one cannot be told.
         """
-        return sorted(path for folder in self._folders for path in _found(folder, LOCK))
+        return sorted(path for folder in self.folders for path in _found(folder, LOCK))
 
 
 def _found(folder: Path, pattern: str) -> Iterator[Path]:

@@ -137,7 +137,7 @@ class Stack:
 
     def missing(self) -> str | None:
         """Why nothing can be measured here, with the remedy; None where it can."""
-        return self._no_chip() or self.software.reason or self._misfit()
+        return self.no_chip() or self.software.reason or self.misfit()
 
     def mistake(self) -> InputError | None:
         """What the user set and cannot hold; asked where nothing is missing."""
@@ -173,7 +173,8 @@ class Stack:
         return (f"cores are held by {shown}: a core is free when its process has ended; stop that, set {VISIBLE} to "
                 "cores of another chip, or mark what is measured beside it by --shared")  # fmt: skip
 
-    def _no_chip(self) -> str | None:
+    def no_chip(self) -> str | None:
+        """Why there is no chip that the native product trains on, with the remedy."""
         if not self.chips:
             if self.driver:
                 return f"the Neuron driver {self.driver} is loaded and shows no chip: is this a Trn2 or Trn3 instance?"
@@ -190,8 +191,8 @@ class Stack:
             return f"no chip sheet has the driver's name {kind!r}: write one with names.neuron_sysfs (perwatt chips)"
         return None
 
-    def _misfit(self) -> str | None:
-        """Driver, its file, and the runtime do not go together."""
+    def misfit(self) -> str | None:
+        """Why driver, its file and the runtime do not go together, with the remedy."""
         if self.driver and self.driver_file and self.driver != self.driver_file:
             return (f"driver {self.driver_file} is on the disk and {self.driver} is loaded: reboot, or "
                     "sudo modprobe -r neuron && sudo modprobe neuron")  # fmt: skip

@@ -240,7 +240,7 @@ class Row:
     compile_warm_s: float | None = _col("Time", "the same with the compiler's cache on disk filled", "s", when=RAN)
 
     # work and rates
-    flops: float | None = _col("Work and rates", "operations of an iteration of one copy, multiply-add as two", "FLOP")
+    flops: float | None = _col("Work and rates", "operations of an iteration of a copy, a multiply-add as two", "FLOP")
     flops_convention: str | None = _printed(
         "Work and rates", "how the source of a published row counted operations; `unknown` where none that we know fits"
     )

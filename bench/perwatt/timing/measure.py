@@ -144,7 +144,7 @@ def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> No
     try:
         step()
     except Exception as error:  # whatever an impl raises is a result about that impl
-        subject.fail(*_outcome(error, backend))
+        subject.fail(*outcome(error, backend))
         cause = error
     own = whole.Fate(
         status=Status(subject.part.status), error=subject.part.error, rank=backend.rank,
@@ -159,7 +159,7 @@ def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> No
     subject.elapsed_s += perf_counter() - started
 
 
-def _outcome(error: Exception, backend: Backend) -> tuple[Status, str]:
+def outcome(error: Exception, backend: Backend) -> tuple[Status, str]:
     """What an exception says of an impl: no memory, nothing there that could do it, or a fault."""
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if backend.is_out_of_memory(error):

@@ -167,10 +167,12 @@ class Machine:
 
     def _lay_tools(self) -> None:
         """Programs on the path. The facts that they tell are in ``tools.json`` beside them."""
-        names = ["neuronx-cc"] if "no_driver" in self.faults else ["neuron-ls", "neuron-monitor", "neuronx-cc", "modinfo"]
+        names = (
+            ["neuronx-cc"] if "no_driver" in self.faults else ["neuron-ls", "neuron-monitor", "neuronx-cc", "modinfo"]
+        )
         for name in [*names, "dpkg-query"]:
             script = self.folder / "bin" / name
-            script.write_text(f"#!/bin/sh\nexec {sys.executable} -I {OWN / 'tools.py'} {self.folder} {name} \"$@\"\n")
+            script.write_text(f'#!/bin/sh\nexec {sys.executable} -I {OWN / "tools.py"} {self.folder} {name} "$@"\n')
             script.chmod(0o755)
         facts = {
             "instance": self.kind.instance, "compiler": self.release.compiler,

@@ -51,7 +51,9 @@ def test_defaults_are_in_the_environment() -> None:
 @inside
 def test_a_training_step_gives_what_the_cpu_gives() -> None:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Embedding(50, 16), torch.nn.Linear(16, 32), torch.nn.GELU(), torch.nn.Linear(32, 50))
+    model = torch.nn.Sequential(
+        torch.nn.Embedding(50, 16), torch.nn.Linear(16, 32), torch.nn.GELU(), torch.nn.Linear(32, 50)
+    )
     ids, labels = torch.randint(50, (12,)), torch.randint(50, (12,))
     found = []
     for device in ("cpu", NEURON):
@@ -101,7 +103,10 @@ def test_views_and_writes_through_them() -> None:
         tensor.t()[0].zero_()
     same(device, host)
     same(device.reshape(3, 8)[:, 1:].unfold(1, 2, 3).sum(-1), host.reshape(3, 8)[:, 1:].unfold(1, 2, 3).sum(-1))
-    same(torch.cat([device, device.new_zeros(1, 6)])[device.new_tensor([4, 0]).long()], torch.stack([torch.zeros(6), host[0]]))
+    same(
+        torch.cat([device, device.new_zeros(1, 6)])[device.new_tensor([4, 0]).long()],
+        torch.stack([torch.zeros(6), host[0]]),
+    )
     grown = device.new_empty(2)
     torch.add(device[0], 1, out=grown.resize_(0))
     same(grown, host[0] + 1)
@@ -193,7 +198,9 @@ def test_memory_is_counted_as_of_the_work_that_is_done() -> None:
     torch.neuron.synchronize()
     assert torch.neuron.max_memory_allocated() == before + 8 * 2**18
     stats = torch.neuron.memory_stats()
-    assert stats["reserved_bytes.all.current"] >= stats["allocated_bytes.all.current"] >= stats["active_bytes.all.current"]
+    assert (
+        stats["reserved_bytes.all.current"] >= stats["allocated_bytes.all.current"] >= stats["active_bytes.all.current"]
+    )
     assert torch.neuron.memory_reserved() >= torch.neuron.max_memory_allocated()
     torch.neuron.empty_cache()
     assert torch.neuron.memory_reserved() == torch.neuron.memory_allocated()
