@@ -313,8 +313,12 @@ class Backend(ABC):
         """Durations of the device's kernels in one untimed call, summed, in seconds; None where nothing tells them."""
         return None
 
+    def noted(self, call: Callable[[], object]) -> None:
+        """Run one untimed call with an eye on what is known to be slow here."""
+        call()
+
     def doubts(self) -> tuple[str, ...]:
-        """Flags of the row for what the last observed call does in a way that is known to be slow here."""
+        """Flags of the row for what was slow in the last call that was observed or noted; told once."""
         return ()
 
     def numerics(self) -> dict[str, str]:
