@@ -114,10 +114,11 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _show(done: list[Outcome], backend: Backend) -> None:
-    head = ("case", "impl", "status", "first call", "graphs", "error")
+    head = ("case", "on", "impl", "status", "first call", "graphs", "error")
     rows = [
-        (one.case, one.impl, one.status, "" if one.seconds is None else seconds(one.seconds), one.graphs, one.error)
+        (one.case, one.placement, one.impl, one.status, "" if one.seconds is None else seconds(one.seconds),
+         one.graphs, one.error)
         for one in done
-    ]
+    ]  # fmt: skip
     print_table("compiled", head, rows, page=PAGE)
     click.echo(KEPT if backend.keeps_compiled else NOT_KEPT.format(name=backend.name))
