@@ -100,10 +100,10 @@ def test_a_folder_of_the_users_is_taken_and_its_locks_are_named(tmp_path: Path):
 
 def test_the_record_has_no_paths_addresses_or_secrets():
     found = neuron_cache.scrubbed({
-        "NEURON_CC_FLAGS": "--cache_dir=/home/somebody/x -O1", "NEURON_RT_ROOT_COMM_ID": "10.0.0.1:62182",
+        "NEURON_CC_FLAGS": "--cache_dir=/data/somebody/x -O1", "NEURON_RT_ROOT_COMM_ID": "10.0.0.1:62182",
         "NEURON_RT_VISIBLE_CORES": "3", "XLA_FLAGS": "--dump=/tmp/x", "NKI_API_KEY": "hush", "FI_PROVIDER": "efa",
-        "AWS_SECRET": "hush", "TORCH_NEURONX_NEFF_CACHE_DIR": "/home/somebody", "PJRT_DEVICE": "NEURON",
-        "NEURON_LOG": "/home/somebody/log",
+        "AWS_SECRET": "hush", "TORCH_NEURONX_NEFF_CACHE_DIR": "/data/somebody", "PJRT_DEVICE": "NEURON",
+        "NEURON_LOG": "/data/somebody/log",
     })  # fmt: skip
     assert found == {
         "NEURON_CC_FLAGS": "--cache_dir=... -O1", "XLA_FLAGS": "--dump=...", "FI_PROVIDER": "efa",
