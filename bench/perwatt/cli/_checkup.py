@@ -42,7 +42,7 @@ def checkup(device: str) -> Facts:
     """
     known = sorted(backends.available().items())
     chosen, missing = _chosen(device)
-    target = _target(chosen) if chosen else Target(backend=device, chip="")
+    target, wrong = _target(chosen) if chosen else (Target(backend=device, chip=""), [])
     asked = {name for name, _ in known} if device == "auto" else {HOST, device.partition(":")[0]}
     here = {name: _backend(backend) for name, backend in known}
     findings = [one for name, backend in known if name in asked for one in _findings(backend, here[name])]
@@ -53,7 +53,7 @@ def checkup(device: str) -> Facts:
         "device": chosen.name if chosen else None,
         "sensors": _sensors(target, here[chosen.name] if chosen else {}),
         "suites": [_suite(name, chosen, missing) for name in configs.names("suites")],
-        "findings": [*findings, _of("results", _disk(folder.RUNS))],
+        "findings": [*findings, *wrong, _of("results", _disk(folder.RUNS))],
     }
 
 
@@ -144,11 +144,16 @@ def _backend(backend: Backend) -> Facts:
     return {"name": backend.name, "missing": reason, "device": device}
 
 
-def _target(backend: Backend) -> Target:
-    try:
-        return backend.target()
-    except Exception:  # what is wrong with it is told where it is described
-        return Target(backend=backend.name, chip="")
+def _target(backend: Backend) -> tuple[Target, list[Facts]]:
+    """What sensors are to look at, and what is wrong where the backend cannot tell it."""
+    found: list[Target] = []
+
+    def ask() -> list[Finding]:
+        found.append(backend.target())
+        return []
+
+    wrong = [_of(backend.name, one) for one in looked("target of sensors", ask)]
+    return (*found, Target(backend=backend.name, chip=""))[0], wrong
 
 
 def _chosen(device: str) -> tuple[Backend | None, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from perwatt.cli._output import json_option, print_json, print_table
-from perwatt.errors import InputError
+from perwatt.errors import InputError, MissingHardware
 from perwatt.report.format import plain, seconds
 
 if TYPE_CHECKING:
@@ -59,10 +59,13 @@ def command(
     timeout_s = parse(timeout, "--timeout") if timeout else None
     backend = backends.choose(device)
     cases = session.bound(loaded, backend)[0].cases
+    devices = _devices(backend, device, jobs)
     with _folder(out) as folder:
-        done = precompile.compiled(
-            cases, _devices(backend, device, jobs), folder, new_run_id(), timeout_s=timeout_s, report=_tell
-        )  # fmt: skip
+        try:
+            done = precompile.compiled(cases, devices, folder, new_run_id(), timeout_s=timeout_s, report=_tell)
+        except MissingHardware as error:  # a core of somebody else's, perhaps
+            users = backend.busy(jobs)
+            raise MissingHardware("; ".join(filter(None, (str(error), users)))) from None
         code = precompile.exit_code(done)
         _keep(folder / "compile.json", done, code)
     if as_json:
@@ -114,10 +117,11 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _show(done: list[Outcome], backend: Backend) -> None:
-    head = ("case", "impl", "status", "first call", "graphs", "error")
+    head = ("case", "on", "impl", "status", "first call", "graphs", "error")
     rows = [
-        (one.case, one.impl, one.status, "" if one.seconds is None else seconds(one.seconds), one.graphs, one.error)
+        (one.case, one.placement, one.impl, one.status, "" if one.seconds is None else seconds(one.seconds),
+         one.graphs, one.error)
         for one in done
-    ]
+    ]  # fmt: skip
     print_table("compiled", head, rows, page=PAGE)
     click.echo(KEPT if backend.keeps_compiled else NOT_KEPT.format(name=backend.name))
