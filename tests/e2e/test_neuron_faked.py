@@ -36,27 +36,29 @@ Done = tuple["CompletedProcess[str]", list[Any], Machine]
 Run = Callable[..., Done]
 
 
+def at_home(machine: Machine) -> dict[str, str]:
+    """Variables for a run whose compiled programs stay in the machine's folder, where nobody named one for them."""
+    cache = str(machine.folder / "cache")
+    return {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": cache, **dict.fromkeys(OWN_FOLDERS, "")}
+
+
 @pytest.fixture
 def run(perwatt: Perwatt, neuron_machine: Callable[..., Machine], tmp_path: Path) -> Run:
     """Run a suite on a machine with faults; gives the process, the rows and the machine."""
 
     def go(
         *faults: str, options: tuple[str, ...] = (), impl: str = "torch", more: str = "", timeout: int = 60,
-        after: int = 60, kind: machines.Kind = machines.TRN2, release: machines.Release = machines.SDK_33, **said: str,
+        after: int = 12, kind: machines.Kind = machines.TRN2, release: machines.Release = machines.SDK_33, **said: str,
     ) -> Done:  # fmt: skip
         machine = neuron_machine(kind=kind, release=release, faults=faults)
         (tmp_path / "suite.yaml").write_text(SUITE.format(impl=impl, timeout=timeout) + more)
-        environment = machine.environment(
-            FAKE_NEURON_AFTER=str(after), OMP_NUM_THREADS="1", XDG_CACHE_HOME=str(machine.folder / "cache"), **said
-        )
-        environment |= dict.fromkeys(OWN_FOLDERS, "")  # as where nobody set them
+        environment = {**machine.environment(), **at_home(machine), "FAKE_NEURON_AFTER": str(after), **said}
         out = machine.folder / "out"
         done = perwatt("run", "suite.yaml", "--device", "neuron", "--out", out, *options, **environment)
         results = out / "results.csv"
-        if not results.exists():
-            return done, [], machine
-        assert validate.check(results) == []
-        return done, csvfile.read(results), machine
+        rows = csvfile.read(results) if results.exists() else []
+        assert not rows or validate.check(results) == []
+        return done, rows, machine
 
     return go
 
@@ -82,11 +84,11 @@ def test_a_healthy_core(run: Run) -> None:
 
 def test_programs_on_the_disk_make_a_compilation_a_warm_one(run: Run, tmp_path: Path) -> None:
     kept = str(tmp_path / "kept")
-    options: dict[str, Any] = {"impl": "torch.compile", "FAKE_NEURON_COMPILE_S": "0.5", "XDG_CACHE_HOME": kept}
+    options: dict[str, Any] = {"impl": "torch.compile", "FAKE_NEURON_COMPILE_S": "3", "XDG_CACHE_HOME": kept}
     cold, warm = (run(**options)[1][0] for _ in range(2))
-    assert cold.compile_cold_s > 0.5
+    assert cold.compile_cold_s > 3
     assert warm.compile_cold_s is None
-    assert warm.compile_warm_s < 0.5
+    assert warm.compile_warm_s < 3
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_programs_on_the_disk_make_a_compilation_a_warm_one(run: Run, tmp_path: 
         ("oom", "torch", "oom", "out of memory"),
         ("hw_error", "torch", "crashed", "NRT_EXEC_HW_ERR_HBM_UE"),
         ("ecc", "torch", "unstable", "memory errors"),
-        ("exec_error", "torch", "unstable", "hw_error"),
+        ("exec_error", "torch", "unstable", "executions failed on the device"),
         ("unhealthy", "torch", "unstable", "hbm"),
     ],
 )
@@ -108,12 +110,13 @@ def test_a_fault_never_gives_a_row_that_is_ok(run: Run, fault: str, impl: str, s
     done, rows, _ = run(fault, impl=impl)
     assert [row.status for row in rows] == [status], (rows[0].error, done.stderr)
     assert words in rows[0].error
-    assert done.returncode == 1
+    assert done.returncode != 0
 
 
 def test_a_hang_ends_with_the_cases_time(run: Run) -> None:
     done, (row,), _ = run("hang", timeout=10)
-    assert (row.status, done.returncode) == ("timeout", 1)
+    assert row.status == "timeout"
+    assert done.returncode != 0
 
 
 def test_a_compilation_that_fails_costs_its_own_row_only(run: Run) -> None:
@@ -192,15 +195,14 @@ def test_a_rank_that_fails_ends_its_case_and_is_named(run: Run, fault: str, word
     done, rows, _ = run(fault, options=("--placement", "chip"), timeout=20, after=30)
     assert [row.status for row in rows] == ["rank_failed"], done.stderr
     assert words in rows[0].error
-    assert done.returncode == 1
+    assert done.returncode != 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("placement", [(), ("--placement", "chip")], ids=["device", "chip"])
 def test_every_row_of_smoke_is_ok(perwatt: Perwatt, neuron_machine: Callable[..., Machine], placement: Any) -> None:
     machine = neuron_machine()
-    environment = machine.environment(OMP_NUM_THREADS="1", XDG_CACHE_HOME=str(machine.folder / "cache"))
-    environment |= dict.fromkeys(OWN_FOLDERS, "")
+    environment = {**machine.environment(), **at_home(machine)}
     done = perwatt("run", "smoke", "--device", "neuron", "--out", machine.folder / "out", *placement, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = csvfile.read(machine.folder / "out" / "results.csv")
