@@ -202,6 +202,13 @@ class Backend(ABC):
     def missing(self) -> str | None:
         """Why there is no such device here, with the remedy; None if there is one. Never raises, never hangs."""
 
+    def stands(self) -> bool:
+        """Whether hardware of this kind is here though :meth:`missing` says that it cannot be used.
+
+        Then ``--device auto`` takes nothing in its place: who pays for an accelerator does not mean the processor.
+        """
+        return False
+
     def mistake(self) -> InputError | None:
         """What the user has set that cannot hold here, or None. Asked where nothing is missing; never raises."""
         return None

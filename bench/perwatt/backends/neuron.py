@@ -90,6 +90,10 @@ class Neuron(Backend):
         """No driver, no chip that the native product trains on, the other product, or parts that do not fit."""
         return self.stack.missing()
 
+    def stands(self) -> bool:
+        """Whether the driver shows chips."""
+        return bool(self.stack.chips)
+
     def mistake(self) -> InputError | None:
         """Settings of runtime and compiler that contradict each other, or make every time meaningless."""
         return self.stack.mistake()
