@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -13,8 +13,9 @@ from perwatt.backends.base import Backend, Device
 from perwatt.backends.neuron_cache import Cache
 from perwatt.errors import InputError
 from perwatt.finding import Finding
-from perwatt.hardware import neuron_stack, neuron_tools
+from perwatt.hardware import neuron_cores, neuron_stack, neuron_tools
 from perwatt.hardware.cgroup import ROOT
+from perwatt.hardware.neuron_cores import Cores
 from perwatt.hardware.neuron_settings import VISIBLE
 from perwatt.hardware.neuron_stack import Stack
 from perwatt.power.base import Target
@@ -141,6 +142,22 @@ class Presence(Backend):
     def core(self) -> int:
         """Number that the runtime has for this logical core."""
         return self.stack.devices[self.index]
+
+    def reckoning(self, devices: int = 1) -> Callable[[], int] | None:
+        """Before driver 2.30.2, of the physical cores that work."""
+        there = self.stack
+        if neuron_cores.live(there.driver):
+            return None
+        own = [Cores(chip, there.physical(core)) for core in self._cores(devices) if (chip := there.chip_of(core))]
+        before = [cores.faults() for cores in own]
+
+        def came() -> int:
+            return sum(
+                neuron_cores.failed(neuron_cores.moved(then, cores.faults())) or 0
+                for then, cores in zip(before, own, strict=True)
+            )
+
+        return came
 
     def numerics(self) -> dict[str, str]:
         """Auto-cast, accumulation, rounding, and the chip's 8-bit format."""
