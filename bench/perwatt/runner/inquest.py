@@ -42,9 +42,8 @@ def death(folder: Path, *, memory: bool, words: str, frame: str) -> Finding | No
         rank, code = int(told["rank"]), int(told["exitcode"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    last = folder / f"rank-{rank}.last"
-    if last.exists():
-        return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} gave up: {last.read_text()}")
+    if last := _last(folder, rank):
+        return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} gave up: {last}")
     if code == -signal.SIGKILL and memory:
         return Finding(status=Status.OOM, reason=f"the kernel killed rank {rank} because memory ran out")
     if code < 0:
@@ -60,6 +59,9 @@ def death(folder: Path, *, memory: bool, words: str, frame: str) -> Finding | No
 def hanging(folder: Path, world: int, timeout_s: float) -> Finding:
     """Which rank a team waits for that took too long; the team still stands."""
     late = f"no result within timeout_s = {timeout_s:g}"
+    for rank in range(world):
+        if last := _last(folder, rank):
+            return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} failed and the others hang: {last}; {late}")
     return judge(trail.steps(folder, world), world, time.monotonic(), late)
 
 
@@ -92,6 +94,11 @@ def judge(steps: Sequence[Step], world: int, now: float, late: str) -> Finding:
     return Finding(
         status=Status.RANK_FAILED, reason=f"rank {first.rank} hangs, as all wait for each other: {places}; {late}"
     )
+
+
+def _last(folder: Path, rank: int) -> str:
+    path = trail.last_words(folder, rank)
+    return path.read_text() if path.exists() else ""
 
 
 def _waits(step: Step) -> bool:

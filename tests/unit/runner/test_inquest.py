@@ -71,6 +71,13 @@ def test_how_a_rank_died(tmp_path, code, last, memory, status, reason):
     assert (found.status, found.reason) == (Status(status), reason)
 
 
+def test_a_rank_that_failed_while_the_others_wait_for_it_elsewhere(tmp_path):
+    trail.last_words(tmp_path, 1).write_text("ValueError: boo")
+    found = inquest.hanging(tmp_path, 2, 60)
+    assert found.status == Status.RANK_FAILED
+    assert found.reason == "rank 1 failed and the others hang: ValueError: boo; no result within timeout_s = 60"
+
+
 def test_where_the_launcher_itself_died_nothing_is_said_of_ranks(tmp_path):
     assert inquest.death(tmp_path, memory=False, words="", frame="") is None
     (tmp_path / FAILED).write_text("{")
