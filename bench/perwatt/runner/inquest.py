@@ -56,9 +56,8 @@ def death(folder: Path, *, memory: bool, words: str, frame: str) -> Finding | No
     )
 
 
-def hanging(folder: Path, world: int, timeout_s: float) -> Finding:
-    """Which rank a team waits for that took too long; the team still stands."""
-    late = f"no result within timeout_s = {timeout_s:g}"
+def hanging(folder: Path, world: int, late: str) -> Finding:
+    """Which rank a team waits for that took too long, as ``late`` says; the team still stands."""
     for rank in range(world):
         if last := _last(folder, rank):
             return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} failed and the others hang: {last}; {late}")
@@ -76,7 +75,9 @@ def judge(steps: Sequence[Step], world: int, now: float, late: str) -> Finding:
     """
     found = {step.rank: step for step in steps}
     for rank in range(world):
-        if rank not in found or not found[rank].alive:
+        if rank not in found:
+            return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} did not come up; {late}")
+        if not found[rank].alive:
             return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} is gone; {late}")
     waiting = [step for step in steps if _waits(step)]
     at_work = [step for step in steps if not _waits(step)]
