@@ -52,11 +52,11 @@ def test_muon_updates_each_matrix_of_the_layers_by_itself(tied: bool) -> None:
     assert isinstance(optimizer, Muon)
     parts = {"q", "k", "v", "o", "gate", "up", "down"}
     assert set(optimizer.weights) == {f"layers.{i}.{part}" for i in (0, 1) for part in parts}
-    assert set(moments(optimizer, subject, "first")) == set()
+    assert set(dict(moments(optimizer, subject, "first", lambda t: t))) == set()
     optimizer.step()
     names = {name for name, t in subject.tensors(lambda p: p).items() if t is not None}
-    assert set(moments(optimizer, subject, "first")) == names
-    assert set(moments(optimizer, subject, "second")) == names - set(optimizer.weights)
+    assert set(dict(moments(optimizer, subject, "first", lambda t: t))) == names
+    assert set(dict(moments(optimizer, subject, "second", lambda t: t))) == names - set(optimizer.weights)
 
 
 def test_muon_writes_to_the_stored_parameters_and_lets_go_of_gradients() -> None:
