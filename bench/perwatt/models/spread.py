@@ -89,9 +89,8 @@ class Copies(Alone):
             model, device_ids=ids, init_sync=False, gradient_as_bucket_view=True
         )
         if model.formats.storage != torch.float32:
-            self._parallel.register_comm_hook(
-                self.world, lambda world, bucket: averaged_in_float32(world, bucket.buffer())
-            )
+            world = self.world
+            self._parallel.register_comm_hook(None, lambda _, bucket: averaged_in_float32(world, bucket.buffer()))
         return model
 
     def call(self, model: Decoder, build: Callable[[Call], Call], loss: Call) -> Call:

@@ -160,7 +160,7 @@ class Workload(ABC):
         """
         return {}
 
-    def undivided(self, params: Any, devices: int) -> str | None:
+    def undivided(self, case: Case, devices: int) -> str | None:
         """Why one job cannot be sharded over so many devices, with what can, or None."""
         return None
 

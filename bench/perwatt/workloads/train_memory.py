@@ -68,7 +68,7 @@ def footprint(
         precision: policy.
         compiled: whether forward and loss are.
         devices: that it is spread over; the result is of each.
-        parallel: how. With ``fsdp`` a device has its share of the state, and meanwhile what is outside the layers whole.
+        parallel: how. With ``fsdp`` a device has its share of the state, and the whole of what is outside the layers.
     """
     alone = _alone(params.part(devices), precision, compiled)
     if parallel != "fsdp" or devices == 1:

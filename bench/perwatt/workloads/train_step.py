@@ -17,6 +17,11 @@ vocabulary. Weights start as the case's distribution scaled to a standard deviat
 A step may add up the gradients of several micro-batches, and compute layers again in the backward pass instead of
 keeping what is inside them: both leave the mathematics alone, so they are columns and not part of the work.
 
+On several devices that work as one (`mode: shard`) each takes its sequences of the batch. `parallel: fsdp` is torch's
+`fully_shard` over layers and over the rest: weights, gradients and moments are cut by rows, gradients are summed in
+float32. `parallel: ddp` is torch's DistributedDataParallel, every device with all of the state. The key is that of the
+whole batch, and so is the gate, whose twin is spread as the real step is; what is compiled is then each layer by itself.
+
 In fp16 a mean loss is multiplied by 4096 before the backward pass and its gradients divided by it before clipping;
 nothing looks for infinities, which would ask the device for a value. With AdamW and Muon it is `unsupported`: second
 moments in fp16 lose the squares of gradients below 2.4e-4, and training diverges.
@@ -99,8 +104,11 @@ class TrainStep(Workload):
         own = params.part(devices)
         return {"micro_batch": own.micro_batch, "grad_accum": own.grad_accum, "recompute": params.recompute}
 
-    def undivided(self, params: TrainStepParams, devices: int) -> str | None:
-        """Sequences are not cut."""
+    def undivided(self, case: Case, devices: int) -> str | None:
+        """Sequences are not cut, nor the matrices that Muon orthogonalizes."""
+        params = _params(case)
+        if params.optimizer == "muon" and case.parallel == "fsdp" and devices > 1:
+            return "muon orthogonalizes whole matrices, and fsdp cuts them by rows: use parallel ddp"
         if params.batch % devices == 0:
             return None
         able = ", ".join(str(count) for count in range(1, devices + 1) if params.batch % count == 0)
