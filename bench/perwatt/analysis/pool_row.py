@@ -16,10 +16,10 @@ import numpy as np
 from perwatt.analysis import levels
 from perwatt.analysis.levels import Allowance, Units
 from perwatt.analysis.pool_source import Line, Source, refuse_unlike
-from perwatt.results import merge
+from perwatt.backends.base import AS_ONE
+from perwatt.results import merge, samples
 from perwatt.results.merge import Cells
 from perwatt.results.project import FEW_EFFECTIVE, SEVERITY
-from perwatt.results.samples import MEASURED
 from perwatt.results.schema import SCHEMA_VERSION, TIMED, Row, Status, columns, header_name
 from perwatt.runner.part import Part
 
@@ -36,7 +36,7 @@ INVERSE = (  # of the time
 )  # fmt: skip
 COMBINED: dict[str, Callable[[list[Any]], Any]] = {
     "started_at": min, "compile_cold_s": median, "compile_warm_s": median, "skew_s": max, "peak_bytes": max,
-    "limiter": merge.HEALTH["limiter"], "power_limit_w": min, "sm_clock_mhz": median, "sm_clock_mhz_min": min,
+    "limiter": AS_ONE["limiter"], "power_limit_w": min, "sm_clock_mhz": median, "sm_clock_mhz_min": min,
     "mem_clock_mhz": median, "temp_c": max, "ecc": sum, "compilations": sum, "graph_breaks": sum, "cpu_fallbacks": sum,
     "power_w": fmean, "idle_w": fmean, "energy_j_net": fmean, "host_energy_j": fmean, "energy_time_s": median,
     "energy_window_s": sum, "energy_iters": sum, "energy_rel_sys": max, "power_util_min_pct": min,
@@ -110,7 +110,7 @@ def _timing(sources: Sequence[Source]) -> tuple[Cells, list[Line]]:
     for source in sources:
         for process, own in _by_process(source.lines).items():
             for line in own:
-                measured = {name: line[name] for name in MEASURED} | {"process": number}
+                measured = samples.measured(line) | {"process": number}
                 parts.append(Part(**measured, **_facts(source.row)))
                 levels_of = {"from_run": source.row.run_id, "from_process": process, "chip_id": source.row.chip_id}
                 lines.append(measured | levels_of)

@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from perwatt.backends.together import Together
 from perwatt.errors import InputError
 from perwatt.power.base import Target
 from perwatt.power.clock import Clock
+from perwatt.results.schema import LIMITERS
 from perwatt.spec.precision import Precision
 
 if TYPE_CHECKING:
@@ -81,6 +83,20 @@ class Health:
     mig: str | None = None
     chip_id: str | None = None
     others: float | None = None
+
+
+AS_ONE: dict[str, Callable[[list[Any]], Any]] = {
+    "limiter": lambda seen: LIMITERS[max(LIMITERS.index(one) if one in LIMITERS else 0 for one in seen)],
+    "power_limit_w": min,
+    "sm_clock_mhz": median,
+    "sm_clock_mhz_min": min,
+    "mem_clock_mhz": median,
+    "temp_c": max,
+    "ecc": sum,
+    "mig": lambda seen: seen[0],
+    "chip_id": lambda seen: seen[0],
+}
+"""How the health of a row becomes one of that of several processes or devices; unknown values are left out before."""
 
 
 @contextmanager
@@ -207,12 +223,13 @@ class Backend(ABC):
         """A mark behind all that was handed over so far. What is returned waits until the device has come to it."""
         return self.synchronize
 
-    def target(self) -> Target:
-        """What sensors of power are to look at. May not start the device's runtime."""
+    def target(self, devices: int = 1) -> Target:
+        """What sensors of power are to look at while so many devices work. May not start the device's runtime."""
         device = self.describe()
-        whole, idle = device.devices_per_chip == 1, "some"
-        if device.devices_per_chip:
-            idle = f"{device.devices_per_chip - 1} of its {device.devices_per_chip}"
+        per_chip, idle = device.devices_per_chip, "some"
+        whole = bool(per_chip) and devices % (per_chip or 1) == 0
+        if per_chip:
+            idle = f"{-devices % per_chip} of its {per_chip}"
         partial = "" if whole else f"{idle} devices idled, and the power of a chip cannot be divided among them"
         return Target(backend=self.name, chip=device.chip, partial=partial)
 
@@ -284,8 +301,8 @@ class Backend(ABC):
     def prepare(self, precision: Precision) -> None:  # noqa: B027
         """Settings that a policy needs, before a case of it is opened."""
 
-    def busy(self) -> str | None:
-        """Who else uses the device, with the remedy, or None. Not asked of devices that are shared by nature."""
+    def busy(self, devices: int = 1) -> str | None:
+        """Who else uses what so many devices are to work on, with the remedy, or None; None where all share them."""
         return None
 
     def poisoned(self, error: BaseException) -> bool:
@@ -314,7 +331,7 @@ class Backend(ABC):
 
     @abstractmethod
     def health(self, during: Sequence[tuple[float, float]]) -> Health:
-        """State of the device while it was watched.
+        """State of the device while it was watched: of several ranks each tells what is its own device's.
 
         Args:
             during: spans of ``perf_counter`` that count, where the device was read often enough to tell them apart.

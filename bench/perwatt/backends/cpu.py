@@ -162,11 +162,12 @@ class Cpu(Backend):
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Count the processor time of all processes and of this one over the samples."""
+        """Count the processor time of all processes and of our own over the samples."""
         self._others = None
         busy, own, wall = machine.busy_seconds(), process_time(), perf_counter()
         yield
-        others = (machine.busy_seconds() - busy) - (process_time() - own)
+        own = sum(self.together.gather(process_time() - own))
+        others = machine.busy_seconds() - busy - own
         self._others = max(0.0, others) / ((perf_counter() - wall) * machine.logical_cores())
 
     def health(self, during: Sequence[tuple[float, float]]) -> Health:

@@ -145,9 +145,11 @@ class Cuda(Backend):
             compiler=torch_build.triton(),
         )
 
-    def busy(self) -> str | None:
-        """Processes that compute on this GPU. Before the worker starts none of them is ours."""
-        return cuda_presence.in_use(self.gpu, self.address)
+    def busy(self, devices: int = 1) -> str | None:
+        """Processes that compute on this GPU, or on any. Before the worker starts none of them is ours."""
+        gpus = [self.gpu] if devices == 1 else self._gpus()
+        names = [self.address] if devices == 1 else [f"{self.name}:{index}" for index in range(len(gpus))]
+        return next(filter(None, map(cuda_presence.in_use, gpus, names)), None)
 
     def unsupported(self, precision: Precision) -> str | None:
         """What this GPU's units, or torch on them, cannot do."""
@@ -273,10 +275,11 @@ class Cuda(Backend):
         event.record()
         return event.synchronize  # type: ignore[no-any-return]
 
-    def target(self) -> Target:
-        """The card, by its UUID; an instance of one has no meter of its own."""
+    def target(self, devices: int = 1) -> Target:
+        """The card, or all of them, by UUID; an instance of one has no meter of its own."""
         partial = f"the meter is the card's, and {self.gpu.mig} is an instance of it" if self.gpu.mig else ""
-        return Target(backend=self.name, chip=self.describe().chip, chips=(self.gpu.card,), partial=partial)
+        cards = (self.gpu.card,) if devices == 1 else tuple(gpu.card for gpu in self._gpus())
+        return Target(backend=self.name, chip=self.describe().chip, chips=cards, partial=partial)
 
     def _empty_batch(self) -> float:
         """Seconds by which the wall exceeds the events where there is nothing to do: launch and wait of the events."""

@@ -21,10 +21,14 @@ class Together:
         """The value of every rank, by rank, the same list on all of them. Values are plain: JSON can hold them."""
         return [value]
 
-    def settled(self, outcome: T) -> list[T]:
+    def settled(self, outcome: T, left: str = "") -> list[T]:
         """The same at the end of a step; waits for ranks that are still in it, and makes them give it up.
 
-        Ranks that come to another point while one of them is here get :class:`Abandoned`.
+        Those come to another point first, where they get :class:`Abandoned`.
+
+        Args:
+            outcome: of this rank.
+            left: why it left the step early; empty where it did not.
         """
         return [outcome]
 

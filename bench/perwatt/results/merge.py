@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any, TypeVar
 
+from perwatt.backends.base import AS_ONE
 from perwatt.results.samples import samples_digest
-from perwatt.results.schema import LIMITERS, Status
+from perwatt.results.schema import Status
 from perwatt.runner.part import Part
 from perwatt.timing import statistics
 from perwatt.timing.statistics import Estimate
@@ -16,17 +17,8 @@ from perwatt.timing.statistics import Estimate
 T = TypeVar("T")
 Cells = dict[str, Any]
 
-HEALTH: dict[str, Callable[[list[Any]], Any]] = {
-    "limiter": lambda seen: LIMITERS[max(LIMITERS.index(one) if one in LIMITERS else 0 for one in seen)],
-    "power_limit_w": min,
-    "sm_clock_mhz": median,
-    "sm_clock_mhz_min": min,
-    "mem_clock_mhz": median,
-    "temp_c": max,
-    "ecc": sum,
-    "mig": lambda seen: seen[0],
-    "chip_id": lambda seen: seen[0],
-}  # fmt: skip
+STRAGGLES = 0.05  # by how much a rank's own time has to be above the median of the others
+MOSTLY = 0.75  # in which share of the samples
 GUARDS = ("compilations", "graph_breaks", "cpu_fallbacks")
 
 
@@ -70,7 +62,35 @@ def timing(parts: Sequence[Part]) -> Cells:
         "busy_s": _median(part.busy_s for part in timed),
         "stop_reason": "; ".join(dict.fromkeys(part.stop_reason for part in timed if part.stop_reason)) or None,
         "timing_method": timed[0].timing_method,
+        **_slowest(timed),
     }
+
+
+def _by_rank(parts: Sequence[Part]) -> list[list[float]]:
+    """Seconds of each rank in all samples; none where one process worked by itself."""
+    world = min((len(part.ranks) for part in parts), default=0)
+    return [[value for part in parts for value in part.ranks[rank]] for rank in range(world)]
+
+
+def _slowest(parts: Sequence[Part]) -> Cells:
+    """The rank that took longest by itself, and by how much."""
+    middles = [median(times) for times in _by_rank(parts)]
+    if len(middles) < 2:
+        return {}
+    rank = middles.index(max(middles))
+    others = median(middles[:rank] + middles[rank + 1 :])
+    return {"slowest_rank": rank, "rank_spread": middles[rank] / others - 1.0 if others > 0 else None}
+
+
+def straggles(parts: Sequence[Part]) -> bool:
+    """Whether one rank is slower than the others by :data:`STRAGGLES`, and in most samples so."""
+    timed = [part for part in parts if part.samples]
+    rank, times = _slowest(timed).get("slowest_rank"), _by_rank(timed)
+    if rank is None:
+        return False
+    own, others = times[rank], [median(of) for of in zip(*(times[:rank] + times[rank + 1 :]), strict=True)]
+    slow = sum(mine > (1.0 + STRAGGLES) * usual for mine, usual in zip(own, others, strict=True))
+    return bool(slow >= MOSTLY * len(own))
 
 
 def _differences(parts: Sequence[Part]) -> Estimate:
@@ -108,7 +128,7 @@ def compiling(parts: Sequence[Part]) -> Cells:
 def health(parts: Sequence[Part]) -> Cells:
     """State of the device over all samples, and what happened inside them that may not."""
     cells = Cells(peak_bytes=max((part.peak_bytes for part in parts if part.peak_bytes is not None), default=None))
-    for name, combine in HEALTH.items():
+    for name, combine in AS_ONE.items():
         seen = [value for part in parts if (value := part.health.get(name)) is not None]
         cells[name] = combine(seen) if seen else None
     for name in GUARDS:

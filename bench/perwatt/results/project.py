@@ -98,19 +98,25 @@ def _identity(run: Event, case: Event, impl: str, parts: list[Part]) -> Cells:
 
 
 def _place(run: Event, case: Event) -> Cells:
-    """One process on one device; it is a whole chip only where the chip has no other."""
+    """Each process on a device; they are whole chips only where no chip has another device."""
     device, arrangement = run["device"], Cells(case.get("arrangement", {}))
+    world, per_chip = case.get("world", 1), device["devices_per_chip"]
+    alone = (
+        "replicate" if case["placement"] == "device" else "shard"
+    )  # one device does a copy and the whole job at once
+    mode = case["mode"] if world > 1 else alone
     return arrangement | {
         "backend": run["backend"],
         "chip": device["chip"],
         "instance_type": device["instance_type"],
         "placement": case["placement"],
-        "mode": "replicate" if case["placement"] == "device" else "shard",
-        "replicas": 1,
-        "world_size": 1,
-        "devices_used": 1,
-        "devices_per_chip": device["devices_per_chip"],
-        "chips": 1.0 if device["devices_per_chip"] == 1 else None,
+        "mode": mode,
+        "replicas": world if mode == "replicate" else 1,
+        "world_size": world,
+        "devices_used": world,
+        "devices_per_chip": per_chip,
+        "chips": float(world // per_chip) if per_chip and world % per_chip == 0 else None,
+        "parallel": (case["parallel"] or None) if world > 1 else None,
         "lnc": device["lnc"],
     }
 
@@ -126,10 +132,10 @@ def _software(run: Event, env: Event) -> Cells:
 
 
 def _rates(cells: Cells, asynchronous: bool) -> Cells:
-    time_s, chips, rates = cells["time_s"], cells["chips"], Cells()
+    time_s, chips, copies, rates = cells["time_s"], cells["chips"], cells["replicas"], Cells()
     for rate, work_done, scale in (("tflops", "flops", 1e12), ("gbps", "bytes", 1e9), ("tokens_per_s", "tokens", 1.0)):
         if cells[work_done] is not None and time_s > 0:
-            rates[rate] = cells[work_done] / time_s / scale
+            rates[rate] = copies * cells[work_done] / time_s / scale
             if chips and rate != "gbps":
                 rates[f"{rate}_per_chip"] = rates[rate] / chips
     if asynchronous and cells["enqueue_s"] is not None:
@@ -177,6 +183,7 @@ def _flags(cells: Cells, parts: list[Part], window: Event | None, idles: list[Ev
         "throttled": cells["limiter"] in SLOWED,
         "clock_drop": _dropped(cells),
         "power_capped": cells["limiter"] == "power_cap",
+        "straggler": merge.straggles(parts),
         "shared": any((part.health.get("others") or 0.0) > energy.SHARED for part in parts),
     }
     for name, there in energy.flags(cells, window, idles).items():

@@ -12,10 +12,11 @@ from enum import StrEnum
 from functools import cache, partial
 from typing import Any, get_type_hints
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 READABLE = (
     "1.0",
     "1.1",
+    "1.2",
     SCHEMA_VERSION,
 )  # versions that are read; a later one only added columns and allowed empty cells
 
@@ -42,7 +43,7 @@ STATUS_MEANING = {
     Status.OOM: "memory ran out",
     Status.TIMEOUT: "the case took longer than its `timeout_s` and was stopped",
     Status.CRASHED: "the worker process died, or the impl raised an error",
-    Status.RANK_FAILED: "one rank of a distributed case died or hung",
+    Status.RANK_FAILED: "one of several devices' processes died or hung; `error` says which rank",
     Status.SKIPPED: "not run, because the time budget was spent",
 }
 TIMED = frozenset({Status.OK, Status.UNSTABLE})  # statuses with measured cells
@@ -62,6 +63,7 @@ FLAGS = {
     "gate_reduced": "a part of the accuracy gate was left out, because its reference does not fit in memory",
     "modeled": "computed by a model, not measured",
     "idle_drift": "power at rest changed by over 5 % from the start of the run to its end",
+    "straggler": "one device took over 5 % longer than the others in three quarters of the samples: `slowest_rank`",
 }
 
 LIMITERS = ("unknown", "none", "power_cap", "hw_slowdown", "thermal")
@@ -179,7 +181,7 @@ class Row:
                             choices=("replicate", "shard"))  # fmt: skip
     replicas: int | None = _run("Where", "copies of the work run at once")
     world_size: int | None = _run("Where", "processes that worked together")
-    devices_used: int | None = _run("Where", "torch devices that worked")
+    devices_used: int | None = _run("Where", "torch devices that worked, each with a process of its own")
     devices_per_chip: int | None = _col("Where", "torch devices that make up one chip")
     chips: float | None = _col("Where", "chips of which every device worked; empty when part of a chip idled")
     lnc: int | None = _col("Where", "logical NeuronCore configuration")
@@ -188,6 +190,9 @@ class Row:
     grad_accum: int | None = _col("Where", "accumulation steps per optimizer step")
     recompute: str | None = _col("Where", "what is recomputed in the backward pass")
     skew_s: float | None = _timed("Where", "largest difference of start times between hosts", "s")
+    slowest_rank: int | None = _timed("Where", "of several devices the one that took longest by itself, from 0",
+                                      since="1.3")  # fmt: skip
+    rank_spread: float | None = _timed("Where", "its median time over that of the others, less 1", since="1.3")
 
     # outcome
     status: str = _col("Outcome", "the one outcome", required=True, choices=tuple(s.value for s in Status))
@@ -232,16 +237,18 @@ class Row:
     compile_warm_s: float | None = _col("Time", "the same with the compiler's cache on disk filled", "s", when=RAN)
 
     # work and rates
-    flops: float | None = _col("Work and rates", "operations of one iteration by formula, multiply-add as two", "FLOP")
+    flops: float | None = _col("Work and rates", "operations of an iteration of one copy, a multiply-add as two", "FLOP")  # fmt: skip
     flops_convention: str | None = _printed(
         "Work and rates", "how the source of a published row counted operations; `unknown` where none that we know fits"
     )
-    bytes: float | None = _col("Work and rates", "compulsory memory traffic of one iteration", "B")
-    tokens: float | None = _col("Work and rates", "tokens of one iteration", "token")
+    bytes: float | None = _col("Work and rates", "compulsory memory traffic of an iteration of one copy", "B")
+    tokens: float | None = _col("Work and rates", "tokens of an iteration of one copy", "token")
     per_layer: str | None = _col("Work and rates", "`yes` for a model cut in layers", choices=("yes",))
-    tflops: float | None = _timed("Work and rates", "flops / time_s, of the whole placement", "TFLOP/s")
-    gbps: float | None = _timed("Work and rates", "bytes / time_s, of the whole placement", "GB/s")
-    tokens_per_s: float | None = _timed("Work and rates", "tokens / time_s, of the whole placement", "token/s")
+    tflops: float | None = _timed("Work and rates", "flops x replicas / time_s, of the whole placement", "TFLOP/s")
+    gbps: float | None = _timed("Work and rates", "bytes x replicas / time_s, of the whole placement", "GB/s")
+    tokens_per_s: float | None = _timed(
+        "Work and rates", "tokens x replicas / time_s, of the whole placement", "token/s"
+    )
     tflops_per_chip: float | None = _timed("Work and rates", "tflops / chips", "TFLOP/s")
     tokens_per_s_per_chip: float | None = _timed("Work and rates", "tokens_per_s / chips", "token/s")
     peak_tflops: float | None = _col(
@@ -286,19 +293,19 @@ class Row:
     power_w: float | None = _timed("Energy", "mean power in the energy window, summed over the chips that worked", "W")
     idle_w: float | None = _timed("Energy", "idle power of the same chips", "W")
     idle_def: str | None = _timed("Energy", "definition of idle", choices=("no_context", "context_30s", "after_60s"))
-    energy_j: float | None = _timed("Energy", "joules of one iteration, gross", "J")
+    energy_j: float | None = _timed("Energy", "joules of an iteration of all copies, gross", "J")
     energy_j_lo: float | None = _timed("Energy", "lower end of its 95 % interval (resolution and sampling)", "J")
     energy_j_hi: float | None = _timed("Energy", "upper end of its 95 % interval (resolution and sampling)", "J")
     energy_rel_sys: float | None = _timed("Energy", "relative systematic uncertainty (gain of the sensor)")
-    energy_j_net: float | None = _timed("Energy", "joules of one iteration, idle taken off", "J")
+    energy_j_net: float | None = _timed("Energy", "joules of an iteration of all copies, idle taken off", "J")
     energy_time_s: float | None = _timed("Energy", "time of one iteration in the energy window", "s")
     energy_window_s: float | None = _timed("Energy", "length of the energy window", "s")
     energy_iters: int | None = _timed("Energy", "iterations in the energy window")
     host_energy_j: float | None = _timed("Energy", "joules of the host for one iteration", "J")
-    tflops_per_w: float | None = _timed("Energy", "flops x iterations / joules of the window", "TFLOP/J")
+    tflops_per_w: float | None = _timed("Energy", "flops x replicas x iterations / joules of the window", "TFLOP/J")
     tflops_per_w_lo: float | None = _timed("Energy", "lower end of its 95 % interval", "TFLOP/J")
     tflops_per_w_hi: float | None = _timed("Energy", "upper end of its 95 % interval", "TFLOP/J")
-    tokens_per_j: float | None = _timed("Energy", "tokens x iterations / joules of the window", "token/J")
+    tokens_per_j: float | None = _timed("Energy", "tokens x replicas x iterations / joules of the window", "token/J")
     tokens_per_j_lo: float | None = _timed("Energy", "lower end of its 95 % interval", "token/J")
     tokens_per_j_hi: float | None = _timed("Energy", "upper end of its 95 % interval", "token/J")
     tokens_per_kwh: float | None = _timed("Energy", "tokens_per_j x 3.6e6", "token/kWh")

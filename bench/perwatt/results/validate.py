@@ -252,15 +252,17 @@ def _intervals(values: Values) -> Found:
 
 
 def _rates(values: Values) -> Found:
-    """Rates of one replica are its work over its time."""
-    if rules.is_published(values) or values["replicas"] != 1 or not values["time_s"]:
+    """Rates are the work of all copies over their time."""
+    copies = values["replicas"]
+    if rules.is_published(values) or not copies or not values["time_s"]:
         return
     for rate, amount, scale in RATES:
         if None in (values[rate], values[amount]):
             continue
-        computed = values[amount] / values["time_s"] / scale
+        computed = copies * values[amount] / values["time_s"] / scale
         if not math.isclose(values[rate], computed, rel_tol=ROUNDING):
-            yield rate, f"found {values[rate]}, {amount} / time_s is {computed}: the row was changed"
+            done = amount if copies == 1 else f"{amount} x {copies}"
+            yield rate, f"found {values[rate]}, {done} / time_s is {computed}: the row was changed"
 
 
 def _per_layer(values: Values) -> Found:

@@ -16,12 +16,14 @@ STARTS = 2  # a worker that does not come up twice in a row will not come up
 class Crew:
     """Hands out a running worker, and journals the environment that the first one reports.
 
-    As a context it lets the last worker end by itself, or kills it where an exception passes through.
+    A worker by itself and a team of ranks never run side by side: a device may belong to a process until that ends. As
+    a context it lets the last worker end by itself, or kills it where an exception passes through.
     """
 
     def __init__(self, backend: Backend, log: Path, recorder: Recorder) -> None:
         self._backend, self._log, self._recorder = backend, log, recorder
         self._on_duty: Worker | None = None
+        self._world = 1
         self._known = False
 
     def __enter__(self) -> Crew:
@@ -33,13 +35,19 @@ class Crew:
         else:
             self.discharge()
 
-    def worker(self) -> Worker:
+    def worker(self, world: int = 1) -> Worker:
         """A worker that is up.
+
+        Args:
+            world: devices that it works on, each with a process of its own; for one device the worker is the process.
 
         Raises:
             MissingHardware: none comes up.
             InputError: the run began in another environment.
         """
+        if world != self._world:
+            self.relieve()
+            self._world = world
         if self._on_duty is None:
             self._start()
         assert self._on_duty is not None
@@ -59,7 +67,8 @@ class Crew:
 
     def _start(self) -> None:
         for attempt in range(1, STARTS + 1):
-            self._on_duty = Worker(self._backend.address, self._log, self._recorder.ledger.run["run_id"])
+            run_id, world = self._recorder.ledger.run["run_id"], self._world if self._world > 1 else None
+            self._on_duty = Worker(self._backend.address, self._log, run_id, world)
             try:
                 facts = self._on_duty.wait_ready()
                 break

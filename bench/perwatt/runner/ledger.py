@@ -138,8 +138,13 @@ def run_event(
     }
 
 
-def case_event(case: Case) -> Event:
-    """Facts of a case that its rows need, so that they can be made from the journal alone."""
+def case_event(case: Case, world: int = 1) -> Event:
+    """Facts of a case that its rows need, so that they can be made from the journal alone.
+
+    Args:
+        case: of the suite.
+        world: devices that work on it, each with a process of its own.
+    """
     counts = case.workload.counts(case.params, case.pass_, case.precision)
     return {
         "event": "case",
@@ -152,6 +157,9 @@ def case_event(case: Case) -> Event:
         "precision": case.precision.name,
         "compute": case.precision.compute,
         "placement": case.placement,
+        "mode": case.mode,
+        "parallel": case.parallel,
+        "world": world,
         "cache": case.cache,
         "arrangement": case.workload.arrangement(case.params),
         "target_ci": case.measure.target_ci,

@@ -127,7 +127,7 @@ class Orchestrator:
     def _visit(self, case: Case, process: int, ahead: int) -> None:
         """What a case still lacks in one process restart, with a fair share of the budget."""
         if case.identity not in self._ledger.cases:
-            self._recorder.add(case_event(case))
+            self._recorder.add(case_event(case, preflight.world(case, self._backend)))
         wanted = [impl for impl in case.impls if self._ledger.wants(case.identity, impl, process)]
         able = [impl for impl in wanted if not self._refused(case, impl, process)]
         together = preflight.fitting(case, self._backend, self._sessions) if able else 1
@@ -168,7 +168,7 @@ class Orchestrator:
                 "round": round_, "aa": self._options.aa, "max_time_s": seconds,
             }  # fmt: skip
             try:
-                for event in self._crew.worker().ask(request, self._limit_s(case)):
+                for event in self._crew.worker(preflight.world(case, self._backend)).ask(request, self._limit_s(case)):
                     self._heard(event, attempt)
                 attempt.complete()
             except WorkerLost as lost:

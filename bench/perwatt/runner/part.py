@@ -21,6 +21,7 @@ class Part:
         minus: for method ``difference``, the batches of the pass that is taken off, pairwise with ``samples``.
         twin: under ``--aa``, what the same case measured against itself gave for each sample, less its own ``minus``.
         blocks: block number of each sample.
+        ranks: for each rank of a placement of several devices, its own seconds per iteration in each of ``samples``.
         flags: marks for the row.
         health: fields of :class:`perwatt.backends.base.Health`.
         busy_s: durations of the device's kernels of an iteration, where handing over took most of its time.
@@ -40,6 +41,7 @@ class Part:
     minus: list[float] = field(default_factory=list)
     twin: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
+    ranks: list[list[float]] = field(default_factory=list)
     iters_per_sample: int = 0
     warmup_s: float | None = None
     stop_reason: str | None = None

@@ -19,7 +19,7 @@ from perwatt.errors import InputError, MissingHardware, expected, shorten
 from perwatt.power import refusals
 from perwatt.results.schema import Row, Status
 from perwatt.runner import folder as files
-from perwatt.runner import journal
+from perwatt.runner import journal, preflight
 from perwatt.runner.folder import Folder
 from perwatt.runner.journal import Event, Journal
 from perwatt.runner.ledger import Ledger, run_event
@@ -95,10 +95,11 @@ def run(request: Request, screens: Screens) -> Result:
     if request.resume and request.out is None:
         raise InputError("needs the folder to go on in: give it with --out", field="--resume")
     backend = _divided(backends.choose(request.device), suite, request.nproc)
-    if not request.shared and (reason := backend.busy()):
+    most = preflight.most(suite.cases, backend)
+    if not request.shared and (reason := backend.busy(most)):
         raise MissingHardware(reason)
     energy = request.options.energy
-    refusals.check(backend.target(), energy, energy.mode or suite.energy.mode)
+    refusals.check(backend.target(most), energy, energy.mode or suite.energy.mode)
     suite, casts = _bound(suite, backend)
     run_id = files.new_run_id()
     folder = Folder(request.out or files.RUNS / run_id)

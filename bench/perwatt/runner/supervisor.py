@@ -17,7 +17,7 @@ from typing import Any
 
 from perwatt.errors import MissingHardware
 from perwatt.results.schema import Status
-from perwatt.runner import oom
+from perwatt.runner import inquest, oom
 from perwatt.runner.channel import Channel
 
 START_S = 600.0  # a Neuron runtime takes minutes where a GPU takes seconds
@@ -46,10 +46,11 @@ class Worker:
         backend: address of the backend it starts.
         log: file that its standard output and error are appended to.
         run_id: of the run it works for. It names the temporary folder, so that what a killed run left is found again.
+        world: number of ranks of a team, each on a device of its own; None for a worker by itself.
     """
 
-    def __init__(self, backend: str, log: Path, run_id: str) -> None:
-        self._backend, self._log = backend, log
+    def __init__(self, backend: str, log: Path, run_id: str, world: int | None = None) -> None:
+        self._backend, self._log, self._world = backend, log, world
         self._kills = oom.kills()
         self._scratch = Path(tempfile.gettempdir(), f"perwatt-{run_id}")
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -61,10 +62,12 @@ class Worker:
     def _spawn(self) -> tuple[subprocess.Popen[bytes], Channel]:
         (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
         arguments = [self._backend, str(os.getpid()), str(theirs_in), str(theirs_out)]
+        arguments += [] if self._world is None else [str(self._world)]
+        module = "perwatt.runner.worker" if self._world is None else "perwatt.runner.team"
         with self._log.open("ab") as log:
             self._log_from = log.tell()
             process = subprocess.Popen(
-                [sys.executable, "-u", "-P", "-m", "perwatt.runner.worker", *arguments],
+                [sys.executable, "-u", "-P", "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -107,7 +110,7 @@ class Worker:
                 self._channel.send({})
             self._channel.send({})
         except TimeoutError:
-            raise WorkerLost(Status.TIMEOUT, f"no result within timeout_s = {timeout_s:g}") from None
+            raise WorkerLost(*self._overdue(timeout_s)) from None
         except (EOFError, BrokenPipeError):
             raise WorkerLost(*self._autopsy()) from None
 
@@ -124,6 +127,8 @@ class Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for ever
                 self._process.wait(LEAVE_S)
+        if self._world is not None:
+            _end_all(str(self._scratch))
         self._channel.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -136,14 +141,23 @@ class Worker:
             time.sleep(0.01)
         return result
 
+    def _overdue(self, timeout_s: float) -> tuple[Status, str]:
+        if self._world is None:
+            return Status.TIMEOUT, f"no result within timeout_s = {timeout_s:g}"
+        found = inquest.hanging(self._scratch, self._world, timeout_s)
+        return found.status, found.reason
+
     def _autopsy(self) -> tuple[Status, str]:
         result = self._wait(LEAVE_S)
         if result is None:
             return Status.CRASHED, "worker hung up but did not end"
         last, frame = self._last_words()
+        killed = oom.kills() > self._kills
+        if self._world and (found := inquest.death(self._scratch, memory=killed, words=last, frame=frame)):
+            return found.status, found.reason
         if result.si_code == os.CLD_EXITED:
             return Status.CRASHED, f"worker exited with code {result.si_status}" + (f": {last}" if last else "")
-        if result.si_status == signal.SIGKILL and oom.kills() > self._kills:
+        if result.si_status == signal.SIGKILL and killed:
             return Status.OOM, "the kernel killed the worker because memory ran out"
         killed_by = f"worker killed by {signal.Signals(result.si_status).name}"
         return Status.CRASHED, killed_by + (f" in {frame}" if frame else "")
@@ -156,6 +170,19 @@ class Worker:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         frame = FRAME.search(text)
         return (lines[-1][:LAST_WORDS] if lines else ""), ("{2} ({0}:{1})".format(*frame.groups()) if frame else "")
+
+
+def _end_all(scratch: str) -> None:
+    """End what a team's processes left: those have sessions of their own, but all have its scratch folder."""
+    import psutil
+
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("TMPDIR") == scratch:
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, LEAVE_S)
 
 
 def _pidfd(pid: int) -> int | None:

@@ -20,7 +20,7 @@ from perwatt.power.base import Lost, Probe, Sensor, opened
 from perwatt.power.plan import Plan
 from perwatt.power.settings import Settings
 from perwatt.power.trace import Trace
-from perwatt.runner import journal, metering, window
+from perwatt.runner import journal, metering, preflight, window
 from perwatt.runner.crew import Crew
 from perwatt.runner.journal import Event
 from perwatt.runner.recorder import Recorder
@@ -64,7 +64,8 @@ class Windows:
         self._backend, self._settings, self._seed = backend, settings, seed
         self._crew, self._recorder, self._ledger, self._screen = crew, recorder, recorder.ledger, screen
         self._clock = backend.clock
-        self._target = backend.target()
+        self._world = preflight.most(cases, backend)
+        self._target = backend.target(self._world)
         self._probes: list[Probe] = []
         self._sensors: list[Sensor] = []
         self._plan: Plan | None = None
@@ -192,23 +193,31 @@ class Windows:
     def _window(self, case: Case, impl: str) -> None:
         """One window, journaled whatever becomes of it."""
         assert self._plan
+        if (world := preflight.world(case, self._backend)) != self._world:
+            reason = f"sensors of the run look at {self._world} devices, {world} worked: a run of its own tells"
+            self._keep(case, impl, window.Window(failed=reason))
+            return
         request = {"case": case.message(), "impl": impl, "seed": self._seed, "window_s": self._plan.window_s}
         seconds = case.measure.timeout_s + self._plan.each_s + self._plan.align_s
         try:
             found = window.take(
-                self._crew.worker(), request, self._probes, self._plan, self._clock, self._screen.event, seconds
+                self._crew.worker(world), request, self._probes, self._plan, self._clock, self._screen.event, seconds
             )
         except WorkerLost as lost:
             self._crew.discharge()
             found = window.Window(failed=" ".join(lost.reason.split()))
+        self._keep(case, impl, found)
+        self._reopen(found.traces)
+        if found.trouble:
+            self._screen.note(f"no energy of {case.name}, {impl}: {found.trouble}")
+
+    def _keep(self, case: Case, impl: str, found: window.Window) -> None:
+        assert self._plan
         self._recorder.add({
             "event": "window", "case": case.identity, "impl": impl, "ramp_s": self._plan.ramp_s, "marks": found.marks,
             "ended": found.ended, "others": found.others, "failed": found.failed, "clocks": found.clocks,
             "traces": [trace.message() for trace in found.traces],
         })  # fmt: skip
-        self._reopen(found.traces)
-        if found.trouble:
-            self._screen.note(f"no energy of {case.name}, {impl}: {found.trouble}")
 
     def _reopen(self, traces: Sequence[Trace]) -> None:
         """A sensor that was lost may be there again for the next window."""
@@ -226,7 +235,7 @@ class Windows:
         if self._settings.idle == "no_context":
             self._crew.relieve()
         else:
-            self._crew.worker()
+            self._crew.worker(self._world)
         self._clock.sleep(SETTLE_S[self._settings.idle])
         start, end, traces = window.rest(self._probes, self._plan, self._clock)
         self._recorder.add({

@@ -38,9 +38,9 @@ def main() -> None:
         os.set_inheritable(descriptor, False)
     link = Link(Channel(int(reader), int(writer)))
     backend = _start(name)
-    link.tell({"event": "ready", "environment": _environment(backend)})
-    while True:
-        serve(link, backend, link.next())
+    link.tell({"event": "ready", "environment": environment(backend)})
+    while (request := link.heard()) is not None:
+        serve(link, backend, request)
 
 
 def die_with(parent: int) -> None:
@@ -58,25 +58,28 @@ def die_with(parent: int) -> None:
 class Link:
     """The worker's end: tells, and waits until it has been heard."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel | None) -> None:
         self._channel = channel
         self._progress_at = -math.inf
         self._shown: set[tuple[str, str]] = set()
 
-    def next(self) -> dict[str, Any]:
-        """What the orchestrator says next. When it has hung up, the process ends here."""
+    def heard(self) -> dict[str, Any] | None:
+        """What the orchestrator says next; None when it has hung up."""
+        assert self._channel is not None
         try:
             return self._channel.receive()
         except EOFError:
-            sys.exit(0)
+            return None
 
     def tell(self, message: Mapping[str, Any]) -> None:
-        """Send a message and wait for the answer that it was dealt with."""
+        """Send a message and wait for the answer that it was dealt with. If there is none, the process ends here."""
+        assert self._channel is not None
         try:
             self._channel.send(message)
         except BrokenPipeError:
             sys.exit(0)
-        self.next()
+        if self.heard() is None:
+            sys.exit(0)
 
     def report(self, event: Mapping[str, Any]) -> None:
         """Pass on each phase once and then, as impls take turns, only whose turn it is; progress now and then."""
@@ -96,8 +99,12 @@ class Link:
         self._shown.clear()
 
 
-def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> None:
-    """Do what one request asks for; an exception costs the impl that was last named, not the worker."""
+def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> str:
+    """Do what one request asks for; an exception costs the impl that was last named, not the worker.
+
+    Returns:
+        That exception in one line; empty where there was none.
+    """
     from perwatt.spec.case import build
     from perwatt.timing.measure import Poisoned
 
@@ -115,8 +122,9 @@ def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> None:
         text = f"{type(error).__name__}: {error}"
         status, reason = (error.status, error.reason) if isinstance(error, Poisoned) else (Status.CRASHED, text)
         link.tell({"event": "failed", "status": status, "error": reason})
-    else:
-        link.tell({"event": "done"})
+        return reason
+    link.tell({"event": "done"})
+    return ""
 
 
 def _measure(link: Link, backend: Backend, case: Case, request: Mapping[str, Any]) -> None:
@@ -158,7 +166,8 @@ def _start(name: str) -> Backend:
     return backend
 
 
-def _environment(backend: Backend) -> dict[str, Any]:
+def environment(backend: Backend) -> dict[str, Any]:
+    """Facts that only a process with torch knows, for the ``ready`` message."""
     from perwatt.runner.environment import torch_facts
 
     return torch_facts(backend)

@@ -81,8 +81,10 @@ class Body:
         session, count = session or self._session, calls or self._calls
         first, self._slot = self._slot, (self._slot + count) % session.slots
         if session.bracketed:
-            return self._backend.time_bracketed(session.before, session.run, count, first, self._ring)
-        return self._backend.time(run or session.run, count, first, self._ring)
+            return self._backend.together.timed(
+                lambda: self._backend.time_bracketed(session.before, session.run, count, first, self._ring)
+            )
+        return self._backend.together.timed(lambda: self._backend.time(run or session.run, count, first, self._ring))
 
     def sample(self, part: Part) -> float:
         """Time one sample into the part, with its pair where there is one. Returns enqueue seconds of an iteration.
@@ -93,6 +95,9 @@ class Body:
         timings = {name: self._sides[name]() for name in (names if len(part.samples) % 2 == 0 else names[::-1])}
         for series, seconds in self._series({name: timing.total_s for name, timing in timings.items()}).items():
             getattr(part, series).append(seconds)
+        for rank, seconds in enumerate(timings["samples"].ranks):
+            part.ranks.extend([[]] if rank == len(part.ranks) else [])
+            part.ranks[rank].append(seconds / self.iterations)
         walls = {name: timing.wall_s for name, timing in timings.items() if timing.wall_s is not None}
         for series, seconds in self._series(walls).items() if len(walls) == len(timings) else ():
             self.wall.setdefault(series, []).append(seconds)

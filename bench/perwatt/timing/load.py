@@ -13,6 +13,7 @@ from typing import Any
 
 from perwatt.backends.base import Backend
 from perwatt.spec.case import Case
+from perwatt.timing import whole
 from perwatt.timing.body import Body
 
 BATCH_S = 0.05  # of work between two marks
@@ -70,7 +71,7 @@ def load(
         report({"event": "window", "impl": impl})
         with backend.watched():
             done = _run(body, backend, seconds, duty)
-        return replace(done, others=backend.health([(done.marks[0][0], done.marks[-1][0])]).others)
+        return replace(done, others=whole.health(backend, [(done.marks[0][0], done.marks[-1][0])])["others"])
     finally:
         body.close()
         backend.release()
@@ -83,8 +84,13 @@ def _warm(body: Body, backend: Backend) -> None:
     while True:
         timing = body.batch()
         body.calibrate(timing.total_s / body.iterations, BATCH_S)
-        if backend.clock.monotonic() >= end:
+        if _decided(backend, backend.clock.monotonic() >= end):
             return
+
+
+def _decided(backend: Backend, decision: bool) -> bool:
+    """What rank 0 decides by its clock, on all ranks."""
+    return backend.together.gather(decision)[0]
 
 
 def _run(body: Body, backend: Backend, seconds: float, duty: float) -> Load:
@@ -98,7 +104,7 @@ def _run(body: Body, backend: Backend, seconds: float, duty: float) -> Load:
         marks.append((now(), marks[-1][1] + body.iterations))
 
     submitted, rested, ended = 0, 0.0, ""
-    while not ended and (now() < end or submitted < LEAST_BATCHES):
+    while _decided(backend, not ended and (now() < end or submitted < LEAST_BATCHES)):
         body.submit()
         queue.append(backend.flag())
         submitted += 1
@@ -113,7 +119,9 @@ def _run(body: Body, backend: Backend, seconds: float, duty: float) -> Load:
             ended = unsteady(marks)
     while queue:
         wait()
-    return Load(marks=marks, ended=ended)
+    times = backend.together.gather([at for at, _ in marks])  # done is what all ranks have done
+    done = [(max(of_ranks), count) for (_, count), of_ranks in zip(marks, zip(*times, strict=True), strict=True)]
+    return Load(marks=done, ended=backend.together.gather(ended)[0])
 
 
 def unsteady(marks: list[Mark]) -> str:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 from perwatt.backends.base import Backend
+from perwatt.backends.together import Abandoned
 from perwatt.results.schema import Status
 from perwatt.runner.part import Part
 from perwatt.spec.case import Case
-from perwatt.timing import host
+from perwatt.timing import host, whole
 from perwatt.timing.body import Body
 from perwatt.timing.statistics import estimate
 from perwatt.timing.stopping import Stop, StoppingRule
@@ -139,14 +140,22 @@ def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> No
     Raises:
         Poisoned: it leaves a process in which nothing works; the orchestrator starts another one.
     """
-    started = perf_counter()
+    started, cause = perf_counter(), None
     try:
         step()
     except Exception as error:  # whatever an impl raises is a result about that impl
-        status, reason = _outcome(error, backend)
-        subject.fail(status, reason)
-        if backend.poisoned(error):
-            raise Poisoned(status, reason) from error
+        subject.fail(*_outcome(error, backend))
+        cause = error
+    own = whole.Fate(
+        status=Status(subject.part.status), error=subject.part.error, rank=backend.rank,
+        poisoned=cause is not None and backend.poisoned(cause), abandoned=isinstance(cause, Abandoned),
+    )  # fmt: skip
+    fate = whole.settled(backend, own)
+    if fate.status != Status.OK and not subject.failed:
+        subject.fail(fate.status, fate.error)
+    subject.note(status=fate.status, error=fate.error)
+    if fate.poisoned:
+        raise Poisoned(fate.status, fate.error) from cause
     subject.elapsed_s += perf_counter() - started
 
 
@@ -168,12 +177,12 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
     report({"event": "phase", "impl": name, "phase": "compile"})
     first_s, again_s = _compile(subject, backend)
     report({"event": "phase", "impl": name, "phase": "gate"})
-    _gate(subject, session.check(0))
+    _gate(subject, backend, session.check(0))
     if subject.failed:
         return
     subject.note(path=session.path(), input_digest=session.input_digest, flags=list(session.flags))
     report({"event": "phase", "impl": name, "phase": "warmup"})
-    iteration_s = _warm_up(subject, case)
+    iteration_s = _warm_up(subject, case, backend)
     if subject.impl.impl_class != "eager":
         subject.note(compile_cold_s=max(0.0, first_s - iteration_s))
         subject.note(compile_warm_s=None if again_s is None else max(0.0, again_s - iteration_s))
@@ -190,7 +199,7 @@ def _peak(subject: Subject, backend: Backend, others_bytes: float) -> float | No
     backend.reset_peak_memory()
     subject.body.batch(1)
     peak = backend.peak_memory()
-    return None if peak is None else max(0.0, peak - others_bytes)
+    return whole.largest(backend, None if peak is None else max(0.0, peak - others_bytes))
 
 
 def _compile(subject: Subject, backend: Backend) -> tuple[float, float | None]:
@@ -207,8 +216,9 @@ def _compile(subject: Subject, backend: Backend) -> tuple[float, float | None]:
     return first_s, subject.body.batch(1).total_s
 
 
-def _gate(subject: Subject, accuracy: Accuracy) -> None:
-    """Keep the worse of two checks; a failed one settles the outcome."""
+def _gate(subject: Subject, backend: Backend, accuracy: Accuracy) -> None:
+    """Keep the worst of all checks and ranks; a failed one settles the outcome."""
+    accuracy = whole.worst(backend, accuracy)
     error, bound = accuracy.rel_err, accuracy.bound
     if not accuracy.ok:
         reason = accuracy.detail or "the error exceeds its bound"
@@ -218,14 +228,14 @@ def _gate(subject: Subject, accuracy: Accuracy) -> None:
         subject.note(rel_err=error, rel_err_bound=bound)
 
 
-def _warm_up(subject: Subject, case: Case) -> float:
+def _warm_up(subject: Subject, case: Case, backend: Backend) -> float:
     """Run until batch times are steady, and set the batch size. Returns seconds of one iteration."""
     started, means = perf_counter(), list[float]()
     limit = WARMUP_SHARE * subject.rule.max_time_s
     spent = 0.0
     while len(means) < WARMUP_BATCHES or spent < WARMUP_S or not _steady(means):
         means.append(subject.body.batch().total_s / subject.body.iterations)
-        spent = perf_counter() - started
+        spent = max(backend.together.gather(perf_counter() - started))
         subject.body.calibrate(means[-1], case.measure.sample_time_s)
         if spent > limit and len(means) >= 2:
             break
@@ -267,7 +277,7 @@ def _block(
         subject.part.blocks.append(block)
         ended = perf_counter()
         subject.spans.append((started, ended))
-        subject.sampled_s += ended - started
+        subject.sampled_s += max(backend.together.gather(ended - started))
         if subject.sampled_s >= subject.rule.max_time_s:
             break
     if _too_short(subject, sample_time_s):
@@ -285,7 +295,8 @@ def _too_short(subject: Subject, sample_time_s: float) -> bool:
     if iteration_s * body.iterations >= SHORT * sample_time_s or subject.restarts == RESTARTS or body.full:
         return False
     body.calibrate(iteration_s, sample_time_s)
-    for series in (part.samples, part.minus, part.twin, part.blocks, subject.enqueued, subject.spans, subject.guards):
+    kept = (part.samples, part.minus, part.twin, part.blocks, part.ranks)
+    for series in (*kept, subject.enqueued, subject.spans, subject.guards):
         series.clear()
     body.wall.clear()
     subject.restarts += 1
@@ -315,14 +326,14 @@ def _conclude(subject: Subject, case: Case, backend: Backend, report: Report) ->
         enqueue_s = enqueued[len(enqueued) // 2]
         subject.note(enqueue_s=enqueue_s)
         if backend.asynchronous and host.suspected(median(subject.part.samples), enqueue_s):
-            subject.note(busy_s=subject.body.busy_s())
+            subject.note(busy_s=whole.largest(backend, subject.body.busy_s()))
     subject.note(
         stop_reason=subject.stop.text + ("; times are by the wall clock" if by_wall else ""),
         iters_per_sample=subject.body.iterations, method="direct" if direct else "difference",
-        timing_method="wall" if by_wall else backend.timing_method, guards=subject.guards,
-        health=asdict(backend.health(subject.spans)),
+        timing_method="wall" if by_wall else backend.timing_method, guards=whole.summed(backend, subject.guards),
+        health=whole.health(backend, subject.spans),
     )  # fmt: skip
-    _gate(subject, subject.session.check(1))
+    _gate(subject, backend, subject.session.check(1))
 
 
 def _finished(subject: Subject, backend: Backend) -> Part:
