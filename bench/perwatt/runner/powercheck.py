@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from perwatt.backends.base import Backend
 from perwatt.errors import InputError, MissingHardware
 from perwatt.power import checkup, choice, selftest
-from perwatt.power.base import Lost, Probe, Sensor, opened
+from perwatt.power.base import Lost, Probe, Sensor, Target, opened
 from perwatt.power.checkup import Load, Verdict
 from perwatt.power.plan import Plan, plan
 from perwatt.runner import folder as files
@@ -38,21 +37,26 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
     Raises:
         MissingHardware: no sensor can be read here, no worker comes up, or the load failed.
     """
-    target = backend.target()
+    world = _world(backend)
+    target = backend.target(world)
     probes: dict[Sensor, Probe] = {}
+    closed: dict[str, str] = {}
     found = [sensor for sensor in choice.sensors().values() if sensor.use(target) in ("chips", "host")]
     for sensor in sorted(found, key=lambda s: -s.priority):
         if sensor.detect(target).state == "readable":
-            with suppress(Lost):
+            try:
                 probes[sensor] = opened(sensor, target)
+            except Lost as lost:
+                closed[sensor.name] = str(lost)
     if not probes:
-        reasons = "; ".join(f"{sensor.name}: {sensor.detect(target).detail}" for sensor in found)
+        details = {sensor.name: sensor.detect(target).detail for sensor in found} | closed
+        reasons = "; ".join(f"{name}: {detail}" for name, detail in details.items())
         raise MissingHardware(
             f"no sensor of power can be read: {reasons or 'none knows this device'}; "
             "without one, perwatt run takes an outside meter (--power-trace) or declared watts (--power-w)"
         )
     try:
-        loads = _loads(backend, list(probes.values()), tell)
+        loads = _loads(backend, world, list(probes.values()), tell)
     finally:
         for probe in probes.values():
             probe.close()
@@ -60,7 +64,8 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
     verdicts = [
         checkup.judge({name: one[at] for name, one in loads.items()}, follows=chips[at]) for at in range(len(probes))
     ]
-    verdicts = _compared(verdicts, list(probes), loads["full"], backend)
+    verdicts = _compared(verdicts, list(probes), loads["full"], target)
+    verdicts += [checkup.unopened(name, reason) for name, reason in closed.items()]
     driver = backend.describe().driver
     for verdict in verdicts:
         try:
@@ -70,7 +75,13 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
     return verdicts
 
 
-def _loads(backend: Backend, probes: list[Probe], tell: Tell) -> Mapping[str, list[Load]]:
+def _world(backend: Backend) -> int:
+    """Devices of a whole chip, whose power is that of the work alone; one where they cannot work together."""
+    world = backend.world_of("chip") or 1
+    return 1 if backend.unsupported_world(world) else world
+
+
+def _loads(backend: Backend, world: int, probes: list[Probe], tell: Tell) -> Mapping[str, list[Load]]:
     """What each probe said at each level of load."""
     windows = max((plan(Energy(mode="all"), None, probe.facts) for probe in probes), key=lambda one: one.window_s)
     case = _case(backend)
@@ -78,7 +89,8 @@ def _loads(backend: Backend, probes: list[Probe], tell: Tell) -> Mapping[str, li
     start, end, traces = window.rest(probes, windows, backend.clock)
     loads = {"idle": [Load(trace=trace, start=start, end=end) for trace in traces]}
     with tempfile.TemporaryDirectory(prefix="perwatt-doctor-") as scratch:
-        worker = Worker(backend.address, Path(scratch) / "worker.log", files.new_run_id())
+        team = world if world > 1 else None
+        worker = Worker(backend.address, Path(scratch) / "worker.log", files.new_run_id(), team)
         try:
             worker.wait_ready()
             for name, duty in DUTY.items():
@@ -110,9 +122,8 @@ def _case(backend: Backend) -> Case:
     return replace(case, impls=case.impls[:1])
 
 
-def _compared(verdicts: list[Verdict], sensors: list[Sensor], full: list[Load], backend: Backend) -> list[Verdict]:
+def _compared(verdicts: list[Verdict], sensors: list[Sensor], full: list[Load], target: Target) -> list[Verdict]:
     """The verdicts, each sensor of the chips against the best one that did not fail by itself."""
-    target = backend.target()
     own = [at for at, sensor in enumerate(sensors) if sensor.use(target) == "chips" and not verdicts[at].failed]
     best = next((at for at in own if full[at].trace.facts.quantity != "%"), None)
     for at in own:

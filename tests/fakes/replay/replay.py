@@ -203,7 +203,7 @@ class ReplayH100(Replay):
     name = "replay-h100"
     recording, chip = "h100", "h100-sxm"
 
-    def target(self) -> Target:
+    def target(self, devices: int = 1) -> Target:
         card = Card()
         begun = self.clock.monotonic()
         faults = {"lost": "lost_at", "zero": "zero_at", "denied": "denied_at"}
@@ -222,7 +222,7 @@ class ReplayTrn2(Replay):
     name = "replay-trn2"
     recording, chip = "trn2", "trainium2"
 
-    def target(self) -> Target:
+    def target(self, devices: int = 1) -> Target:
         return self._target
 
     @cached_property

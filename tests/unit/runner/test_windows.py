@@ -46,7 +46,7 @@ class Paper(Cpu):
     def describe(self) -> Device:
         return Device(chip=self.chip, devices_per_chip=1, memory_bytes=1e9, cache_bytes=None, driver="d1")
 
-    def target(self) -> Target:
+    def target(self, devices: int = 1) -> Target:
         return Target(backend=self.name, chip=self.chip, partial=self.partial)
 
 
@@ -59,7 +59,7 @@ class PaperCrew:
         self.ended: dict[str, str] = {}
         self.done: list[str] = []
 
-    def worker(self) -> PaperCrew:
+    def worker(self, world: int = 1) -> PaperCrew:
         self.done.append("worker")
         return self
 
