@@ -20,7 +20,7 @@ keeping what is inside them: both leave the mathematics alone, so they are colum
 On several devices that work as one (`mode: shard`) each takes its sequences of the batch. `parallel: fsdp` is torch's
 `fully_shard` over layers and over the rest: weights, gradients and moments are cut by rows, gradients are summed in
 float32. `parallel: ddp` is torch's DistributedDataParallel, every device with all of the state. The key is that of the
-whole batch, and so is the gate, whose twin is spread as the real step is; what is compiled is then each layer by itself.
+whole batch, and so is the gate, whose twin is spread as the real step is. Compiled is then each layer by itself.
 
 In fp16 a mean loss is multiplied by 4096 before the backward pass and its gradients divided by it before clipping;
 nothing looks for infinities, which would ask the device for a value. With AdamW and Muon it is `unsupported`: second
