@@ -199,7 +199,10 @@ def test_a_run_in_another_environment_is_not_gone_on_with(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--nproc", "2"], "--nproc: several processes for one case cannot be measured yet, expected 1"),
+        (["--nproc", "100000"], "--nproc: found 100000, expected 1 to "),
+        (["--nproc", "0"], "0 is not in the range"),
+        (["--mode", "shard"], "--mode: found 'shard', expected replicate: no workload of the suite can be sharded"),
+        (["--mode", "both"], "--mode: found 'both', expected one of replicate, shard"),
         (["--budget", "5"], "--budget: found '5', expected a time such as 90s, 20m or 1.5h"),
         (["--resume"], "--resume: needs the folder to go on in: give it with --out"),
         (["--placement", "chips"], "--placement: found 'chips', expected one of chip, cluster, device, node"),

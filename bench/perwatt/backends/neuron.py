@@ -369,9 +369,10 @@ class Neuron(Backend):
         import torch_neuronx
 
         self.guards()
-        graph, self._graph = self._graph, False
-        self._doubts = neuron_seen.called(call) if not graph else _run(call)
+        # A compiled call is left alone: looked into operation by operation it would run as what it was compiled from.
+        self._doubts = _run(call) if self._graph else neuron_seen.called(call)
         self.synchronize()
+        graph, self._graph = self._graph, False
         path = neuron_seen.path(torch_neuronx.get_executed_ops(), torch_neuronx.get_fallback_ops(), graph=graph)
         return f"{path} nki" if not graph and neuron_seen.FUSED in self._doubts else path
 

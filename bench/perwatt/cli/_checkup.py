@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ def checkup(device: str) -> Facts:
     """
     known = sorted(backends.available().items())
     chosen, missing = _chosen(device)
-    target = _target(chosen) if chosen else Target(backend=device, chip="")
+    target, wrong = _target(chosen) if chosen else (Target(backend=device, chip=""), [])
     asked = {name for name, _ in known} if device == "auto" else {HOST, device.partition(":")[0]}
     here = {name: _backend(backend) for name, backend in known}
     findings = [one for name, backend in known if name in asked for one in _findings(backend, here[name])]
@@ -52,7 +53,7 @@ def checkup(device: str) -> Facts:
         "device": chosen.name if chosen else None,
         "sensors": _sensors(target, here[chosen.name] if chosen else {}),
         "suites": [_suite(name, chosen, missing) for name in configs.names("suites")],
-        "findings": [*findings, _of("results", _disk(folder.RUNS))],
+        "findings": [*findings, *wrong, _of("results", _disk(folder.RUNS))],
     }
 
 
@@ -143,23 +144,37 @@ def _backend(backend: Backend) -> Facts:
     return {"name": backend.name, "missing": reason, "device": device}
 
 
-def _target(backend: Backend) -> Target:
-    try:
-        return backend.target()
-    except Exception:  # what is wrong with it is told where it is described
-        return Target(backend=backend.name, chip="")
+def _target(backend: Backend) -> tuple[Target, list[Facts]]:
+    """What sensors are to look at, and what is wrong where the backend cannot tell it."""
+    found: list[Target] = []
+
+    def ask() -> list[Finding]:
+        found.append(backend.target())
+        return []
+
+    wrong = [_of(backend.name, one) for one in looked("target of sensors", ask)]
+    return (*found, Target(backend=backend.name, chip=""))[0], wrong
 
 
 def _chosen(device: str) -> tuple[Backend | None, str]:
     """The backend of ``--device``, or None and why nothing can be measured on it."""
     try:
-        return backends.choose(device), ""
+        return _described(backends.choose(device)), ""
     except MissingHardware as error:
         return None, str(error)
     except InputError as error:
         if error.field == "--device":
             raise
         return None, str(error)  # something that the user has set for it
+    except Exception as error:  # of somebody else's backend
+        return None, f"{device} cannot be described: {said(error)}"
+
+
+def _described(backend: Backend) -> Backend:
+    """The backend, looking at itself once: thousands of rows ask it, and a look takes dozens of files."""
+    known, once = backend.describe(), copy(backend)
+    once.describe = lambda: known  # type: ignore[method-assign]
+    return once
 
 
 def _suite(name: str, backend: Backend | None, missing: str) -> Facts:
@@ -172,7 +187,7 @@ def _suite(name: str, backend: Backend | None, missing: str) -> Facts:
     return {
         "name": name, "rows": len(reasons), "measurable": reasons.count(None), "error": None,
         "reasons": dict(Counter(reason for reason in reasons if reason)),
-        "placements": {place: _placed(loaded, place, backend) for place in PLACEMENTS} if backend else {},
+        "placements": _placements(loaded, backend) if backend else {},
     }  # fmt: skip
 
 
@@ -185,9 +200,17 @@ def _reasons(cases: Iterable[Case], backend: Backend | None, missing: str) -> li
     ]
 
 
-def _placed(loaded: Suite, place: str, backend: Backend) -> Facts:
-    """Devices that a placement takes here, and rows that could be measured on it, with ``perwatt run --placement``."""
-    world = backend.world_of(place)
+def _placements(loaded: Suite, backend: Backend) -> Facts:
+    """Devices that each placement takes here, and rows that could be measured on it by ``perwatt run --placement``."""
+    worlds = {place: backend.world_of(place) for place in PLACEMENTS}
+    found: dict[int | None, Facts] = {}
+    for place, world in worlds.items():  # what takes as many devices is refused and done alike
+        if world not in found:
+            found[world] = _placed(loaded, place, world, backend)
+    return {place: found[world] for place, world in worlds.items()}
+
+
+def _placed(loaded: Suite, place: str, world: int | None, backend: Backend) -> Facts:
     reason = backend.unsupported_world(world) if world and world > 1 else "" if world else "not known here"
     if reason:
         return {"devices": world, "measurable": 0, "error": reason}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from perwatt.cli._output import json_option, print_json, print_table
-from perwatt.errors import InputError
+from perwatt.errors import InputError, MissingHardware
 from perwatt.report.format import plain, seconds
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ def command(
 ) -> int:  # fmt: skip
     """Compile what SUITE compiles, without measuring it.
 
-    Every implementation that is not eager is opened and called once, each failure in a process of its own. On Neuron
-    the compiler's cache stays, so that a later run finds it filled. On a CPU or an NVIDIA GPU every run has a cache of
-    its own, because cold compilations are measured: there this tells whether all compiles, and how long it takes.
+    Every implementation is opened and called once, each failure in a process of its own. On Neuron the compiler's
+    cache stays, so that a later run finds it filled, by eager operations too. On a CPU or an NVIDIA GPU every run has a
+    cache of its own, because cold compilations are measured: there this tells whether all compiles, and how long it
+    takes, and eager implementations have nothing to compile.
 
     Exit codes: 0 all that can be compiled here was; 1 something failed; 2 wrong input; 3 nothing was compiled.
     """
@@ -58,10 +59,13 @@ def command(
     timeout_s = parse(timeout, "--timeout") if timeout else None
     backend = backends.choose(device)
     cases = session.bound(loaded, backend)[0].cases
+    devices = _devices(backend, device, jobs)
     with _folder(out) as folder:
-        done = precompile.compiled(
-            cases, _devices(backend, device, jobs), folder, new_run_id(), timeout_s=timeout_s, report=_tell
-        )  # fmt: skip
+        try:
+            done = precompile.compiled(cases, devices, folder, new_run_id(), timeout_s=timeout_s, report=_tell)
+        except MissingHardware as error:  # a core of somebody else's, perhaps
+            users = backend.busy(jobs)
+            raise MissingHardware("; ".join(filter(None, (str(error), users)))) from None
         code = precompile.exit_code(done)
         _keep(folder / "compile.json", done, code)
     if as_json:
@@ -113,10 +117,11 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _show(done: list[Outcome], backend: Backend) -> None:
-    head = ("case", "impl", "status", "first call", "graphs", "error")
+    head = ("case", "on", "impl", "status", "first call", "graphs", "error")
     rows = [
-        (one.case, one.impl, one.status, "" if one.seconds is None else seconds(one.seconds), one.graphs, one.error)
+        (one.case, one.placement, one.impl, one.status, "" if one.seconds is None else seconds(one.seconds),
+         one.graphs, one.error)
         for one in done
-    ]
+    ]  # fmt: skip
     print_table("compiled", head, rows, page=PAGE)
     click.echo(KEPT if backend.keeps_compiled else NOT_KEPT.format(name=backend.name))

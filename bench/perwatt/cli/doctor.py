@@ -50,7 +50,10 @@ def _show(facts: dict[str, Any]) -> None:
     _print("machine", ("what", "value"), _machine(facts))
     _print("sensors", ("name", "of", "state", "found", "remedy"), _sensors(facts["sensors"]))
     _print("backends", ("name", "here", "chip"), [_backend(backend) for backend in facts["backends"]])
-    _print("suites", ("name", "rows", "measurable", "on", "why not"), _suites(facts["suites"]))
+    table = [("name", "rows", "measurable", "chip, node", "why not"), *_suites(facts["suites"])]
+    if not any(row[3] for row in table[1:]):  # nothing here has more than one device
+        table = [(*row[:3], row[4]) for row in table]
+    _print("suites", table[0], table[1:])
 
 
 def _print(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

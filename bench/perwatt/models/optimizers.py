@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
 from perwatt.models.muon import Muon
+from perwatt.workloads.optimizer_params import FUSED_ON
 
 if TYPE_CHECKING:
     from perwatt.models.decoder import Decoder
@@ -97,6 +98,8 @@ def why_not(
     Fused SGD on CPUs leaves 16-bit parameters as they were (pytorch/pytorch#191763, torch up to 2.13). Over the devices
     of a mesh, where parameters are cut by rows, torch has no fused SGD at all.
     """
+    if form == "fused" and device.type not in FUSED_ON:
+        return f"torch has no fused {name} on {device.type} (it has on {' and '.join(FUSED_ON)})"
     own = torch.ones(PROBE, PROBE, device=device, dtype=storage)
     tried = torch.nn.Parameter(own if mesh is None else DTensor.from_local(own, mesh, [Shard(0)]))
     tried.grad = torch.ones_like(tried)

@@ -200,7 +200,7 @@ def _per_percent(found: Measured, iterations: float, row: Cells, dies: int = 1) 
     cells: Cells = {}
     for column, work, scale in (("tflops_per_pct", "flops", 1e12), ("tokens_per_pct_s", "tokens", 1.0)):
         if row.get(work) is not None and found.total > 0 and not (column.startswith("tokens") and row["per_layer"]):
-            done = row["replicas"] * row[work] / scale * iterations
+            done = row.get("replicas", 1) * row[work] / scale * iterations
             cells |= {column: done / found.total, f"{column}_lo": done / found.hi,
                       f"{column}_hi": dies * done / found.lo if found.lo > 0 else None}  # fmt: skip
     return cells
@@ -212,7 +212,7 @@ def _joules(joules: tuple[float, float | None, float | None], row: Cells) -> Cel
     cells: Cells = {"energy_j": each, "energy_j_lo": lo, "energy_j_hi": hi}
     for column, work, scale in (("tflops_per_w", "flops", 1e12), ("tokens_per_j", "tokens", 1.0)):
         if row.get(work) is not None and not (column == "tokens_per_j" and row["per_layer"]):
-            done = row["replicas"] * row[work] / scale
+            done = row.get("replicas", 1) * row[work] / scale
             cells |= {column: done / each, f"{column}_lo": done / hi if hi else None,
                       f"{column}_hi": done / lo if lo else None}  # fmt: skip
     if "tokens_per_j" in cells:

@@ -1,5 +1,6 @@
 """Compiling a suite ahead of time: every impl that is compiled, of every case that can run here.
 
+Where compiled programs stay on the disk, operations of eager mode are programs too, so there every impl is called.
 A compilation that fails may leave a process in which the next one fails too, so its worker is replaced.
 """
 
@@ -32,6 +33,7 @@ class Outcome:
 
     Attributes:
         case: its name.
+        placement: on how much hardware.
         impl: name of the impl.
         status: of a row, or :data:`NOTHING`.
         seconds: of the first call with what it compiled; None where there was none, or it failed.
@@ -40,6 +42,7 @@ class Outcome:
     """
 
     case: str
+    placement: str
     impl: str
     status: str
     seconds: float | None = None
@@ -98,13 +101,17 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 def _foregone(case: Case, impl: str, backend: Backend) -> Outcome | None:
     """An outcome for which no worker is needed."""
-    if case.workload.impls()[impl].impl_class == "eager":
-        return Outcome(case=case.name, impl=impl, status=NOTHING)
+    if case.workload.impls()[impl].impl_class == "eager" and not backend.keeps_compiled:
+        return _outcome(case, impl, status=NOTHING)
     try:
         reason, status = preflight.unsupported(case, impl, backend, sessions=1), Status.UNSUPPORTED
     except Exception as error:  # a workload of somebody else's, and a result about it
         reason, status = said(error), Status.CRASHED
-    return Outcome(case=case.name, impl=impl, status=status, error=reason) if reason else None
+    return _outcome(case, impl, status=status, error=reason) if reason else None
+
+
+def _outcome(case: Case, impl: str, **fields: Any) -> Outcome:
+    return Outcome(case=case.name, placement=case.placement, impl=impl, **fields)
 
 
 class Task(NamedTuple):
@@ -161,4 +168,4 @@ def _compile(crew: Crew, worker: Worker, task: Task, seed: int, timeout_s: float
     if fields["status"] != Status.OK:
         crew.discharge()
     fields["error"] = " ".join(fields["error"].split())
-    return Outcome(case=case.name, impl=impl, **fields)
+    return _outcome(case, impl, **fields)

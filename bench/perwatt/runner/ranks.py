@@ -28,7 +28,7 @@ T = TypeVar("T")
 NUMBERS = 4  # that fit beside a level
 VALUE, SETTLED, NEXT = 0, 1, 2  # where a rank is: inside a step, at its end, through with the request
 LEAD_S = 2e-4  # from the point where all have met to their common start: what a collective takes to reach all
-PATIENCE_S = 20.0  # for a rank that failed, until it gives up on others that sit in a collective of the work
+PATIENCE_S = 10.0  # for a rank that failed, until it gives up on others that sit in a collective of the work
 LOST_S = 20.0  # for one that has lost the others, until it ends by itself: they are ended by the launcher
 GAVE_UP = 75  # exit code (sysexits: a temporary failure); the reason is in a file
 
@@ -46,7 +46,7 @@ class Ranks(Together):
     """Agreement with the other ranks.
 
     Args:
-        group: gloo's, of all ranks, and used by nobody else.
+        group: gloo's process group of all ranks, used by nobody else.
         rank, world: which of how many.
         folder: the team's, for what the orchestrator wants to know if one is lost.
 
@@ -132,11 +132,10 @@ class Ranks(Together):
 
     def _collect(self, own: Tensor) -> list[list[Any]]:
         import torch
-        import torch.distributed as dist
 
         found = [torch.empty_like(own) for _ in range(self._world)]
         try:
-            dist.all_gather(found, own, group=self._group)
+            self._group.allgather([found], [own]).wait()
         except RuntimeError as error:  # a rank has died; the launcher sees which one, and ends the others
             time.sleep(LOST_S)
             self.give_up(f"lost the others: {' '.join(str(error).split())[:200]}")

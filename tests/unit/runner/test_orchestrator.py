@@ -262,7 +262,7 @@ def test_time_of_before_counts_against_the_budget(run, crew):
 
 
 def test_no_worker_ends_the_run(run, crew, monkeypatch):
-    def none():
+    def none(world):
         raise MissingHardware("none")
 
     monkeypatch.setattr(crew, "worker", none)

@@ -62,7 +62,7 @@ class PaperWorker:
     lost: tuple[Status, str] | None = None
     stopped = 0
 
-    def __init__(self, address: str, log: Path, run_id: str) -> None:
+    def __init__(self, address: str, log: Path, run_id: str, world: int | None) -> None:
         assert address == "paper"
 
     def wait_ready(self) -> None:

@@ -45,17 +45,47 @@ def test_a_twin_needs_as_much_again(backend):
     assert preflight.unsupported(case(params={"size_gb": 6}), "good", backend, 2) is not None
 
 
-@pytest.mark.parametrize("placement", ["node", "cluster"])
-def test_other_placements_are_for_later(backend, placement):
-    assert placement in preflight.unsupported(replace(case(), placement=placement), "good", backend, 1)
+def test_several_hosts_are_for_later(backend):
+    assert preflight.unsupported(replace(case(), placement="cluster"), "good", backend, 1) == (
+        "placement cluster cannot be measured yet, only device, chip and node"
+    )
 
 
-def test_a_chip_of_one_device_is_a_device_and_one_of_several_is_not(backend, monkeypatch):
+@pytest.mark.parametrize("placement", ["device", "chip", "node"])
+def test_every_placement_on_one_host(backend, placement):
+    assert preflight.unsupported(replace(case(), placement=placement), "good", backend, 1) is None
+
+
+def test_a_part_of_a_chip_is_no_chip(backend, monkeypatch):
+    device = replace(backend.describe(), devices_per_chip=None)
+    monkeypatch.setattr(type(backend), "describe", lambda self: device)
+    assert "a part of a chip" in preflight.unsupported(replace(case(), placement="chip"), "good", backend, 1)
+    assert preflight.unsupported(case(), "good", backend, 1) is None
+
+
+def test_worlds_that_cannot_be_are_refused_before_anything_starts(backend, monkeypatch):
+    device = replace(backend.describe(), devices_per_chip=6)
+    monkeypatch.setattr(type(backend), "describe", lambda self: device)
+    monkeypatch.setattr(backend, "unsupported_world", lambda world: f"has {world} devices: 4 or 8 work")
     on_chip = replace(case(), placement="chip")
-    assert preflight.unsupported(on_chip, "good", backend, 1) is None
+    assert preflight.unsupported(on_chip, "good", backend, 1) == "placement chip has 6 devices: 4 or 8 work"
+    assert preflight.most([case(), on_chip], backend) == 1
+
+
+def test_devices_that_are_missing(backend, monkeypatch):
     device = replace(backend.describe(), devices_per_chip=4)
     monkeypatch.setattr(type(backend), "describe", lambda self: device)
-    assert "placement chip" in preflight.unsupported(on_chip, "good", backend, 1)
+    monkeypatch.setattr(type(backend), "count", lambda self: 2)
+    reason = preflight.unsupported(replace(case(), placement="chip"), "good", backend, 1)
+    assert reason == "placement chip needs 4 devices, 2 can be used"
+
+
+def test_the_largest_placement_of_a_suite(backend, monkeypatch):
+    device = replace(backend.describe(), devices_per_chip=4)
+    monkeypatch.setattr(type(backend), "describe", lambda self: device)
+    cases = [replace(case(), placement=placement) for placement in ("cluster", "device", "chip")]
+    assert [preflight.world(one, backend) for one in cases] == [1, 1, 4]
+    assert preflight.most(cases, backend) == 4
 
 
 def test_memory_is_that_of_one_device_of_the_placement(backend, monkeypatch):
@@ -63,12 +93,16 @@ def test_memory_is_that_of_one_device_of_the_placement(backend, monkeypatch):
     step = build({"workload": "train_step", "params": params, "precision": "bf16_master", "placement": "chip"})
     device = replace(backend.describe(), devices_per_chip=4, memory_bytes=40e9)
     monkeypatch.setattr(type(backend), "describe", lambda self: device)
-    assert "cannot be measured yet" in preflight.unsupported(step, "torch", backend, 1)
+    step = replace(step, mode="shard")
+    assert preflight.unsupported(step, "torch", backend, 1) is None
     assert "GB of memory, the device has 40 GB" in preflight.unsupported(
         replace(step, placement="device"), "torch", backend, 1
     )
     monkeypatch.setattr(type(backend), "describe", lambda self: replace(device, memory_bytes=20e9))
     assert "GB of memory on each, the device has 20 GB" in preflight.unsupported(step, "torch", backend, 1)
+    monkeypatch.setattr(type(backend), "describe", lambda self: replace(device, memory_bytes=40e9))
+    copies = replace(step, mode="replicate")
+    assert "GB of memory on each, the device has 40 GB" in preflight.unsupported(copies, "torch", backend, 1)
 
 
 @pytest.mark.parametrize(("size_gb", "sessions", "together"), [(0, 1, 4), (3, 1, 3), (3, 2, 1), (9, 1, 1)])

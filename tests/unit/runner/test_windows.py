@@ -405,7 +405,7 @@ def test_a_worker_that_comes_up_no_more_ends_the_windows_and_not_the_run(
     scene = sighted(make)
     real = PaperCrew.worker
 
-    def gone(crew: PaperCrew) -> PaperCrew:
+    def gone(crew: PaperCrew, world: int = 1) -> PaperCrew:
         if any(done.endswith("good") for done in crew.done):
             raise MissingHardware("the device fell off the bus")
         return real(crew)

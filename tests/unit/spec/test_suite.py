@@ -116,7 +116,7 @@ BAD = [
         f"suite: a\ndefaults: {{precison: fp32}}\ncases:\n{CASE}",
         2,
         "defaults.precison: found 'precison', expected one of "
-        "data, grad, impl, pass, placement, precision (did you mean 'precision'?)",
+        "data, grad, impl, mode, parallel, pass, placement, precision (did you mean 'precision'?)",
     ),
     at(f"suite: a\ndefaults:\n  grad: 1\ncases:\n{CASE}", 3, "defaults.grad: found 1, expected true or false"),
     at(
@@ -214,8 +214,8 @@ BAD = [
     at(
         HEAD + GEMM + "      k: 1\n    grade: A\n",
         8,
-        "cases[0].grade: found 'grade', expected one of data, grad, impl, "
-        "measure, name, params, pass, placement, precision, sweep, workload (did you mean 'grad'?)",
+        "cases[0].grade: found 'grade', expected one of data, grad, impl, measure, mode, name, parallel, params, "
+        "pass, placement, precision, sweep, ... (13 in all) (did you mean 'grad'?)",
     ),
     at(
         HEAD + GEMM + "      k: 1\n    measure:\n      min_sample: 3\n",

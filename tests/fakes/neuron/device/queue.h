@@ -61,9 +61,8 @@ class Queue {
 
   void wait() {
     std::lock_guard<std::recursive_mutex> lock(mutex);
-    if (work_.empty())
-      return;
-    fail_as_planned();
+    if (!work_.empty())
+      fail_as_planned();
     OnCpu guard;
     while (!work_.empty()) {
       auto next = std::move(work_.front());
