@@ -39,10 +39,10 @@ def test_a_form_that_changes_nothing_is_found_out(monkeypatch: pytest.MonkeyPatc
     assert why_not("sgd", "fused", CPU, torch.float32) is None
 
 
-def test_a_form_that_does_not_exist_is_told_with_torchs_words() -> None:
-    reason = why_not("adamw", "fused", torch.device("meta"), torch.float32)
-    assert reason is not None
-    assert reason.startswith("adamw has no fused form on meta: ")
+def test_a_form_that_does_not_exist_is_told() -> None:
+    assert why_not("adamw", "fused", torch.device("meta"), torch.float32) == (
+        "torch has no fused adamw on meta (it has on cpu and cuda)"
+    )
 
 
 @pytest.mark.parametrize("tied", [False, True])
