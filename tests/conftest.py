@@ -8,8 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from fakes.neuron import build
+from fakes.neuron.machine import Machine
 
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -63,3 +67,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def neuron_machine(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
+    """Lays out a stand-in Trainium machine: its kind, release and faults are the arguments of ``Machine``."""
+    if build.compiler() is None:
+        pytest.skip("the device is built with a C++ compiler, and there is none")
+    made: list[Machine] = []
+
+    def lay_out(**options: Any) -> Machine:
+        made.append(Machine(tmp_path / f"machine{len(made)}", **options))
+        return made[-1]
+
+    yield lay_out
+    for machine in made:
+        machine.close()

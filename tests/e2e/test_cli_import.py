@@ -43,7 +43,7 @@ def test_the_csv_is_printed_and_the_rest_stands_beside_it(perwatt: Perwatt, repo
 
 
 def test_json(perwatt: Perwatt, report: Path):
-    done = perwatt("import", "nccom.json", "--chip", "x", "--json", "-o", "out.csv")
+    done = perwatt("import", "nccom.json", "--chip", "trainium1", "--json", "-o", "out.csv")
     found = json.loads(done.stdout)
     assert (found["format"], found["rows"], found["with_match_key"], found["statuses"]) == (
         "nccom-test", 1, 0, {"ok": 1},
@@ -51,7 +51,7 @@ def test_json(perwatt: Perwatt, report: Path):
 
 
 def test_imported_rows_are_compared_with_nothing(perwatt: Perwatt, report: Path):
-    assert perwatt("import", "nccom.json", "--chip", "x", "-o", "out.csv").returncode == 0
+    assert perwatt("import", "nccom.json", "--chip", "trainium1", "-o", "out.csv").returncode == 0
     done = perwatt("gate", "out.csv", "--baseline", "out.csv")
     assert done.returncode == 3
     assert "1 rows have no match key" in done.stdout
@@ -63,6 +63,7 @@ def test_imported_rows_are_compared_with_nothing(perwatt: Perwatt, report: Path)
         (["nccom.json"], "nccom.json: the file does not say on what chip it was measured, expected --chip NAME"),
         (["none.json"], "none.json: cannot be read: No such file or directory"),
         (["nccom.json", "--chip", "x", "-o", "nccom.json"], "--out: found the file that is imported, expected another"),
+        (["nccom.json", "--chip", "trainum2"], "--chip: found 'trainum2', expected one of a10"),
         (["nccom.json", "--from", "nccom"],
          "--from: found 'nccom', expected one of nccl-tests, nccom-test, perwatt, pytest-benchmark"),
     ],
@@ -72,3 +73,21 @@ def test_wrong_input_is_one_line(perwatt: Perwatt, report: Path, arguments: list
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_mistyped_chip_is_told_with_the_nearest_one(perwatt: Perwatt, report: Path):
+    error = perwatt("import", "nccom.json", "--chip", "trainum2", "-o", "out.csv").stderr
+    assert "(did you mean 'trainium2'?)" in error
+    assert "--any-chip allows a name without a sheet" in error
+    assert not (report.parent / "out.csv").exists()
+
+
+def test_an_alias_is_written_as_the_sheets_name(perwatt: Perwatt, report: Path):
+    assert perwatt("import", "nccom.json", "--chip", "Trn2", "-o", "out.csv").returncode == 0
+    assert [row.chip for row in csvfile.read(report.parent / "out.csv")] == ["trainium2"]
+
+
+def test_a_processor_has_no_sheet(perwatt: Perwatt, report: Path):
+    done = perwatt("import", "nccom.json", "--chip", "AMD EPYC 9R14", "--any-chip", "-o", "out.csv")
+    assert done.returncode == 0, done.stderr
+    assert [row.chip for row in csvfile.read(report.parent / "out.csv")] == ["AMD EPYC 9R14"]

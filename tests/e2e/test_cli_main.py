@@ -16,7 +16,7 @@ import perwatt as package
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
 
 HEAVY = {"torch", "pandas", "pyarrow", "plotly", "pydantic", "numpy", "scipy", "yaml", "rich", "matplotlib", "jinja2"}
-COMMANDS = {"chips", "compare", "doctor", "list", "run", "validate"}
+COMMANDS = {"chips", "compare", "compile", "doctor", "list", "run", "validate"}
 IMPORTS = """
 import sys
 from perwatt.cli import main

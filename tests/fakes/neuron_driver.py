@@ -25,6 +25,9 @@ MOST = 10_000  # basis points
 SHAPES = ("{die},{percent}", "{die},{percent},{counter}", "{die},{counter},{percent}")  # hypothetical
 ECC_24 = ("mem_ecc_uncorrected", "mem_ecc_repairable_uncorrected", "sram_ecc_uncorrected")  # guide, stats/hardware
 ECC_30 = ("mem_ecc_corrected", "sram_ecc_corrected")  # release notes of driver 2.30.2
+STATUS = ("success", "failure", "timeout", "hw_error", "execute_failed_to_queue", "execute_completed_with_num_error")
+"""Some of neuron_sysfs_metrics.c, which has twenty more; the guide calls those with `execute_` in front `infer_`."""
+ENGINE = "xrow_grp,mm_active,wl_active,idle"  # neuron_sysfs_metrics.c of 2.24, undocumented
 
 Load = Callable[[int, int, float], float]  # chip, die, seconds since 1970 -> percent of the die's maximum
 
@@ -116,6 +119,31 @@ class NeuronDriver:
         """``utilization_raw`` of a chip."""
         return self.folder(chip) / self._power / "utilization_raw"
 
+    def count(self, chip: int, core: int, status: str, number: int) -> None:
+        """Executions of a physical core have ended with a status."""
+        [path] = self._core(chip, core).glob(f"**/{status}/total")
+        path.write_text(f"{int(path.read_text()) + number}\n")
+
+    def works(self, chip: int, core: int, busy: int, idle: int) -> None:
+        """Cycles of a physical core's Tensor Engine, in each of its row groups."""
+        [path] = self._core(chip, core).glob("**/pe_cntrs")
+        rows = [list(map(int, line.split(","))) for line in path.read_text().split()[1:]]
+        lines = [f"{row},{mm + busy},{wl},{rest + idle}" for row, mm, wl, rest in rows]
+        path.write_text("\n".join([ENGINE, *lines]) + "\n")
+
+    def errs(self, chip: int, name: str, number: int) -> None:
+        """A chip's count of memory errors."""
+        [path] = [found for found in self.folder(chip).rglob(name) if "neuron_core" not in str(found)]
+        path.write_text(f"{number}\n")
+
+    def unwell(self, chip: int, parts: str) -> None:
+        """Parts of a chip that the driver calls unhealthy."""
+        [path] = self.folder(chip).rglob("unhealthy_components")
+        path.write_text(f"{parts}\n")
+
+    def _core(self, chip: int, core: int) -> Path:
+        return self.folder(chip) / f"neuron_core{core}"
+
     def advance(self, seconds: float) -> None:
         """Let time pass, on every clock."""
         for _ in range(round(seconds / LOOK_S)):
@@ -206,9 +234,16 @@ class NeuronDriver:
 
     def _lay_core(self, base: str) -> None:
         self._lay(f"{base}/info/architecture/arch_type", self.model.core_arch)
+        stats = self._place("stats")
         for name in ("flop_count", "nc_time_in_use"):
             for kind in ("total", "present"):
-                self._lay(f"{base}/stats/other_info/{name}/{kind}", "0")
+                self._lay(f"{base}/{stats}/other_info/{name}/{kind}", "0")
+        for name in STATUS:
+            self._lay(f"{base}/{stats}/status/{name}/total", "0")
+        if self.model is not TRN3:
+            self._lay(
+                f"{base}/{stats}/tensor_engine/pe_cntrs", "\n".join([ENGINE, *(f"{row},0,0,0" for row in range(4))])
+            )
 
     def _place(self, documented: str) -> str:
         """Where driver 2.31 has it is not documented: hypothetical."""

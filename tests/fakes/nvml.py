@@ -51,6 +51,13 @@ class Card:
     lost: bool = False
     meter: PowerMeter | None = None
     hidden: bool = False  # by a control group: counted, but not to be opened
+    persistence: bool | None = True
+    compute_mode: int = pynvml.NVML_COMPUTEMODE_DEFAULT
+    default_limit_mw: int | None = 700_000
+    application_mhz: tuple[int, int] | None = (1980, 1980)  # set, and by default
+    ecc_modes: tuple[bool, bool] | None = (True, True)  # now, and from the next restart on
+    remapped: tuple[int, int, bool, bool] = (0, 0, False, False)  # rows: corrected, not, waiting, failed
+    pages_waiting: bool = False
 
 
 class NvmlLibrary:
@@ -228,6 +235,53 @@ class NvmlLibrary:
         target._obj.value = card.power_limit_mw
         return int(OK)
 
+    def _gives(self, handle: Any, target: Any, value: int | None) -> int:
+        """A setting of a whole card; None where it has none."""
+        if self._instance(handle) or value is None:
+            return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        target._obj.value = value
+        return int(OK)
+
+    def _nvmlDeviceGetPersistenceMode(self, handle: Any, target: Any) -> int:
+        mode = self._card(handle).persistence
+        return self._gives(handle, target, None if mode is None else int(mode))
+
+    def _nvmlDeviceGetComputeMode(self, handle: Any, target: Any) -> int:
+        return self._gives(handle, target, self._card(handle).compute_mode)
+
+    def _nvmlDeviceGetPowerManagementDefaultLimit(self, handle: Any, target: Any) -> int:
+        return self._gives(handle, target, self._card(handle).default_limit_mw)
+
+    def _clock(self, handle: Any, kind: Any, target: Any, which: int) -> int:
+        """Of the two clocks that applications may set, one is asked for. Deprecated; newer drivers may not tell."""
+        assert kind.value == pynvml.NVML_CLOCK_SM
+        clocks = self._card(handle).application_mhz
+        return self._gives(handle, target, clocks and clocks[which])
+
+    def _nvmlDeviceGetApplicationsClock(self, handle: Any, kind: Any, target: Any) -> int:
+        return self._clock(handle, kind, target, 0)
+
+    def _nvmlDeviceGetDefaultApplicationsClock(self, handle: Any, kind: Any, target: Any) -> int:
+        return self._clock(handle, kind, target, 1)
+
+    def _nvmlDeviceGetEccMode(self, handle: Any, current: Any, pending: Any) -> int:
+        modes = self._card(handle).ecc_modes
+        return self._gives(handle, current, modes and modes[0]) or self._gives(handle, pending, modes and modes[1])
+
+    def _nvmlDeviceGetRemappedRows(self, handle: Any, *targets: Any) -> int:
+        """API reference: Ampere or newer; "On MIG-enabled GPUs with active instances ... not supported"."""
+        card = self._card(handle)
+        if card.capability < (8, 0) or card.mig:
+            return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        for target, value in zip(targets, card.remapped, strict=True):
+            target._obj.value = int(value)
+        return int(OK)
+
+    def _nvmlDeviceGetRetiredPagesPendingStatus(self, handle: Any, target: Any) -> int:
+        """Cards that remap rows retire no pages."""
+        card = self._card(handle)
+        return self._gives(handle, target, None if card.capability >= (8, 0) else int(card.pages_waiting))
+
     def _measured(self, handle: Any) -> tuple[Card, PowerMeter, int]:
         """A card with its meter, and why it tells nothing of its power."""
         card, meter = self._card(handle), self._card(handle).meter
@@ -308,7 +362,7 @@ def install(library: NvmlLibrary) -> None:
 
     pynvml.nvmlLib = library
     pynvml._nvmlGetFunctionPointer_cache.clear()
-    nvml._nvml.cache_clear()
+    nvml.library.cache_clear()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from perwatt.analysis import columns as columns_of
-from perwatt.analysis import means, pairing
+from perwatt.analysis import means, numerics, pairing
 from perwatt.analysis.columns import left_out
 from perwatt.analysis.facts import Ground, refusals
 from perwatt.analysis.groups import Column
@@ -217,6 +217,7 @@ def _notes(sides: Sequence[Side], columns: Sequence[Column]) -> Iterator[str]:
             yield f"{side.name}: none of its {len(side.rows)} rows is ok"
     for refused in dict.fromkeys(line for column in columns for line in column.samples.refused):
         yield f"{refused}; the interval columns are used"
+    yield from numerics.notes(columns)
     runs: dict[str, str] = {}
     for column in columns:
         for run in sorted(runs_of(column.rows)):

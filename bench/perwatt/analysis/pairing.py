@@ -21,7 +21,8 @@ from perwatt.analysis.verdict import Ratio, Verdict
 GAIN = 0.05  # of a power sensor whose uncertainty no row states, as of an NVML card that is not calibrated
 LARGEST = 700.0  # logarithm from which a number is too large to be one
 LOPSIDED = 3.0  # times the other side of an interval, from which a side reaches into another mode
-SHOWN = frozenset({"host_bound", "thermal_drift", "throttled", "power_capped", "shared", "gate_reduced", "modeled"})
+SHOWN = frozenset({"host_bound", "thermal_drift", "throttled", "power_capped", "shared", "gate_reduced", "slow_index",
+                   "attention_unfused", "modeled"})  # fmt: skip
 IN_WINDOW = "times of {} are those of the energy window, which differ by over 2 %"
 
 

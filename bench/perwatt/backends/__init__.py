@@ -5,6 +5,7 @@ from __future__ import annotations
 from perwatt import plugins
 from perwatt.backends.base import Backend
 from perwatt.errors import InputError, MissingHardware, expected
+from perwatt.finding import said
 
 
 def available() -> dict[str, Backend]:
@@ -24,10 +25,15 @@ def choose(device: str) -> Backend:
     """
     found = available()
     if device == "auto":
-        missing = {name: backend.missing() for name, backend in found.items()}
+        missing = {name: lacking(backend) for name, backend in found.items()}
         if all(missing.values()):
             raise MissingHardware("; ".join(f"no device {name}: {reason}" for name, reason in missing.items()))
-        return max((found[name] for name, reason in missing.items() if reason is None), key=lambda b: b.priority)
+        chosen = max((found[name] for name, reason in missing.items() if reason is None), key=lambda b: b.priority)
+        for name, backend in found.items():
+            if missing[name] and backend.priority > chosen.priority and backend.stands():
+                other = f"--device {chosen.name} measures that one"
+                raise MissingHardware(f"a device {name} is here and cannot be used: {missing[name]}; {other}")
+        return _settled(chosen)
     name, _, index = device.partition(":")
     if name not in found or (index and not index.isdecimal()):
         raise InputError(expected(device, [*found, "auto"]), field="--device")
@@ -35,9 +41,24 @@ def choose(device: str) -> Backend:
         chosen = found[name].at(int(index or 0))
     except InputError as error:
         raise error.at(field="--device") from None
-    if reason := chosen.missing():
+    if reason := lacking(chosen):
         raise MissingHardware(f"--device {device}: {reason}")
+    return _settled(chosen)
+
+
+def _settled(chosen: Backend) -> Backend:
+    """The backend, unless the user has set what cannot hold on it."""
+    if mistake := chosen.mistake():
+        raise mistake
     return chosen
+
+
+def lacking(backend: Backend) -> str | None:
+    """:meth:`Backend.missing`, also of a backend of somebody else's that breaks its promise not to raise."""
+    try:
+        return backend.missing()
+    except Exception as error:
+        return f"its detection fails: {said(error)}"
 
 
 def addressed(address: str) -> Backend:

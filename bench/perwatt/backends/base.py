@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perwatt.backends.together import Together
 from perwatt.errors import InputError
+from perwatt.finding import Finding
 from perwatt.power.base import Target
 from perwatt.power.clock import Clock
 from perwatt.results.schema import LIMITERS
@@ -71,6 +72,9 @@ class Health:
 
     Attributes:
         others: share of the device, 0 to 1, that other processes used meanwhile.
+        device_errors: executions that failed on the device meanwhile.
+        unhealthy: parts of the chip that its driver calls unhealthy, separated by spaces; empty where none is.
+        engine_busy: share of its cycles, 0 to 1, in which the unit for products worked, by counters nobody documents.
     """
 
     limiter: str = "unknown"
@@ -83,6 +87,9 @@ class Health:
     mig: str | None = None
     chip_id: str | None = None
     others: float | None = None
+    device_errors: int | None = None
+    unhealthy: str | None = None
+    engine_busy: float | None = None
 
 
 AS_ONE: dict[str, Callable[[list[Any]], Any]] = {
@@ -95,6 +102,9 @@ AS_ONE: dict[str, Callable[[list[Any]], Any]] = {
     "ecc": sum,
     "mig": lambda seen: seen[0],
     "chip_id": lambda seen: seen[0],
+    "device_errors": sum,
+    "unhealthy": lambda seen: " ".join(dict.fromkeys(" ".join(seen).split())) or None,
+    "engine_busy": median,
 }
 """How the health of a row becomes one of that of several processes or devices; unknown values are left out before."""
 
@@ -117,7 +127,11 @@ class Backend(ABC):
         asynchronous: whether calls return before the device is done, so that enqueue time has a meaning.
         brackets: whether single calls inside an iteration can be timed, so that ``bwd`` is measured directly.
         timing_method: value of the column of that name; ``wall`` replaces it where the wall clock sees more.
+        keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
+            Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         processes: default number of process restarts.
+        keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
+            Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         clock: of the host, as its workers and sensors see it.
         collectives: name of the device's collectives for ``torch.distributed.init_process_group``.
         rank, world: which of how many processes this one is that work on a case together, one for each device.
@@ -130,6 +144,7 @@ class Backend(ABC):
     brackets: ClassVar[bool]
     timing_method: ClassVar[str]
     processes: ClassVar[int] = 3
+    keeps_compiled: ClassVar[bool] = False
     clock: ClassVar[Clock] = Clock()
     collectives: ClassVar[str] = "gloo"
     rank: int = 0
@@ -186,6 +201,17 @@ class Backend(ABC):
     @abstractmethod
     def missing(self) -> str | None:
         """Why there is no such device here, with the remedy; None if there is one. Never raises, never hangs."""
+
+    def stands(self) -> bool:
+        """Whether hardware of this kind is here though :meth:`missing` says that it cannot be used.
+
+        Then ``--device auto`` takes nothing in its place: who pays for an accelerator does not mean the processor.
+        """
+        return False
+
+    def mistake(self) -> InputError | None:
+        """What the user has set that cannot hold here, or None. Asked where nothing is missing; never raises."""
+        return None
 
     @abstractmethod
     def describe(self) -> Device:
@@ -294,12 +320,33 @@ class Backend(ABC):
         """Durations of the device's kernels in one untimed call, summed, in seconds; None where nothing tells them."""
         return None
 
+    def noted(self, call: Callable[[], object]) -> None:
+        """Run one untimed call with an eye on what is known to be slow here."""
+        call()
+
+    def doubts(self) -> tuple[str, ...]:
+        """Flags of the row for what was slow in the last call that was observed or noted; told once."""
+        return ()
+
+    def numerics(self) -> dict[str, str]:
+        """What is pinned that can change a number, by names that all backends share; shown where two sides differ."""
+        return {"accumulate": "fp32", "rounding": "nearest"}
+
     def facts(self) -> dict[str, Any]:
         """What else of the started device can change a number, for the environment record."""
         return {}
 
     def prepare(self, precision: Precision) -> None:  # noqa: B027
         """Settings that a policy needs, before a case of it is opened."""
+
+    def findings(self) -> Iterable[Finding]:
+        """What ``perwatt doctor`` tells of this kind of device beside what every backend can be asked.
+
+        That is :meth:`missing`, :meth:`busy` and :meth:`uncompilable`. Asked for where no such device is, too: what
+        keeps one from being used is what people look for. Starts no runtime, changes nothing, waits for no tool without
+        a limit.
+        """
+        return ()
 
     def busy(self, devices: int = 1) -> str | None:
         """Who else uses what so many devices are to work on, with the remedy, or None; None where all share them."""
@@ -320,6 +367,10 @@ class Backend(ABC):
 
     def empty_compiler_cache(self) -> None:  # noqa: B027
         """Give the compiler an empty cache on disk, so that the next compilation is a cold one."""
+
+    def cold(self) -> bool:
+        """Whether what was needed since :meth:`empty_compiler_cache` was compiled, and not found on the disk."""
+        return True
 
     @abstractmethod
     def forget_compiled(self) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
-from perwatt.backends import inductor
+from perwatt.backends import cpu_findings, inductor
 from perwatt.backends.base import Backend, Device, Health, Timing, no_collection
 from perwatt.errors import InputError
+from perwatt.finding import Finding
 from perwatt.hardware import machine
 from perwatt.spec.precision import Precision
 
@@ -86,6 +87,10 @@ class Cpu(Backend):
         if any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
             return None
         return "torch.compile needs a C++ compiler on cpu: install g++ or set CXX"
+
+    def findings(self) -> Iterable[Finding]:
+        """Of the host, which every other kind of device has around it too."""
+        return cpu_findings.findings()
 
     def start(self) -> None:
         """Pin threads and float32 products, and leave the user's compiler cache alone."""

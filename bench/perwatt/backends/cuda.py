@@ -9,17 +9,18 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from perwatt.backends import cuda_events, cuda_presence, families, inductor
+from perwatt.backends import cuda_events, cuda_findings, cuda_presence, families, inductor
 from perwatt.backends.base import Backend, Device, Health, Timing
 from perwatt.backends.gpu_watch import Watch
 from perwatt.errors import InputError, MissingHardware
+from perwatt.finding import Finding
 from perwatt.hardware import chips, machine, nvml, torch_build
 from perwatt.power.base import Target
 from perwatt.spec.precision import Precision
@@ -151,6 +152,10 @@ class Cuda(Backend):
         names = [self.address] if devices == 1 else [f"{self.name}:{index}" for index in range(len(gpus))]
         return next(filter(None, map(cuda_presence.in_use, gpus, names)), None)
 
+    def findings(self) -> Iterable[Finding]:
+        """Of every GPU of this machine, of the driver, and of whether torch fits them."""
+        return cuda_findings.findings(self.build())
+
     def unsupported(self, precision: Precision) -> str | None:
         """What this GPU's units, or torch on them, cannot do."""
         return cuda_presence.beyond(self.gpu, precision)
@@ -218,6 +223,10 @@ class Cuda(Backend):
         import torch
 
         torch.set_float32_matmul_precision("high" if precision.compute == "tf32" else "highest")
+
+    def numerics(self) -> dict[str, str]:
+        """Sums in float32; the only 8-bit formats are OCP's."""
+        return super().numerics() | {"fp8": "e4m3fn"}
 
     def facts(self) -> dict[str, Any]:
         """What of the started GPU and its libraries can change a number."""

@@ -6,23 +6,31 @@ import importlib.metadata
 import os
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from perwatt import backends, configs
 from perwatt.backends.base import Backend
 from perwatt.errors import InputError, MissingHardware
+from perwatt.finding import Finding, looked, said, split
 from perwatt.hardware import cgroup, machine
 from perwatt.power import choice, selftest
-from perwatt.power.base import Target
-from perwatt.runner import folder, preflight
+from perwatt.power.base import Sensor, Target
+from perwatt.runner import folder, preflight, session
 from perwatt.spec import suite
+from perwatt.spec.case import Case
+from perwatt.spec.suite import Suite
 
 Facts = dict[str, Any]
 
-BUSY = 0.125  # share of the usable cores: one busy core of eight takes memory bandwidth and turbo from all
 FULL = 2**30  # bytes left on the disk of the results; raw samples of a long run take some hundred MB
+PLACEMENTS = ("device", "chip", "node")
+ELSEWHERE = "choose another --out"
+HOST = "cpu"  # the backend whose findings are about what is around every device
 TORCH = ("torch", "torch-neuronx", "torch-xla", "triton")
 
 
@@ -30,56 +38,59 @@ def checkup(device: str) -> Facts:
     """Everything that can be said about this machine without measuring. Starts no device.
 
     Args:
-        device: name of the backend whose suites are looked at, or ``auto``.
+        device: name of the backend whose suites are looked at, or ``auto``, which is told of all backends too.
     """
-    facts: Facts = {
+    known = sorted(backends.available().items())
+    chosen, missing = _chosen(device)
+    target, wrong = _target(chosen) if chosen else (Target(backend=device, chip=""), [])
+    asked = {name for name, _ in known} if device == "auto" else {HOST, device.partition(":")[0]}
+    here = {name: _backend(backend) for name, backend in known}
+    findings = [one for name, backend in known if name in asked for one in _findings(backend, here[name])]
+    return {
         "machine": _machine(),
         "software": _software(),
-        "disk": _disk(folder.RUNS),
-        "backends": [_backend(backend) for _, backend in sorted(backends.available().items())],
+        "backends": list(here.values()),
+        "device": chosen.name if chosen else None,
+        "sensors": _sensors(target, here[chosen.name] if chosen else {}),
+        "suites": [_suite(name, chosen, missing) for name in configs.names("suites")],
+        "findings": [*findings, *wrong, _of("results", _disk(folder.RUNS))],
     }
-    chosen, missing = _chosen(device)
-    facts["busy"] = chosen.busy() if chosen else None
-    facts["device"] = chosen.name if chosen else None
-    target = chosen.target() if chosen else Target(backend=device, chip="")
-    facts["sensors"] = _sensors(target, chosen.describe().driver if chosen else None)
-    facts["suites"] = [_suite(name, chosen, missing) for name in configs.names("suites")]
-    facts["warnings"] = warnings(facts)
-    return facts
 
 
-def _sensors(target: Target, driver: str | None) -> list[dict[str, str]]:
+def _findings(backend: Backend, here: Facts) -> list[Facts]:
+    """What a backend found, after what every backend can be asked."""
+    asked: list[Finding] = []
+    if not here["missing"]:
+        asked += looked("other users", partial(_warned, "other users", lambda: backend.busy(backend.count())))
+        asked += looked("torch.compile", partial(_warned, "torch.compile", backend.uncompilable))
+    return [_of(backend.name, one) for one in [*asked, *looked(backend.name, backend.findings)]]
+
+
+def _warned(what: str, ask: Callable[[], str | None]) -> Iterator[Finding]:
+    if reason := ask():
+        found, remedy = split(reason)
+        yield Finding(what=what, state="warning", found=found, remedy=remedy)
+
+
+def _of(whose: str, finding: Finding) -> Facts:
+    return {"of": whose, **asdict(finding)}
+
+
+def _sensors(target: Target, device: Facts) -> list[Facts]:
     """Every way to learn about power: whether it can be used, and for what of this device."""
-    found = []
-    for name, sensor in sorted(choice.sensors().items()):
+    driver = (device.get("device") or {}).get("driver")
+    return [_sensor(name, sensor, target, driver) for name, sensor in sorted(choice.sensors().items())]
+
+
+def _sensor(name: str, sensor: Sensor, target: Target, driver: str | None) -> Facts:
+    try:
         seen = {"name": name, "use": sensor.use(target), **asdict(sensor.detect(target))}
-        if seen["state"] == "readable" and (reason := selftest.failed(sensor, driver)):
-            seen |= {"state": "failed", "detail": reason, "remedy": f"--sensor {name} uses it all the same"}
-        found.append(seen)
-    return found
-
-
-def warnings(facts: Facts) -> list[dict[str, str]]:
-    """What makes measurements worse here: cause and remedy."""
-    host, found = facts["machine"], []
-    if facts["busy"]:
-        cause, _, remedy = facts["busy"].partition(": ")
-        found.append((cause, remedy))
-    if host["busy_cores"] > BUSY * host["usable_cores"]:
-        cause = f"other work keeps {host['busy_cores']:.1f} cores busy"
-        found.append((cause, "stop it, or wait; times and power would be too high"))
-    if set(host["governors"]) - {"performance"}:
-        names = ", ".join(host["governors"])
-        found.append((f"clocks follow the governor {names}", "sudo cpupower frequency-set -g performance"))
-    if host["usable_cores"] < host["logical_cores"]:
-        count = f"{host['usable_cores']} of {host['logical_cores']}"
-        found.append(
-            (f"this process may use {count} cores", "lift its affinity or the container's quota, if not meant")
-        )
-    if facts["disk"]["free_bytes"] < FULL:
-        left = f"{facts['disk']['free_bytes'] / 1e9:.1f} GB"
-        found.append((f"{left} are left for {facts['disk']['folder']}", "choose another --out"))
-    return [{"cause": cause, "remedy": remedy} for cause, remedy in found]
+    except Exception as error:  # somebody else's
+        broken = {"state": "failed", "detail": said(error), "remedy": "report it to whom the sensor belongs"}
+        return {"name": name, "use": "asked", **broken}
+    if seen["state"] == "readable" and (reason := selftest.failed(sensor, driver)):
+        seen |= {"state": "failed", "detail": reason, "remedy": f"--sensor {name} uses it all the same"}
+    return seen
 
 
 def _machine() -> Facts:
@@ -99,7 +110,6 @@ def _machine() -> Facts:
         "governors": machine.governors(),
         "turbo": machine.turbo(),
         "load_average": machine.load_average(),
-        "busy_cores": machine.busy_cores(),
     }
 
 
@@ -114,36 +124,98 @@ def _software() -> dict[str, str | None]:
     return versions
 
 
-def _disk(results: Path) -> Facts:
+def _disk(results: Path) -> Finding:
+    """Room for the results, where they would be."""
     there = next(path for path in (results.absolute(), *results.absolute().parents) if path.is_dir())
-    free, writable = shutil.disk_usage(there).free, os.access(there, os.W_OK)
-    return {"folder": str(results), "free_bytes": free, "writable": writable}
+    left = f"{shutil.disk_usage(there).free / 1e9:.1f} GB"
+    if not os.access(there, os.W_OK):
+        return Finding(what="disk", state="warning", found=f"{results} cannot be written here", remedy=ELSEWHERE)
+    if shutil.disk_usage(there).free < FULL:
+        return Finding(what="disk", state="warning", found=f"{left} are left for {results}", remedy=ELSEWHERE)
+    return Finding(what="disk", state="ok", found=f"{left} are free for {results}")
 
 
 def _backend(backend: Backend) -> Facts:
-    missing = backend.missing()
-    return {"name": backend.name, "missing": missing, "device": None if missing else asdict(backend.describe())}
+    reason = backends.lacking(backend)
+    try:
+        device = None if reason else asdict(backend.describe())
+    except Exception as error:
+        device, reason = None, f"it cannot be described: {said(error)}"
+    return {"name": backend.name, "missing": reason, "device": device}
+
+
+def _target(backend: Backend) -> tuple[Target, list[Facts]]:
+    """What sensors are to look at, and what is wrong where the backend cannot tell it."""
+    found: list[Target] = []
+
+    def ask() -> list[Finding]:
+        found.append(backend.target())
+        return []
+
+    wrong = [_of(backend.name, one) for one in looked("target of sensors", ask)]
+    return (*found, Target(backend=backend.name, chip=""))[0], wrong
 
 
 def _chosen(device: str) -> tuple[Backend | None, str]:
-    """The backend of ``--device``, or None and why it is not here."""
+    """The backend of ``--device``, or None and why nothing can be measured on it."""
     try:
-        return backends.choose(device), ""
+        return _described(backends.choose(device)), ""
     except MissingHardware as error:
         return None, str(error)
+    except InputError as error:
+        if error.field == "--device":
+            raise
+        return None, str(error)  # something that the user has set for it
+    except Exception as error:  # of somebody else's backend
+        return None, f"{device} cannot be described: {said(error)}"
+
+
+def _described(backend: Backend) -> Backend:
+    """The backend, looking at itself once: thousands of rows ask it, and a look takes dozens of files."""
+    known, once = backend.describe(), copy(backend)
+    once.describe = lambda: known  # type: ignore[method-assign]
+    return once
 
 
 def _suite(name: str, backend: Backend | None, missing: str) -> Facts:
-    """How many rows of a suite could be measured, and why the others could not."""
+    """How many rows of a suite could be measured, as they stand and on each placement, and why the others could not."""
     try:
-        cases = suite.load(name).cases
+        loaded = suite.load(name)
     except InputError as error:
-        return {"name": name, "rows": 0, "measurable": 0, "reasons": {}, "error": str(error)}
-    reasons = [
+        return {"name": name, "rows": 0, "measurable": 0, "reasons": {}, "placements": {}, "error": str(error)}
+    reasons = _reasons(loaded.cases, backend, missing)
+    return {
+        "name": name, "rows": len(reasons), "measurable": reasons.count(None), "error": None,
+        "reasons": dict(Counter(reason for reason in reasons if reason)),
+        "placements": _placements(loaded, backend) if backend else {},
+    }  # fmt: skip
+
+
+def _reasons(cases: Iterable[Case], backend: Backend | None, missing: str) -> list[str | None]:
+    """Why each row cannot be measured; None where it can."""
+    return [
         preflight.unsupported(case, impl, backend, sessions=1) if backend else missing
         for case in cases
         for impl in case.impls
     ]
-    counted = Counter(reason for reason in reasons if reason)
-    measurable = reasons.count(None)
-    return {"name": name, "rows": len(reasons), "measurable": measurable, "reasons": dict(counted), "error": None}
+
+
+def _placements(loaded: Suite, backend: Backend) -> Facts:
+    """Devices that each placement takes here, and rows that could be measured on it by ``perwatt run --placement``."""
+    worlds = {place: backend.world_of(place) for place in PLACEMENTS}
+    found: dict[int | None, Facts] = {}
+    for place, world in worlds.items():  # what takes as many devices is refused and done alike
+        if world not in found:
+            found[world] = _placed(loaded, place, world, backend)
+    return {place: found[world] for place, world in worlds.items()}
+
+
+def _placed(loaded: Suite, place: str, world: int | None, backend: Backend) -> Facts:
+    reason = backend.unsupported_world(world) if world and world > 1 else "" if world else "not known here"
+    if reason:
+        return {"devices": world, "measurable": 0, "error": reason}
+    try:
+        rows = _reasons(session.placed(loaded, place).cases, backend, "")
+    except InputError as error:
+        return {"devices": world, "measurable": 0, "error": error.message}
+    return {"devices": world, "measurable": rows.count(None), "error": None}

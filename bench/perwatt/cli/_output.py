@@ -26,18 +26,26 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
 
 
-def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(
+    title: str, head: Sequence[str], rows: Iterable[Sequence[object]], *, page: int | None = None
+) -> None:  # fmt: skip
     """A table under a title; cells are shown as they are, without markup, empty ones for None.
 
     Nothing is cut: names, which stand first, stay on one line, and other cells are folded where the screen is narrow.
     What is too wide even so is shown row by row.
+
+    Args:
+        title: above it.
+        head: names of the columns.
+        rows: their cells.
+        page: columns of the screen that a file or a pipe is taken for; None sets no limit, so that each row is a line.
     """
     from perwatt.report.console import console
     from perwatt.report.format import plain
     from perwatt.report.narrow import fitted, paragraphs
 
     cells = [["" if cell is None else plain(str(cell)) for cell in row] for row in rows]
-    screen = console(sys.stdout)
+    screen = console(sys.stdout, None if sys.stdout.isatty() else page)
     widths = fitted([list(column) for column in zip(head, *cells, strict=True)], screen.width, GAP)
     screen.print(paragraphs(title, head, cells) if widths is None else _table(title, head, widths, cells))
     screen.print()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,8 @@ from perwatt.report.format import seconds
 if TYPE_CHECKING:
     from perwatt.power.checkup import Verdict
 
-NOTHING = 3
+WRONG, NOTHING = 1, 3
+PAGE = 120  # columns where no terminal sets a width: cells are sentences, which nobody reads on lines of 300 letters
 USES = {"chips": "the chips", "host": "the host", "asked": "on request", "never": "other chips"}  # of a sensor
 REASONS = 5  # reasons shown for a suite; --json has them all
 
@@ -23,9 +24,12 @@ REASONS = 5  # reasons shown for a suite; --json has them all
 @click.option("--power", is_flag=True, help="Test sensors of power at rest, at half and at full load.")
 @json_option
 def command(device: str, power: bool, as_json: bool) -> int:
-    """Show this machine, and what it could measure.
+    """Show this machine, what is wrong with it, and what it could measure.
 
-    Cores, memory, clocks, sensors and backends; of each suite, how many rows could be measured, and why not the others.
+    What was found, with a remedy for what is not as it should be; cores, memory, sensors and backends; of each suite,
+    how many rows could be measured, and why not the others. Nothing is started and no setting is changed.
+
+    Exit codes: 0 no problem, warnings or not; 1 a problem, or a sensor that failed --power; 2 wrong input; 3 no device.
     """
     from perwatt.cli._checkup import checkup
 
@@ -36,16 +40,32 @@ def command(device: str, power: bool, as_json: bool) -> int:
         print_json(facts)
     else:
         _show(facts)
-    return 0 if facts["device"] else NOTHING
+    if not facts["device"]:
+        return NOTHING
+    return WRONG if any(one["state"] == "problem" for one in facts["findings"]) else 0
 
 
 def _show(facts: dict[str, Any]) -> None:
-    print_table("machine", ("what", "value"), _machine(facts))
-    print_table("sensors", ("name", "of", "state", "found", "remedy"), _sensors(facts["sensors"]))
-    print_table("backends", ("name", "here", "chip"), [_backend(backend) for backend in facts["backends"]])
-    print_table("suites", ("name", "rows", "measurable", "why not"), _suites(facts["suites"]))
-    if facts["warnings"]:
-        print_table("warnings", ("cause", "remedy"), [(w["cause"], w["remedy"]) for w in facts["warnings"]])
+    _print("findings", ("of", "what", "state", "found", "remedy"), _findings(facts["findings"]))
+    _print("machine", ("what", "value"), _machine(facts))
+    _print("sensors", ("name", "of", "state", "found", "remedy"), _sensors(facts["sensors"]))
+    _print("backends", ("name", "here", "chip"), [_backend(backend) for backend in facts["backends"]])
+    table = [("name", "rows", "measurable", "chip, node", "why not"), *_suites(facts["suites"])]
+    if not any(row[3] for row in table[1:]):  # nothing here has more than one device
+        table = [(*row[:3], row[4]) for row in table]
+    _print("suites", table[0], table[1:])
+
+
+def _print(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    print_table(title, head, rows, page=PAGE)
+
+
+def _findings(findings: list[dict[str, str]]) -> Iterator[tuple[str, ...]]:
+    """The gravest first."""
+    from perwatt.finding import STATES
+
+    for one in sorted(findings, key=lambda one: STATES.index(one["state"])):
+        yield tuple(one[name] for name in ("of", "what", "state", "found", "remedy"))
 
 
 def _sensors(sensors: list[dict[str, str]]) -> Iterator[tuple[str, ...]]:
@@ -66,7 +86,7 @@ def _power(device: str, as_json: bool) -> int:
         print_json({"sensors": [asdict(verdict) for verdict in verdicts]})
     else:
         head = ("sensor", "unit", "at rest", "half", "full", "update", "step", "lag", "verdict")
-        print_table("sensors under load", head, [_verdict(verdict) for verdict in verdicts])
+        _print("sensors under load", head, [_verdict(verdict) for verdict in verdicts])
     return 1 if any(verdict.failed for verdict in verdicts) else 0
 
 
@@ -97,16 +117,11 @@ def _machine(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield "governor", ", ".join(host["governors"]) or "not visible"
     yield "turbo", {True: "on", False: "off", None: "not visible"}[host["turbo"]]
-    load = "" if host["load_average"] is None else f"; load {host['load_average']:.2f} over a minute"
-    yield "busy cores", f"{host['busy_cores']:.1f} now{load}"
+    if host["load_average"] is not None:
+        yield "load", f"{host['load_average']:.2f} over a minute"
     for name, version in facts["software"].items():
         if version or name == "torch":
             yield name, version or "not installed"
-    yield (
-        "results",
-        f"{facts['disk']['folder']}: {_gb(facts['disk']['free_bytes'])} free"
-        + ("" if facts["disk"]["writable"] else ", not writable"),
-    )
 
 
 def _backend(backend: dict[str, Any]) -> tuple[str, str, str]:
@@ -117,14 +132,23 @@ def _backend(backend: dict[str, Any]) -> tuple[str, str, str]:
     return backend["name"], "yes", f"{device['chip']}, {_gb(device['memory_bytes'])}{threads}"
 
 
-def _suites(suites: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
+def _suites(suites: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     from perwatt.report.reasons import grouped
 
     for suite in suites:
         reasons = [f"{count} x {reason}" for reason, count in grouped(suite["reasons"])]
         if len(reasons) > REASONS:
             reasons = [*reasons[:REASONS], f"and {len(reasons) - REASONS} other reasons"]
-        yield suite["name"], str(suite["rows"]), str(suite["measurable"]), suite["error"] or "; ".join(reasons)
+        rows, measurable = str(suite["rows"]), str(suite["measurable"])
+        yield suite["name"], rows, measurable, _placements(suite["placements"]), suite["error"] or "; ".join(reasons)
+
+
+def _placements(found: dict[str, Any]) -> str:
+    """Rows that could be measured on more than a device, with its devices: ``chip of 4: 120``."""
+    several = {name: one for name, one in found.items() if one["devices"] and one["devices"] > 1}
+    return "; ".join(
+        f"{name} of {one['devices']}: {one['error'] or one['measurable']}" for name, one in several.items()
+    )
 
 
 def _gb(value: float) -> str:

@@ -87,10 +87,10 @@ def precisions() -> Entries:
 
 def backends() -> Entries:
     """Kinds of device, and why one is not here."""
-    from perwatt.backends import available
+    from perwatt.backends import available, lacking
 
     return [
-        {"name": name, "present": (missing := backend.missing()) is None, "missing": missing}
+        {"name": name, "present": (missing := lacking(backend)) is None, "missing": missing}
         for name, backend in sorted(available().items())
     ]
 

@@ -25,7 +25,8 @@ DIES = {"Trainium1": 1, "Inferentia2": 1, "Trainium2": 2, "Trainium3": 2}
 ECC = ("mem_ecc_uncorrected", "mem_ecc_repairable_uncorrected", "sram_ecc_uncorrected", "mem_ecc_corrected",
        "sram_ecc_corrected")  # fmt: skip
 UNHEALTHY = "unhealthy_components"
-_WANTED = {"utilization", "utilization_raw", "device_name", "serial_number", "core_count", UNHEALTHY, *ECC}
+_WANTED = {"utilization", "utilization_raw", "device_name", "serial_number", "core_count", "instance_type", UNHEALTHY,
+           *ECC}  # fmt: skip
 
 
 class Ambiguous(RuntimeError):
@@ -55,6 +56,11 @@ class NeuronChip:
     def device_name(self) -> str | None:
         """Such as ``Trainium2``."""
         return self._text("device_name")
+
+    @property
+    def family(self) -> str | None:
+        """Family of instances, such as ``Trn2``: no more than that is told."""
+        return self._text("instance_type")
 
     @property
     def dies(self) -> int | None:

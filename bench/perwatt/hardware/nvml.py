@@ -125,8 +125,8 @@ def driver() -> Driver:
     Raises:
         NoDriver: there is none.
     """
-    nvml = _nvml()
-    with _answering(nvml):
+    nvml = library()
+    with answering(nvml):
         return _driver(nvml)
 
 
@@ -141,8 +141,8 @@ def gpus() -> list[Gpu]:
     Raises:
         NoDriver: there is none.
     """
-    nvml = _nvml()
-    with _answering(nvml):
+    nvml = library()
+    with answering(nvml):
         return list(_all(nvml))
 
 
@@ -204,24 +204,24 @@ class Meter:
     """
 
     def __init__(self, gpu: Gpu) -> None:
-        nvml = _nvml()
-        with _answering(nvml):
+        nvml = library()
+        with answering(nvml):
             self._card = nvml.nvmlDeviceGetHandleByUUID(gpu.card)
             self._own = nvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
 
     def reading(self) -> Reading:
         """State now."""
-        nvml, card = _nvml(), self._card
+        nvml, card = library(), self._card
         return Reading(
-            sm_clock_mhz=_told(lambda: float(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM))),
-            mem_clock_mhz=_told(lambda: float(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM))),
-            temp_c=_told(lambda: float(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU))),
+            sm_clock_mhz=told(lambda: float(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM))),
+            mem_clock_mhz=told(lambda: float(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM))),
+            temp_c=told(lambda: float(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU))),
             reasons=_reasons(card),
         )
 
     def power_limit_w(self) -> float | None:
         """The limit in force, the lowest of all that apply."""
-        return _told(lambda: _nvml().nvmlDeviceGetEnforcedPowerLimit(self._card) / 1000)
+        return told(lambda: library().nvmlDeviceGetEnforcedPowerLimit(self._card) / 1000)
 
     def joules(self) -> float:
         """Energy since the driver was loaded, in steps; Volta or newer. Of a GH200 it is that of Grace too.
@@ -229,8 +229,8 @@ class Meter:
         Raises:
             NoDriver: it is not told.
         """
-        nvml = _nvml()
-        with _answering(nvml):
+        nvml = library()
+        with answering(nvml):
             return float(nvml.nvmlDeviceGetTotalEnergyConsumption(self._card)) / 1000
 
     def power_usage_w(self) -> float:
@@ -239,8 +239,8 @@ class Meter:
         Raises:
             NoDriver: it is not told.
         """
-        nvml = _nvml()
-        with _answering(nvml):
+        nvml = library()
+        with answering(nvml):
             return float(nvml.nvmlDeviceGetPowerUsage(self._card)) / 1000
 
     def power_w(self, field: PowerField) -> tuple[float, float | None]:
@@ -249,9 +249,9 @@ class Meter:
         Raises:
             NoDriver: it is not told.
         """
-        nvml = _nvml()
+        nvml = library()
         number = {"instant": nvml.NVML_FI_DEV_POWER_INSTANT, "average": nvml.NVML_FI_DEV_POWER_AVERAGE}[field]
-        with _answering(nvml):
+        with answering(nvml):
             (answer,) = nvml.nvmlDeviceGetFieldValues(self._card, [(number, nvml.NVML_POWER_SCOPE_GPU)])
             if answer.nvmlReturn != nvml.NVML_SUCCESS:  # the value is undefined then
                 raise nvml.NVMLError(answer.nvmlReturn)
@@ -259,20 +259,20 @@ class Meter:
 
     def ecc(self) -> int | None:
         """Memory errors that could not be corrected, since the driver was loaded."""
-        nvml = _nvml()
+        nvml = library()
         kinds = nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
-        return _told(lambda: int(nvml.nvmlDeviceGetTotalEccErrors(self._card, *kinds)))
+        return told(lambda: int(nvml.nvmlDeviceGetTotalEccErrors(self._card, *kinds)))
 
     def processes(self) -> list[Process]:
         """Who has a CUDA context here."""
-        running: list[Any] = _told(lambda: _nvml().nvmlDeviceGetComputeRunningProcesses(self._own)) or []
+        running: list[Any] = told(lambda: library().nvmlDeviceGetComputeRunningProcesses(self._own)) or []
         return [
             Process(pid=one.pid, name=_process_name(one.pid), memory_bytes=_known(one.usedGpuMemory)) for one in running
         ]
 
 
 def _gpu(index: int, card: Any, handle: Any, *, sliced: bool = False) -> Gpu:
-    nvml = _nvml()
+    nvml = library()
     name, own = nvml.nvmlDeviceGetName(card), nvml.nvmlDeviceGetName(handle)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
     return Gpu(
@@ -285,18 +285,18 @@ def _gpu(index: int, card: Any, handle: Any, *, sliced: bool = False) -> Gpu:
 
 def _instances(card: Any) -> list[Any] | None:
     """MIG instances of a card; None where MIG is off or does not exist."""
-    nvml = _nvml()
-    mode = _told(lambda: nvml.nvmlDeviceGetMigMode(card))
+    nvml = library()
+    mode = told(lambda: nvml.nvmlDeviceGetMigMode(card))
     if mode is None or mode[0] != nvml.NVML_DEVICE_MIG_ENABLE:
         return None
     slots = range(nvml.nvmlDeviceGetMaxMigDeviceCount(card))
-    handles = (_told(lambda at=at: nvml.nvmlDeviceGetMigDeviceHandleByIndex(card, at)) for at in slots)  # type: ignore[misc]
+    handles = (told(lambda at=at: nvml.nvmlDeviceGetMigDeviceHandleByIndex(card, at)) for at in slots)  # type: ignore[misc]
     return [handle for handle in handles if handle is not None]
 
 
 def _field_value(answer: Any) -> float:
     """The number in a field's value. Which member of the union holds it differs between drivers."""
-    nvml = _nvml()
+    nvml = library()
     member = {
         nvml.NVML_VALUE_TYPE_DOUBLE: "dVal", nvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
         nvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal", nvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
@@ -310,13 +310,13 @@ def _field_value(answer: Any) -> float:
 
 def _reasons(card: Any) -> int | None:
     """Bits why clocks are not higher; drivers before 535 know the question by its older name only."""
-    nvml = _nvml()
+    nvml = library()
     names = nvml.nvmlDeviceGetCurrentClocksEventReasons, nvml.nvmlDeviceGetCurrentClocksThrottleReasons
-    return next((int(bits) for ask in names if (bits := _told(partial(ask, card))) is not None), None)
+    return next((int(bits) for ask in names if (bits := told(partial(ask, card))) is not None), None)
 
 
 def _process_name(pid: int) -> str:
-    name = _told(lambda: _nvml().nvmlSystemGetProcessName(pid))
+    name = told(lambda: library().nvmlSystemGetProcessName(pid))
     return str(name).rsplit("/", 1)[-1] if name else "unknown"
 
 
@@ -324,9 +324,9 @@ def _known(value: int | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _told(ask: Callable[[], T]) -> T | None:
+def told(ask: Callable[[], T]) -> T | None:
     """The answer, or None where this card, driver or user gets none."""
-    nvml = _nvml()
+    nvml = library()
     silent = {
         nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_NO_PERMISSION, nvml.NVML_ERROR_NOT_FOUND,
         nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_UNKNOWN, nvml.NVML_ERROR_GPU_IS_LOST,
@@ -340,7 +340,7 @@ def _told(ask: Callable[[], T]) -> T | None:
 
 
 @cache
-def _nvml() -> Any:
+def library() -> Any:
     """The library, loaded and initialized once in a process."""
     try:
         import pynvml
@@ -354,7 +354,7 @@ def _nvml() -> Any:
 
 
 @contextmanager
-def _answering(nvml: Any) -> Iterator[None]:
+def answering(nvml: Any) -> Iterator[None]:
     """Errors of the library, such as a card that fell off the bus, as what they mean for the user."""
     try:
         yield
@@ -377,7 +377,7 @@ def _remedy(nvml: Any, error: Any) -> str:
         case nvml.NVML_ERROR_NO_PERMISSION:
             return "the NVIDIA devices may not be opened by this user: ask for access to /dev/nvidia*"
         case nvml.NVML_ERROR_GPU_IS_LOST:
-            return "a GPU fell off the bus (NVML: GPU is lost): restart the machine"
+            return "a GPU fell off the bus (GPU is lost): restart the machine"
         case nvml.NVML_ERROR_NOT_SUPPORTED | nvml.NVML_ERROR_FUNCTION_NOT_FOUND:
-            return f"this card or its driver does not tell (NVML: {error})"
-    return f"NVML does not answer: {error}"
+            return f"this card or its driver does not tell (NVML says {error})"
+    return f"NVML does not answer ({error}): nvidia-smi may say more"

@@ -82,6 +82,12 @@ def judge(loads: Mapping[str, Load], *, follows: bool = True) -> Verdict:
     )  # fmt: skip
 
 
+def unopened(sensor: str, reason: str) -> Verdict:
+    """The verdict on a sensor that seemed readable and could not be opened."""
+    why = f"cannot be opened: {reason}"
+    return Verdict(sensor=sensor, unit="", means={}, update_s=None, resolution=None, lag_s=None, failed=why)
+
+
 def disagreement(a: Load, b: Load) -> str:
     """Why two sensors of the same chips cannot both be right; empty where they agree, or one says nothing."""
     one, other = _measured(a), _measured(b)

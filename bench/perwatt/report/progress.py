@@ -42,6 +42,8 @@ class Lines:
         self._console = console
         self._numbers = {case.identity: number for number, case in enumerate(cases, 1)}
         self._head = ""
+        self._timeout_s = 0.0
+        self._phase, self._phase_at, self._slow = "", 0.0, False
         self._began: tuple[float, float] | None = None  # when, and how much of the sweep was over
         self._end: float | None = None  # when it will be over
 
@@ -50,20 +52,40 @@ class Lines:
         now = time.monotonic()
         began, before = self._began = self._began or (now, done)
         self._end = now + (now - began) / (done - before) * (1.0 - done) if before < done < 1 else None
+        self._phase, self._slow = "", False
         restart = f", restart {process}" if process else ""
+        self._timeout_s = case.measure.timeout_s
         self._head = f"[{self._numbers[case.identity]}/{len(self._numbers)}] {plain(case.name)}{restart}"
 
     def event(self, event: dict[str, Any]) -> None:
-        """Nothing: lines are for what is over."""
+        """Lines are for what is over, and one for what takes so long that it seems to hang."""
+        if event["event"] == "phase":
+            self._phase, self._phase_at, self._slow = (
+                PHASES.get(event["phase"], event["phase"]),
+                time.monotonic(),
+                False,
+            )
+        elif event["event"] == "quiet" and not self._slow:
+            self._slow = True
+            self._name_case()
+            took = seconds(time.monotonic() - self._phase_at)
+            waited = (
+                f"slow here: {self._phase or 'at work'} for {took}; waited for up to timeout_s = {self._timeout_s:g}"
+            )
+            self._print(f"    {plain(event['impl']):<{IMPL_WIDTH}} {waited}", "yellow")
 
     def part(self, part: Part) -> None:
         """One line of outcome."""
+        self._name_case()
+        style = "" if part.status == Status.OK else "yellow"
+        self._print(f"    {plain(part.impl):<{IMPL_WIDTH}} {_outcome(part)}", style)
+
+    def _name_case(self) -> None:
+        """Before the first line about it."""
         if self._head:
             left = self.left()
             self._print(self._head + (f" (about {left} left)" if left else ""))
             self._head = ""
-        style = "" if part.status == Status.OK else "yellow"
-        self._print(f"    {plain(part.impl):<{IMPL_WIDTH}} {_outcome(part)}", style)
 
     def note(self, text: str) -> None:
         """One line."""
@@ -94,7 +116,9 @@ class Moving(Lines):
 
     def event(self, event: dict[str, Any]) -> None:
         """Show what is going on."""
-        self._show(plain(event["impl"]), _doing(event))
+        super().event(event)
+        if event["event"] != "quiet":
+            self._show(plain(event["impl"]), _doing(event))
 
     def _show(self, *doing: str) -> None:
         left = self.left()

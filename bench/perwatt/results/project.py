@@ -125,8 +125,14 @@ def _software(run: Event, env: Event) -> Cells:
         "host": facts.get("host"),
         "env_id": env.get("env_id"),
         "torch": facts.get("libraries", {}).get("torch"),
+        "numerics": _numerics(facts.get("libraries", {}).get("numerics", {})),
         "git_sha": facts.get("perwatt", {}).get("git_sha"),
     } | {name: run["device"][name] for name in ("driver", "runtime", "compiler")}
+
+
+def _numerics(pins: dict[str, str]) -> str | None:
+    """``accumulate=fp32 rounding=nearest``, in the order of names."""
+    return " ".join(f"{name}={value}" for name, value in sorted(pins.items())) or None
 
 
 def _rates(cells: Cells, asynchronous: bool) -> Cells:
@@ -164,6 +170,10 @@ def _trouble(cells: Cells, most: Limits) -> list[str]:
         found.append(f"clocks were held down by {SLOWED[cells['limiter']]}")
     if cells["ecc"]:
         found.append(f"{cells['ecc']} memory errors that could not be corrected")
+    if cells["device_errors"]:
+        found.append(f"{cells['device_errors']} executions failed on the device")
+    if cells["unhealthy"]:
+        found.append(f"the driver calls unhealthy: {cells['unhealthy']}")
     if cells["time_s"] <= 0:
         found.append("implausible: the time is not above zero")
     if cells.get("mfu", 0.0) > 1.0:

@@ -61,6 +61,9 @@ FLAGS = {
     "power_capped": "the device ran at its power limit",
     "shared": "other processes used over a twentieth of the device during the samples",
     "gate_reduced": "a part of the accuracy gate was left out, because its reference does not fit in memory",
+    "slow_index": "its indices are int64, and gather or scatter: 291 to 2486 times slower than int32 on Neuron, by a "
+    "third party",
+    "attention_unfused": "shapes that Neuron's attention kernel does not take: 6.4 times slower, by a third party",
     "modeled": "computed by a model, not measured",
     "idle_drift": "power at rest changed by over 5 % from the start of the run to its end",
     "straggler": "one device took over 5 % longer than the others in three quarters of the samples: `slowest_rank`",
@@ -276,7 +279,12 @@ class Row:
     sm_clock_mhz_min: float | None = _timed("Health", "lowest clock of the compute units", "MHz")
     mem_clock_mhz: float | None = _timed("Health", "median memory clock", "MHz")
     temp_c: float | None = _col("Health", "highest temperature", "degC", when=TIMED, below_zero=True)
-    ecc: int | None = _timed("Health", "new uncorrected memory errors")
+    ecc: int | None = _timed("Health", "new uncorrected memory errors; 0 is no proof that there were none")
+    device_errors: int | None = _timed("Health", "executions that failed on the device during the samples",
+                                       since="1.3")  # fmt: skip
+    unhealthy: str | None = _timed("Health", "parts of the chip that its driver calls unhealthy", since="1.3")
+    engine_busy: float | None = _timed("Health", "share of cycles in which the unit for products worked, by counters "
+                                       "that nobody documents: experimental", since="1.3")  # fmt: skip
     mig: str | None = _timed("Health", "MIG instance profile")
     compilations: int | None = _timed("Health", "compilations inside samples")
     graph_breaks: int | None = _timed("Health", "graph breaks inside samples")
@@ -333,6 +341,8 @@ class Row:
     usd_per_mtok: float | None = _col("Cost", "dollars per million tokens", "USD/Mtoken")
 
     # environment
+    numerics: str | None = _col("Environment", "what is pinned that can change a number, as `name=value`",
+                                since="1.3")  # fmt: skip
     env_id: str | None = _col("Environment", "hash of the environment record in env.json")
     torch: str | None = _col("Environment", "version of torch")
     driver: str | None = _col("Environment", "version of the device driver")

@@ -13,8 +13,8 @@ GRACE_S = 30.0  # that a visit may take beyond the budget before it is ended: it
 LEAST_SHARE = 0.1  # of a visit's time that goes to sampling, however slow opening and warming up are
 
 
-def parse(text: str) -> float:
-    """Seconds of ``90s``, ``20m`` or ``1.5h``.
+def parse(text: str, option: str = "--budget") -> float:
+    """Seconds of ``90s``, ``20m`` or ``1.5h``, given for an option.
 
     Raises:
         InputError: it is none of these, or not above zero.
@@ -22,7 +22,7 @@ def parse(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)([smh])", text.strip())
     seconds = float(match[1]) * UNITS[match[2]] if match else 0.0
     if seconds <= 0:
-        raise InputError(f"found {shorten(text)}, expected a time such as 90s, 20m or 1.5h", field="--budget")
+        raise InputError(f"found {shorten(text)}, expected a time such as 90s, 20m or 1.5h", field=option)
     return seconds
 
 

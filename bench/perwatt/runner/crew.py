@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from perwatt.backends.base import Backend
-from perwatt.errors import InputError, MissingHardware
+from perwatt.errors import MissingHardware
 from perwatt.runner import environment
-from perwatt.runner.recorder import Recorder
 from perwatt.runner.supervisor import Worker
 
+Noted = Callable[[environment.Record], None]
 STARTS = 2  # a worker that does not come up twice in a row will not come up
 
 
 class Crew:
-    """Hands out a running worker, and journals the environment that the first one reports.
+    """Hands out a running worker.
 
     A worker by itself and a team of ranks never run side by side: a device may belong to a process until that ends. As
     a context it lets the last worker end by itself, or kills it where an exception passes through.
+
+    Args:
+        backend: device of the workers.
+        log: file for what they print.
+        run_id: of the run they work for.
+        noted: told of the environment that the first one reports.
     """
 
-    def __init__(self, backend: Backend, log: Path, recorder: Recorder) -> None:
-        self._backend, self._log, self._recorder = backend, log, recorder
+    def __init__(self, backend: Backend, log: Path, run_id: str, noted: Noted = lambda record: None) -> None:
+        self._backend, self._log, self._run_id, self._noted = backend, log, run_id, noted
         self._on_duty: Worker | None = None
         self._world = 1
         self._known = False
@@ -43,7 +50,7 @@ class Crew:
 
         Raises:
             MissingHardware: none comes up.
-            InputError: the run began in another environment.
+            InputError: the environment that it reports is refused.
         """
         if world != self._world:
             self.relieve()
@@ -67,8 +74,8 @@ class Crew:
 
     def _start(self) -> None:
         for attempt in range(1, STARTS + 1):
-            run_id, world = self._recorder.ledger.run["run_id"], self._world if self._world > 1 else None
-            self._on_duty = Worker(self._backend.address, self._log, run_id, world)
+            world = self._world if self._world > 1 else None
+            self._on_duty = Worker(self._backend.address, self._log, self._run_id, world)
             try:
                 facts = self._on_duty.wait_ready()
                 break
@@ -77,13 +84,5 @@ class Crew:
                 if attempt == STARTS:
                     raise
         if not self._known:
-            self._note(environment.record(self._backend.describe(), facts))
+            self._noted(environment.record(self._backend.describe(), facts))
             self._known = True
-
-    def _note(self, record: environment.Record) -> None:
-        """Journal the environment, unless the journal has it; one that changes numbers may not follow another."""
-        before = self._recorder.ledger.env.get("record")
-        if before and (changed := environment.differences(before, record)):
-            raise InputError(f"cannot resume: {changed[0]}, as the run began; begin a new one", field="environment")
-        if before != record:
-            self._recorder.add_environment(environment.env_id(record), record)

@@ -141,6 +141,7 @@ def torch_facts(backend: Backend) -> Record:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "backend": backend.name,
+        "numerics": backend.numerics(),
         **backend.facts(),
     }
 

@@ -22,6 +22,7 @@ from perwatt.runner.windows import Windows
 from perwatt.spec.case import Case
 from perwatt.spec.suite import Energy
 
+QUIET_S = 20.0  # without a word from the worker, after which a person wants to know what it is at
 OFF = Energy(mode="off")
 ENERGY_SHARE = 0.5  # of a budget, at most, that is kept for energy windows
 
@@ -82,7 +83,7 @@ class Orchestrator:
     ) -> None:  # fmt: skip
         self._cases, self._backend, self._options = cases, backend, options
         self._recorder, self._ledger, self._screen = recorder, recorder.ledger, screen
-        self._crew = Crew(backend, log, recorder)
+        self._crew = Crew(backend, log, recorder.ledger.run["run_id"], recorder.note_environment)
         self._sessions = 2 if options.aa else 1
         self._windows = Windows(cases, backend, energy, options.energy, options.seed, self._crew, recorder, screen)
         self._budget: Budget | None = None
@@ -168,7 +169,8 @@ class Orchestrator:
                 "round": round_, "aa": self._options.aa, "max_time_s": seconds,
             }  # fmt: skip
             try:
-                for event in self._crew.worker(preflight.world(case, self._backend)).ask(request, self._limit_s(case)):
+                worker = self._crew.worker(preflight.world(case, self._backend))
+                for event in worker.ask(request, self._limit_s(case), max(QUIET_S, case.measure.max_time_s)):
                     self._heard(event, attempt)
                 attempt.complete()
             except WorkerLost as lost:
@@ -195,6 +197,8 @@ class Orchestrator:
                 raise WorkerLost(Status(event["status"]), event["error"])
             case "turn":
                 attempt.busy = event["impl"]
+            case "quiet":  # it is still at what its last message named
+                self._screen.event({**event, "impl": attempt.busy})
             case _:
                 attempt.busy = event["impl"]
                 self._screen.event(event)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,13 +40,17 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
     world = _world(backend)
     target = backend.target(world)
     probes: dict[Sensor, Probe] = {}
+    closed: dict[str, str] = {}
     found = [sensor for sensor in choice.sensors().values() if sensor.use(target) in ("chips", "host")]
     for sensor in sorted(found, key=lambda s: -s.priority):
         if sensor.detect(target).state == "readable":
-            with suppress(Lost):
+            try:
                 probes[sensor] = opened(sensor, target)
+            except Lost as lost:
+                closed[sensor.name] = str(lost)
     if not probes:
-        reasons = "; ".join(f"{sensor.name}: {sensor.detect(target).detail}" for sensor in found)
+        details = {sensor.name: sensor.detect(target).detail for sensor in found} | closed
+        reasons = "; ".join(f"{name}: {detail}" for name, detail in details.items())
         raise MissingHardware(
             f"no sensor of power can be read: {reasons or 'none knows this device'}; "
             "without one, perwatt run takes an outside meter (--power-trace) or declared watts (--power-w)"
@@ -62,6 +65,7 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
         checkup.judge({name: one[at] for name, one in loads.items()}, follows=chips[at]) for at in range(len(probes))
     ]
     verdicts = _compared(verdicts, list(probes), loads["full"], target)
+    verdicts += [checkup.unopened(name, reason) for name, reason in closed.items()]
     driver = backend.describe().driver
     for verdict in verdicts:
         try:

@@ -6,9 +6,11 @@ import json
 import signal
 import time
 
+from perwatt.errors import InputError
 from perwatt.results import csvfile, power, samples
 from perwatt.results.project import Projection
 from perwatt.results.schema import Row
+from perwatt.runner import environment
 from perwatt.runner import folder as files
 from perwatt.runner.environment import Record
 from perwatt.runner.folder import Folder
@@ -57,10 +59,19 @@ class Recorder:
         fields = {name: value for name, value in part.message().items() if name == "status" or value != usual[name]}
         self.add({"event": "part", "part": fields})
 
-    def add_environment(self, env_id: str, record: Record) -> None:
-        """Journal the environment, and write it for people."""
-        self.add({"event": "env", "env_id": env_id, "record": record})
-        files.replace(self._folder.environment, [json.dumps({"env_id": env_id, **record}, indent=2), "\n"])
+    def note_environment(self, record: Record) -> None:
+        """Journal the environment and write it for people, unless the journal has it.
+
+        Raises:
+            InputError: the run began in one in which numbers may be others.
+        """
+        before = self.ledger.env.get("record")
+        if before and (changed := environment.differences(before, record)):
+            raise InputError(f"cannot resume: {changed[0]}, as the run began; begin a new one", field="environment")
+        if before != record:
+            env_id = environment.env_id(record)
+            self.add({"event": "env", "env_id": env_id, "record": record})
+            files.replace(self._folder.environment, [json.dumps({"env_id": env_id, **record}, indent=2), "\n"])
 
     def rows(self) -> dict[Key, Row]:
         """Rows of all that has an outcome, by case and impl, in the order of the suite."""

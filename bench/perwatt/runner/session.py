@@ -91,7 +91,7 @@ def run(request: Request, screens: Screens) -> Result:
         MissingHardware: there is no such device, or it does not start.
         Stopped: by Ctrl-C or SIGTERM.
     """
-    suite = _shared_out(_placed(suites.load(request.suite, yes=request.yes), request.placement), request.mode)
+    suite = _shared_out(placed(suites.load(request.suite, yes=request.yes), request.placement), request.mode)
     if request.resume and request.out is None:
         raise InputError("needs the folder to go on in: give it with --out", field="--resume")
     backend = _divided(backends.choose(request.device), suite, request.nproc)
@@ -100,7 +100,7 @@ def run(request: Request, screens: Screens) -> Result:
         raise MissingHardware(reason)
     energy = request.options.energy
     refusals.check(backend.target(most), energy, energy.mode or suite.energy.mode)
-    suite, casts = _bound(suite, backend)
+    suite, casts = bound(suite, backend)
     run_id = files.new_run_id()
     folder = Folder(request.out or files.RUNS / run_id)
     with folder.locked():
@@ -124,16 +124,16 @@ def run(request: Request, screens: Screens) -> Result:
     return Result(run_id=ledger.run["run_id"], folder=folder, rows=list(recorder.rows().values()))
 
 
-def _placed(suite: Suite, placement: str | None) -> Suite:
+def placed(suite: Suite, placement: str | None) -> Suite:
     """The suite with every case on another placement, if one was asked for."""
     if placement is None:
         return suite
     if placement not in get_args(Placement):
         raise InputError(expected(placement, get_args(Placement)), field="--placement")
-    placed = cast(Placement, placement)
-    cases = tuple(replace(case, placement=placed) for case in suite.cases)
+    wanted = cast(Placement, placement)
+    cases = tuple(replace(case, placement=wanted) for case in suite.cases)
     if len({case.identity for case in cases}) < len(cases):
-        raise InputError(f"found {placed!r}, on which two cases of the suite are the same", field="--placement")
+        raise InputError(f"found {wanted!r}, on which two cases of the suite are the same", field="--placement")
     return replace(suite, cases=cases)
 
 
@@ -171,7 +171,7 @@ def _divided(backend: Backend, suite: Suite, nproc: int | None) -> Backend:
     return backend
 
 
-def _bound(suite: Suite, backend: Backend) -> tuple[Suite, autocast.Ops]:
+def bound(suite: Suite, backend: Backend) -> tuple[Suite, autocast.Ops]:
     """The suite under the backend's autocast op list, which is asked for only where a case is autocast at all."""
     if all(case.precision.casts != "autocast" or backend.unsupported(case.precision) for case in suite.cases):
         return suite, {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -97,8 +98,16 @@ class Worker:
                 raise MissingHardware(f"the {self._backend} worker does not start: {self._autopsy()[1]}") from None
         return self._environment
 
-    def ask(self, request: Mapping[str, Any], timeout_s: float) -> Iterator[dict[str, Any]]:
+    def ask(
+        self, request: Mapping[str, Any], timeout_s: float, quiet_s: float = math.inf
+    ) -> Iterator[dict[str, Any]]:  # fmt: skip
         """Events of one request; the worker waits while one is dealt with, and goes on when the next is asked for.
+
+        Args:
+            request: what it is to do.
+            timeout_s: longest wait for all of it.
+            quiet_s: where nothing is heard for so long, the event ``quiet`` says so, again and again; the worker did
+                not send it and does not wait.
 
         Raises:
             WorkerLost: it died, or took longer than ``timeout_s``.
@@ -107,14 +116,24 @@ class Worker:
         deadline = time.monotonic() + timeout_s
         try:
             self._channel.send(request)
-            while (event := self._channel.receive(deadline))["event"] != "done":
+            while (event := self._next(deadline, quiet_s))["event"] != "done":
                 yield event
-                self._channel.send({})
+                if event["event"] != "quiet":
+                    self._channel.send({})
             self._channel.send({})
         except TimeoutError:
             raise WorkerLost(*self._overdue(timeout_s)) from None
         except (EOFError, BrokenPipeError):
             raise WorkerLost(*self._autopsy()) from None
+
+    def _next(self, deadline: float, quiet_s: float) -> dict[str, Any]:
+        patience = time.monotonic() + quiet_s
+        try:
+            return self._channel.receive(min(deadline, patience))
+        except TimeoutError:
+            if deadline <= patience:
+                raise
+            return {"event": "quiet"}
 
     def stop(self) -> None:
         """Hang up, give the worker time to end by itself, and clear up after it."""

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from perwatt.results.schema import Status
@@ -114,6 +115,8 @@ def serve(link: Link, backend: Backend, request: Mapping[str, Any]) -> str:
         _check_casts(case, backend)
         if "window_s" in request:
             _load(link, backend, case, request)
+        elif "compile" in request:
+            _compile(link, backend, case, request)
         else:
             _measure(link, backend, case, request)
     except Exception as error:
@@ -141,6 +144,13 @@ def _load(link: Link, backend: Backend, case: Case, request: Mapping[str, Any]) 
     options = {"impl": request["impl"], "seed": request["seed"], "seconds": request["window_s"]}
     done = load(case, **options, backend=backend, report=link.tell, duty=request.get("duty", 1.0))
     link.tell(finite({"event": "load", "marks": done.marks, "ended": done.ended, "others": done.others}))
+
+
+def _compile(link: Link, backend: Backend, case: Case, request: Mapping[str, Any]) -> None:
+    from perwatt.timing.ahead import first_call
+
+    done = first_call(case, impl=request["compile"], seed=request["seed"], backend=backend)
+    link.tell(finite({"event": "compiled", **asdict(done)}))
 
 
 def _check_casts(case: Case, backend: Backend) -> None:

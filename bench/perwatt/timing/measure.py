@@ -144,7 +144,7 @@ def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> No
     try:
         step()
     except Exception as error:  # whatever an impl raises is a result about that impl
-        subject.fail(*_outcome(error, backend))
+        subject.fail(*outcome(error, backend))
         cause = error
     own = whole.Fate(
         status=Status(subject.part.status), error=subject.part.error, rank=backend.rank,
@@ -159,7 +159,7 @@ def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> No
     subject.elapsed_s += perf_counter() - started
 
 
-def _outcome(error: Exception, backend: Backend) -> tuple[Status, str]:
+def outcome(error: Exception, backend: Backend) -> tuple[Status, str]:
     """What an exception says of an impl: no memory, nothing there that could do it, or a fault."""
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if backend.is_out_of_memory(error):
@@ -180,11 +180,12 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
     _gate(subject, backend, session.check(0))
     if subject.failed:
         return
-    subject.note(path=session.path(), input_digest=session.input_digest, flags=list(session.flags))
+    path = session.path()
+    subject.note(path=path, input_digest=session.input_digest, flags=[*session.flags, *backend.doubts()])
     report({"event": "phase", "impl": name, "phase": "warmup"})
     iteration_s = _warm_up(subject, case, backend)
     if subject.impl.impl_class != "eager":
-        subject.note(compile_cold_s=max(0.0, first_s - iteration_s))
+        subject.note(compile_cold_s=None if first_s is None else max(0.0, first_s - iteration_s))
         subject.note(compile_warm_s=None if again_s is None else max(0.0, again_s - iteration_s))
     subject.note(peak_bytes=_peak(subject, backend, others_bytes))
 
@@ -202,16 +203,19 @@ def _peak(subject: Subject, backend: Backend, others_bytes: float) -> float | No
     return whole.largest(backend, None if peak is None else max(0.0, peak - others_bytes))
 
 
-def _compile(subject: Subject, backend: Backend) -> tuple[float, float | None]:
+def _compile(subject: Subject, backend: Backend) -> tuple[float | None, float | None]:
     """Seconds of the first call with the compiler's caches empty, and with those on disk filled.
 
-    What was captured plays back code and constants of what was compiled, so that stays where it is.
+    Where the cache outlives the process and had everything, the first call is the second kind. What was captured plays
+    back code and constants of what was compiled, so that stays where it is.
     """
     if subject.impl.impl_class == "graph":
         backend.empty_compiler_cache()
     first_s = subject.body.batch(1).total_s
     if subject.impl.impl_class == "eager" or subject.impl.captured:
         return first_s, None
+    if not any(backend.together.gather(backend.cold())):
+        return None, first_s
     backend.forget_compiled()
     return first_s, subject.body.batch(1).total_s
 

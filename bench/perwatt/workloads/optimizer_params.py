@@ -24,6 +24,7 @@ OWN = {
     "lr_adjust": ("muon",),
 }
 """Parameters that only some optimizers have, and which."""
+FUSED_ON = ("cpu", "cuda")  # kinds of devices that torch has fused optimizers for; others may do them on the CPU
 MUON = tuple(name for name, users in OWN.items() if users == ("muon",))
 
 

@@ -25,7 +25,7 @@ from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
 from perwatt.workloads.compiled import compiled
 from perwatt.workloads.model_params import ModelParams
-from perwatt.workloads.optimizer_params import OptimizerParams
+from perwatt.workloads.optimizer_params import FUSED_ON, OptimizerParams
 from perwatt.workloads.train_memory import moments_of
 from perwatt.workloads.variants import autotuned
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 POLICIES = ("fp32", "bf16", "fp16", "bf16_master")
 SMALLEST_FP16 = 2.0**-25  # half the smallest number above zero: what is below it rounds to zero
-FUSED_ON = ("cpu", "cuda")  # kinds of devices that torch has fused optimizers for
 
 
 class OptimizerStepParams(ModelParams, OptimizerParams):

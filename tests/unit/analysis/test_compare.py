@@ -577,3 +577,20 @@ def test_nothing_is_lost(compare: Compare):
     named = {(one.column, one.line) for one in (*found.unmatched, *found.excluded)}
     assert named == {("a", 3), ("a", 4), ("b", 3), ("b", 4)}
     assert found.pairs
+
+
+def test_pins_that_differ_are_named_and_those_that_do_not_are_not(compare: Compare):
+    own = "accumulate=fp32 fp8=e4m3fn rounding=nearest"
+    other = "accumulate=fp32 auto_cast=none fp8=e4m3 rounding=stochastic"
+    found = compare([timed(2e-3, **GPU, numerics=own)], [timed(1e-3, **TRN, numerics=other)])
+    assert found.notes == (
+        "auto_cast differs: not stated on a, none on b",
+        "fp8 differs: e4m3fn on a, e4m3 on b",
+        "rounding differs: nearest on a, stochastic on b",
+    )
+    assert found.pairs
+
+
+def test_a_side_that_states_no_pins_is_not_accused(compare: Compare):
+    found = compare([timed(2e-3)], [timed(1e-3, numerics="rounding=stochastic")])
+    assert not any("differs" in note for note in found.notes)

@@ -38,6 +38,25 @@ def test_a_case_with_nothing_to_do_is_not_named():
     assert "[1/2]" not in stream.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_slow_is_told_once_with_how_long_it_is_waited_for(terminal, monkeypatch):
+    now, stream = [100.0], io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = Console(file=stream, force_terminal=terminal, width=120, markup=False, highlight=False)
+    with progress.screen(shown, "s: 2 cases", CASES) as screen:
+        screen.visit(CASES[0], 0, 0.0)
+        screen.event({"event": "phase", "impl": "torch", "phase": "compile"})
+        for _ in range(3):
+            now[0] += 30.0
+            screen.event({"event": "quiet", "impl": "torch"})
+        assert stream.getvalue().count("slow here") == 1
+        assert "slow here: first call for 30.00 s; waited for up to timeout_s = 600" in stream.getvalue()
+        screen.event({"event": "phase", "impl": "torch", "phase": "warmup"})
+        screen.event({"event": "quiet", "impl": "torch"})
+        assert stream.getvalue().count("slow here") == 2
+        assert stream.getvalue().count(f"[1/2] {CASES[0].name}\n") + terminal == 1 + terminal
+
+
 def test_time_left_by_the_pace_so_far(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

@@ -37,7 +37,7 @@ class PaperWorker:
     def __init__(self, crew):
         self.crew = crew
 
-    def ask(self, request, timeout_s):
+    def ask(self, request, timeout_s, quiet_s):
         for impl in list(request["impls"]):
             self.crew.asked.append((request["case"]["params"]["n"], impl, request["process"], request["round"]))
             self.crew.seconds.append(request["max_time_s"])
@@ -151,8 +151,8 @@ def test_a_worker_that_cannot_go_on_costs_what_it_says(run, crew, monkeypatch):
     """What a fault left unusable is replaced, and the fault's own outcome need not be a crash."""
     ask = PaperWorker.ask
 
-    def refusing(self, request, timeout_s):
-        for event in ask(self, request, timeout_s):
+    def refusing(self, request, timeout_s, quiet_s):
+        for event in ask(self, request, timeout_s, quiet_s):
             yield event
             if event["event"] == "phase" and event["impl"] == "good2":
                 yield {"event": "failed", "status": "unsupported", "error": "no graph can hold it"}
@@ -185,7 +185,7 @@ def test_impls_that_do_not_fit_together_are_asked_for_in_turn(run, crew, monkeyp
     monkeypatch.setattr("perwatt.runner.preflight.fitting", lambda *_: 2)
     requests = []
     ask = PaperWorker.ask
-    monkeypatch.setattr(PaperWorker, "ask", lambda self, r, t: requests.append(list(r["impls"])) or ask(self, r, t))
+    monkeypatch.setattr(PaperWorker, "ask", lambda self, r, *s: requests.append(list(r["impls"])) or ask(self, r, *s))
     run([["good", "good2", "nan"]])
     assert requests == [["good", "good2"], ["nan"]]
 
@@ -221,7 +221,7 @@ def test_what_cannot_be_begun_in_time_is_skipped(run, crew):
 def test_a_visit_that_outlasts_the_budget_is_ended(run, crew, monkeypatch):
     limits = []
 
-    def endless(self, request, timeout_s):
+    def endless(self, request, timeout_s, quiet_s):
         limits.append(timeout_s)
         self.crew.clock.now += timeout_s
         yield {"event": "phase", "impl": request["impls"][0], "phase": "compile"}

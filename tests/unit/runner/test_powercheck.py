@@ -192,9 +192,21 @@ def test_one_that_failed_by_itself_is_no_measure_of_others(device: Paper, check:
 def test_sensors_that_are_not_here_or_have_to_be_asked_for_are_left_out(device: Paper, check: Check) -> None:
     found = check(
         sensor(device), PaperSensor("denied", state="denied"), PaperSensor("elsewhere", use="never"),
-        PaperSensor("meter", use="asked"), PaperSensor("shut", opens=[Lost("locked")]),
+        PaperSensor("meter", use="asked"),
     )  # fmt: skip
     assert set(found) == {"fake"}
+
+
+def test_a_sensor_that_cannot_be_opened_is_shown_and_not_used(device: Paper, check: Check) -> None:
+    shut = PaperSensor("shut", opens=[Lost("locked")])
+    found = check(sensor(device), shut)
+    assert (found["shut"].failed, found["shut"].means, found["fake"].failed) == ("cannot be opened: locked", {}, "")
+    assert selftest.failed(shut, "d1") == "cannot be opened: locked"
+
+
+def test_where_none_can_be_opened_the_reason_is_told(check: Check) -> None:
+    with pytest.raises(MissingHardware, match="can be read: shut: locked; "):
+        check(PaperSensor("shut", opens=[Lost("locked")]))
 
 
 @pytest.mark.parametrize(

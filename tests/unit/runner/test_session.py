@@ -97,7 +97,7 @@ def suite_of(tmp_path, *precisions):
 def test_a_suite_is_bound_to_the_op_list_of_its_backend(tmp_path, monkeypatch):
     monkeypatch.setattr(autocast, "asked", lambda backend: {"linear fp32": f"seen on {backend.name}"})
     plain = suite_of(tmp_path, "bf16", "bf16_autocast")
-    bound, ops = session._bound(plain, backends.available()["cpu"])
+    bound, ops = session.bound(plain, backends.available()["cpu"])
     assert ops == {"linear fp32": "seen on cpu"}
     assert [case.precision.autocast_ops for case in bound.cases] == ["", autocast.key_of(ops)]
     keys = [[case.match_key for case in suite.cases] for suite in (plain, bound)]
@@ -115,7 +115,7 @@ def test_no_list_is_asked_for_that_nothing_needs(tmp_path, monkeypatch, unable):
     if unable:
         monkeypatch.setattr(type(cpu), "unsupported", lambda self, precision: "no")
     plain = suite_of(tmp_path, "bf16_autocast" if unable else "fp8_row")
-    assert session._bound(plain, cpu) == (plain, {})
+    assert session.bound(plain, cpu) == (plain, {})
 
 
 def test_a_run_goes_on_only_where_autocast_does_the_same(run, tmp_path, monkeypatch):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import tempfile
+import threading
+import time
 
 import pytest
 
 from perwatt.errors import MissingHardware
 from perwatt.runner import supervisor
-from perwatt.runner.supervisor import Worker
+from perwatt.runner.channel import Channel
+from perwatt.runner.supervisor import Worker, WorkerLost
 
 
 @pytest.fixture
@@ -46,6 +50,40 @@ def test_a_worker_that_is_not_up_in_time(worker, monkeypatch):
     monkeypatch.setattr(supervisor, "START_S", 0.0)
     with pytest.raises(MissingHardware, match="was not up after 0 s"):
         worker.wait_ready()
+
+
+class Speaking:
+    """The worker's end of the conversation, in a thread of this process: speaks when it is told to."""
+
+    def __init__(self, worker: Worker) -> None:
+        (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
+        worker._channel = Channel(ours_in, ours_out)
+        self.channel = Channel(theirs_in, theirs_out)
+
+    def say(self, *events: str, pause_s: float) -> None:
+        self.channel.receive()
+        for event in events:
+            time.sleep(pause_s)
+            self.channel.send({"event": event})
+            self.channel.receive()
+
+
+@pytest.mark.parametrize(("quiet_s", "pause_s", "quiet"), [(math.inf, 0.1, False), (5.0, 0.0, False), (0.1, 0.5, True)])
+def test_silence_is_told_where_that_is_wanted(worker, quiet_s, pause_s, quiet):
+    speaking = Speaking(worker)
+    thread = threading.Thread(target=speaking.say, args=("phase", "done"), kwargs={"pause_s": pause_s}, daemon=True)
+    thread.start()
+    heard = [event["event"] for event in worker.ask({}, 60, quiet_s)]
+    assert ("quiet" in heard) == quiet
+    assert [event for event in heard if event != "quiet"] == ["phase"]
+    thread.join(10)
+    assert not thread.is_alive()  # every message of its own was answered, and nothing else was
+
+
+def test_silence_does_not_put_off_the_end(worker):
+    Speaking(worker)
+    with pytest.raises(WorkerLost, match=r"no result within timeout_s = 0\.3"):
+        list(worker.ask({}, 0.3, 0.1))
 
 
 def test_nothing_is_left_behind(worker, tmp_path):

@@ -69,6 +69,20 @@ def test_the_first_slow_call_of_a_graph_is_its_compile_time(device: Clockwork) -
     assert max(part.samples) == pytest.approx(0.5)
 
 
+def test_what_was_found_on_the_disk_is_no_cold_compilation(device: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cold", lambda: False)
+    part, _ = single(device, lambda call: {0: 5.0}.get(call, 0.5), classes={"a": "graph"})
+    assert part.compile_cold_s is None
+    assert part.compile_warm_s == pytest.approx(4.5)
+    assert device.forgotten == 0
+
+
+def test_what_a_device_is_known_to_be_slow_at_is_marked(device: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "doubts", lambda: ("slow_index",))
+    part, _ = single(device, noisy(0.02))
+    assert part.flags == ["slow_index"]
+
+
 def test_eager_code_has_no_compile_time(device: Clockwork) -> None:
     part, _ = single(device, noisy(0.02))
     assert part.compile_cold_s is None

@@ -1,0 +1,136 @@
+"""Watching a logical NeuronCore while samples are taken: error counters before and after, and neuron-monitor between.
+
+An error count of 0 proves nothing (the driver shows 0 for what it cannot read), so only what grows is told. Clocks,
+heat and throttling are nowhere but in profiles: they stay unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from perwatt.backends.base import Health
+from perwatt.hardware import neuron_cores
+from perwatt.hardware.neuron_cores import Cores, Engine
+from perwatt.hardware.neuron_monitor import COMMAND, Monitor
+from perwatt.hardware.neuron_report import MonitorError, Report
+from perwatt.hardware.neuron_sysfs import NeuronChip
+
+UNCORRECTED = ("mem_ecc_uncorrected", "mem_ecc_repairable_uncorrected", "sram_ecc_uncorrected")
+BAD = ("completed_with_err", "timed_out", "incorrect_input", "failed_to_queue")  # of neuron-monitor's outcomes
+PERIOD_S = 1
+READ_S = 2.0 * PERIOD_S
+WHOLE = 100.0
+Open = Callable[[], "Monitor | None"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What counters say at one moment; None where they cannot be read."""
+
+    ecc: int | None
+    faults: dict[str, int] | None
+    engine: Engine | None
+    unhealthy: tuple[str, ...] | None
+
+
+def monitor() -> Monitor | None:
+    """A running neuron-monitor, or None where there is none."""
+    if not shutil.which(COMMAND[0]):
+        return None
+    try:
+        return Monitor(PERIOD_S)
+    except MonitorError:
+        return None
+
+
+class Watch:
+    """Counters of one logical core between :meth:`start` and :meth:`stop`.
+
+    Args:
+        chip: it is of.
+        cores: its physical cores, by number on the chip.
+        live: whether the driver counts while this process lives.
+        own: logical cores that this run holds, whose use is no neighbour's.
+        opened: starts neuron-monitor.
+
+    Attributes:
+        tells_of_chip: whether errors of the whole chip are told; of several ranks on a chip one does.
+    """
+
+    tells_of_chip = True
+
+    def __init__(
+        self, chip: NeuronChip, cores: Sequence[int], live: bool, own: Sequence[int], opened: Open = monitor
+    ) -> None:  # fmt: skip
+        self._chip, self._live, self._own, self._opened = chip, live, frozenset(own), opened
+        self._cores = Cores(chip, cores)
+        self._reports: list[Report] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="perwatt-neuron-watch", daemon=True)
+        self._before = self._counts()
+        self._after = self._before
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._before = self._counts()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and read the counters once more."""
+        self._ended.set()
+        self._thread.join()
+        self._after = self._counts()
+
+    def health(self) -> Health:
+        """What was counted meanwhile."""
+        before, after = self._before, self._after
+        ecc = _grown(before.ecc, after.ecc) if self.tells_of_chip else None
+        return Health(
+            limiter="unknown", ecc=ecc, chip_id=self._chip.identity,
+            device_errors=self._errors(), unhealthy=None if after.unhealthy is None else " ".join(after.unhealthy),
+            others=self._others(), engine_busy=neuron_cores.busy_share(before.engine, after.engine),
+        )  # fmt: skip
+
+    def _counts(self) -> Counts:
+        chip, ecc = self._chip, self._chip.ecc
+        known = [ecc[name] for name in UNCORRECTED if name in ecc]
+        return Counts(
+            ecc=sum(known) if known else None, faults=self._cores.faults() if self._live else None,
+            engine=self._cores.engine(), unhealthy=chip.unhealthy,
+        )  # fmt: skip
+
+    def _errors(self) -> int | None:
+        """Executions that failed: by the driver's counters of these cores, else neuron-monitor's of all processes."""
+        moved = neuron_cores.moved(self._before.faults, self._after.faults)
+        if moved is not None:
+            return max(moved.pop("failure", 0), sum(moved.values()))  # the general status counts special ones too
+        seen = [runtime.executions for report in self._reports for runtime in report.runtimes if runtime.executions]
+        if not seen:
+            return None
+        return sum(max(sum(one.outcomes[name] for name in BAD), one.errors["hardware"]) for one in seen)
+
+    def _others(self) -> float | None:
+        """Largest share of a core that others used it for; whole periods only, which the outer ones are not."""
+        whole = self._reports[1:-1]
+        shares = [
+            use / WHOLE for report in whole for number, use in report.utilization.items() if number not in self._own
+        ]
+        return max(shares, default=0.0) if whole else None
+
+    def _listen(self) -> None:
+        """Reports of neuron-monitor until the end; where it fails, what was heard until then counts."""
+        running = self._opened()
+        if running is None:
+            return
+        with running, contextlib.suppress(MonitorError):
+            while not self._ended.is_set():
+                if report := running.read(READ_S):
+                    self._reports.append(report)
+
+
+def _grown(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else max(0, after - before)
