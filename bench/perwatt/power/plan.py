@@ -106,10 +106,11 @@ def chosen(rows: Sequence[Row], mode: Mode) -> list[Row]:
     if mode == "off":
         return []
     if mode == "headline":
-        best: dict[str, Row] = {}
+        best: dict[tuple[str | None, ...], Row] = {}
         for row in able:
-            if row.case not in best or (row.time_s or math.inf) < (best[row.case].time_s or math.inf):
-                best[row.case] = row
+            case = row.case, row.placement, row.mode, row.parallel
+            if case not in best or (row.time_s or math.inf) < (best[case].time_s or math.inf):
+                best[case] = row
         able = list(best.values())
     ranked = sorted(able, key=_rank)
     return ranked[:HEADLINE] if mode == "headline" else ranked

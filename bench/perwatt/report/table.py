@@ -95,9 +95,9 @@ def _table(console: Console, workload: str, rows: list[Row], best: Container[str
     table.add_column("status", no_wrap=True)
     lines, shown = [], ""
     for row in rows:
-        lines.append(_cells(row, figures, again=row.case == shown, best=row.samples_digest in best))
+        lines.append(_cells(row, figures, again=_label(row) == shown, best=row.samples_digest in best))
         table.add_row(*lines[-1])
-        shown = row.case
+        shown = _label(row)
     heads = [str(column.header) for column in table.columns]
     columns = [[name, *(line[at].plain for line in lines)] for at, name in enumerate(heads)]
     columns[2:] = [[cell.replace(" ", "_") for cell in column] for column in columns[2:]]  # these are never folded
@@ -110,12 +110,21 @@ def _table(console: Console, workload: str, rows: list[Row], best: Container[str
 def _cells(
     row: Row, figures: Iterable[tuple[str, Callable[[Row], float | None]]], *, again: bool, best: bool
 ) -> list[Text]:
-    label = "" if again else plain(row.case.removeprefix(f"{row.workload} "))
+    label = "" if again else plain(_label(row))
     time = (seconds(row.time_s), interval(row.time_s, row.time_s_lo, row.time_s_hi))
     impl = plain(row.impl or "") + (" *" if best else "")
     cells = [label, impl, *time, *(_figure(row, head, of(row)) for head, of in figures)]
     status = Text(row.status, style=_style(row.status))
     return [*map(Text, cells), status.append(", shared", style="yellow") if _shared(row) else status]
+
+
+def _label(row: Row) -> str:
+    """The case without its workload, and what several devices did: ``chip: fsdp over 4``, ``node: 8 copies``."""
+    label = row.case.removeprefix(f"{row.workload} ")
+    if (row.world_size or 1) == 1:
+        return label
+    done = f"{row.parallel or 'one job'} over {row.world_size}" if row.mode == "shard" else f"{row.replicas} copies"
+    return f"{label}, {row.placement}: {done}"
 
 
 def _figure(row: Row, head: str, value: float | None) -> str:

@@ -20,6 +20,7 @@ from perwatt.power.base import Lost, Probe, Sensor, opened
 from perwatt.power.plan import Plan
 from perwatt.power.settings import Settings
 from perwatt.power.trace import Trace
+from perwatt.results.schema import Status
 from perwatt.runner import journal, metering, preflight, window
 from perwatt.runner.crew import Crew
 from perwatt.runner.journal import Event
@@ -158,7 +159,9 @@ class Windows:
             return
         rows = self._recorder.rows()
         keys = {id(row): key for key, row in rows.items()}
-        picked = [keys[id(row)] for row in plan.chosen(list(rows.values()), self._plan.mode)]
+        self._set_aside([key for key, row in rows.items() if row.status == Status.OK and row.world_size != self._world])
+        able = [row for row in rows.values() if row.world_size == self._world]
+        picked = [keys[id(row)] for row in plan.chosen(able, self._plan.mode)]
         begun = self._clock.monotonic()
         for case, impl in picked:
             if (case, impl) in self._ledger.windows:
@@ -190,19 +193,21 @@ class Windows:
         if self._settings.trace is not None:
             metering.read(self._recorder, self._settings, self._target.count, self._screen.note)
 
+    def _set_aside(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Say of rows of another placement why they have no window."""
+        reason = f"sensors of this run look at the chips of {self._world} devices: others tell in a run of their own"
+        for case, impl in keys:
+            if (case, impl) not in self._ledger.windows:
+                self._keep(self._cases[case], impl, window.Window(failed=reason))
+
     def _window(self, case: Case, impl: str) -> None:
         """One window, journaled whatever becomes of it."""
         assert self._plan
-        if (world := preflight.world(case, self._backend)) != self._world:
-            reason = f"sensors of the run look at {self._world} devices, {world} worked: a run of its own tells"
-            self._keep(case, impl, window.Window(failed=reason))
-            return
         request = {"case": case.message(), "impl": impl, "seed": self._seed, "window_s": self._plan.window_s}
         seconds = case.measure.timeout_s + self._plan.each_s + self._plan.align_s
         try:
-            found = window.take(
-                self._crew.worker(world), request, self._probes, self._plan, self._clock, self._screen.event, seconds
-            )
+            worker = self._crew.worker(self._world)
+            found = window.take(worker, request, self._probes, self._plan, self._clock, self._screen.event, seconds)
         except WorkerLost as lost:
             self._crew.discharge()
             found = window.Window(failed=" ".join(lost.reason.split()))
