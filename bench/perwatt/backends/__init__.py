@@ -28,8 +28,12 @@ def choose(device: str) -> Backend:
         missing = {name: lacking(backend) for name, backend in found.items()}
         if all(missing.values()):
             raise MissingHardware("; ".join(f"no device {name}: {reason}" for name, reason in missing.items()))
-        here = (found[name] for name, reason in missing.items() if reason is None)
-        return _settled(max(here, key=lambda b: b.priority))
+        chosen = max((found[name] for name, reason in missing.items() if reason is None), key=lambda b: b.priority)
+        for name, backend in found.items():
+            if missing[name] and backend.priority > chosen.priority and backend.stands():
+                other = f"--device {chosen.name} measures that one"
+                raise MissingHardware(f"a device {name} is here and cannot be used: {missing[name]}; {other}")
+        return _settled(chosen)
     name, _, index = device.partition(":")
     if name not in found or (index and not index.isdecimal()):
         raise InputError(expected(device, [*found, "auto"]), field="--device")

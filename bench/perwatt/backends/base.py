@@ -202,6 +202,13 @@ class Backend(ABC):
     def missing(self) -> str | None:
         """Why there is no such device here, with the remedy; None if there is one. Never raises, never hangs."""
 
+    def stands(self) -> bool:
+        """Whether hardware of this kind is here though :meth:`missing` says that it cannot be used.
+
+        Then ``--device auto`` takes nothing in its place: who pays for an accelerator does not mean the processor.
+        """
+        return False
+
     def mistake(self) -> InputError | None:
         """What the user has set that cannot hold here, or None. Asked where nothing is missing; never raises."""
         return None
@@ -313,8 +320,12 @@ class Backend(ABC):
         """Durations of the device's kernels in one untimed call, summed, in seconds; None where nothing tells them."""
         return None
 
+    def noted(self, call: Callable[[], object]) -> None:
+        """Run one untimed call with an eye on what is known to be slow here."""
+        call()
+
     def doubts(self) -> tuple[str, ...]:
-        """Flags of the row for what the last observed call does in a way that is known to be slow here."""
+        """Flags of the row for what was slow in the last call that was observed or noted; told once."""
         return ()
 
     def numerics(self) -> dict[str, str]:

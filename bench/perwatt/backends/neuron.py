@@ -90,6 +90,10 @@ class Neuron(Backend):
         """No driver, no chip that the native product trains on, the other product, or parts that do not fit."""
         return self.stack.missing()
 
+    def stands(self) -> bool:
+        """Whether the driver shows chips."""
+        return bool(self.stack.chips)
+
     def mistake(self) -> InputError | None:
         """Settings of runtime and compiler that contradict each other, or make every time meaningless."""
         return self.stack.mistake()
@@ -317,6 +321,7 @@ class Neuron(Backend):
 
     def release(self) -> None:
         """Have the allocator give back what nobody holds."""
+        self._graph = False  # what was compiled is closed, or has failed
         gc.collect()
         if not self._broken:
             self._torch.neuron.empty_cache()
@@ -369,16 +374,27 @@ class Neuron(Backend):
         import torch_neuronx
 
         self.guards()
-        # A compiled call is left alone: looked into operation by operation it would run as what it was compiled from.
-        self._doubts = _run(call) if self._graph else neuron_seen.called(call)
+        self.noted(call)
         self.synchronize()
         graph, self._graph = self._graph, False
         path = neuron_seen.path(torch_neuronx.get_executed_ops(), torch_neuronx.get_fallback_ops(), graph=graph)
         return f"{path} nki" if not graph and neuron_seen.FUSED in self._doubts else path
 
+    def noted(self, call: Callable[[], object]) -> None:
+        """Look at each operation, but of compiled calls, which would then run as what they were compiled from.
+
+        Nor of those of several ranks, whose collectives are not operations of one device.
+        """
+        if self._graph or self.world > 1:
+            self._doubts = ()
+            call()
+        else:
+            self._doubts = neuron_seen.called(call)
+
     def doubts(self) -> tuple[str, ...]:
-        """Of the last call that was observed: slow indices, attention that is not fused."""
-        return tuple(flag for flag in self._doubts if flag != neuron_seen.FUSED)
+        """Slow indices, attention that is not fused."""
+        found, self._doubts = self._doubts, ()
+        return tuple(flag for flag in found if flag != neuron_seen.FUSED)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -415,11 +431,6 @@ class Neuron(Backend):
                 print(f"pending: {_one_line(pending)}", file=sys.stderr)
         self._broken = True
         return True
-
-
-def _run(call: Callable[[], object]) -> tuple[str, ...]:
-    call()
-    return ()
 
 
 def _one_line(error: BaseException) -> str:

@@ -29,12 +29,14 @@ class Settings:
     Attributes:
         lnc: physical cores of a logical one; None where nothing says it.
         visible: numbers of logical cores that this process may take; None for all.
+        count: how many it may take where ``visible`` says nothing; None for all.
         flags: of the compiler.
         stochastic: whether down-casts are to be rounded stochastically.
     """
 
     lnc: int | None
     visible: tuple[int, ...] | None
+    count: int | None
     flags: tuple[str, ...]
     stochastic: bool
 
@@ -51,8 +53,9 @@ def settings(environment: Mapping[str, str]) -> Settings:
         if environment.get(name, "0") not in ("", "0", "false"):
             raise InputError(f"found {shorten(environment[name])}, with which {why}: unset it to measure", field=name)
     return Settings(
-        lnc=_lnc(environment, flags), visible=_visible(environment), flags=flags, stochastic=_switch(environment)
-    )
+        lnc=_lnc(environment, flags), visible=_visible(environment), count=_count(environment), flags=flags,
+        stochastic=_switch(environment),
+    )  # fmt: skip
 
 
 def flag(flags: tuple[str, ...], *names: str) -> str | None:
@@ -87,12 +90,9 @@ def _lnc(environment: Mapping[str, str], flags: tuple[str, ...]) -> int | None:
 
 
 def _visible(environment: Mapping[str, str]) -> tuple[int, ...] | None:
-    """Cores by number: ``2``, ``0-3``, ``0,2-3``. Without them the first of a number of cores."""
+    """Cores by number: ``2``, ``0-3``, ``0,2-3``."""
     text = environment.get(VISIBLE, "").strip()
     if not text:
-        count = environment.get(COUNT, "").strip() or "0"
-        if not re.fullmatch(r"\d+", count, re.ASCII):
-            raise InputError(f"found {shorten(count)}, expected a number of cores", field=COUNT)
         return None
     cores: list[int] = []
     for part in text.split(","):
@@ -103,6 +103,14 @@ def _visible(environment: Mapping[str, str]) -> tuple[int, ...] | None:
     if len(set(cores)) < len(cores):
         raise InputError(f"found {shorten(text)}, expected each core once", field=VISIBLE)
     return tuple(cores)
+
+
+def _count(environment: Mapping[str, str]) -> int | None:
+    """0 is all."""
+    text = environment.get(COUNT, "").strip() or "0"
+    if not re.fullmatch(r"\d+", text, re.ASCII):
+        raise InputError(f"found {shorten(text)}, expected a number of cores", field=COUNT)
+    return int(text) or None
 
 
 def _switch(environment: Mapping[str, str]) -> bool:

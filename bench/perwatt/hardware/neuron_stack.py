@@ -97,8 +97,8 @@ class Stack:
     def devices(self) -> tuple[int, ...]:
         """Logical cores that may be used, by the number that the runtime has for them."""
         there = range(self.devices_per_chip * len(self.chips))
-        visible = self.settings.visible
-        return tuple(there) if visible is None else visible
+        asked = self.settings
+        return tuple(there[: asked.count]) if asked.visible is None else asked.visible
 
     @property
     def memory_bytes(self) -> float:

@@ -189,7 +189,7 @@ class TrainStepSession(Session):
         """
         from perwatt.backends.observe import operations
 
-        seen = operations(lambda: self._trainer.run(0)).split()
+        seen = operations(lambda: self._backend.noted(lambda: self._trainer.run(0))).split()
         names = [name for name in (SDPA.get(op, op) for op in seen) if name in {"inductor", *SDPA.values()}]
         return " ".join([*names, "written_out"] if self._trainer.params.shape.attention_softcap else names)
 

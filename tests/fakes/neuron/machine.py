@@ -152,7 +152,7 @@ class Machine:
         runtime = "2.32.31.0" if "old_runtime" in self.faults else release.runtime
         description = {
             "chips": kind.chips, "cores": kind.model.cores, "lnc": kind.lnc, "driver": release.driver,
-            "runtime": runtime, "memory_bytes": 1 << 20 if "oom" in self.faults else kind.memory_bytes,
+            "runtime": runtime, "memory_bytes": 1 << 16 if "oom" in self.faults else kind.memory_bytes,
         }  # fmt: skip
         (self.folder / "machine.json").write_text(json.dumps(description))
 

@@ -13,6 +13,7 @@ import torch
 from perwatt import backends
 from perwatt.backends.base import Backend
 from perwatt.backends.cpu import Cpu
+from perwatt.backends.neuron import Neuron
 from perwatt.errors import InputError, MissingHardware
 from perwatt.hardware import machine
 from perwatt.spec.precision import POLICIES
@@ -27,6 +28,26 @@ def test_it_is_found_by_scan_and_chosen_where_nothing_else_is() -> None:
     assert isinstance(backends.available()["cpu"], Cpu)
     assert backends.choose("cpu").name == "cpu"
     assert backends.choose("auto").missing() is None
+
+
+def test_the_cpu_is_no_stand_in_for_an_accelerator_that_is_here_and_broken(monkeypatch: pytest.MonkeyPatch):
+    broken = Neuron()
+    monkeypatch.setattr(broken, "missing", lambda: "no driver to speak of: mend it")
+    monkeypatch.setattr(backends, "available", lambda: {"cpu": Cpu(), "neuron": broken})
+    monkeypatch.setattr(broken, "stands", lambda: False)
+    assert backends.choose("auto").name == "cpu"
+    monkeypatch.setattr(broken, "stands", lambda: True)
+    with pytest.raises(MissingHardware, match="a device neuron is here and cannot be used: no driver to speak of"):
+        backends.choose("auto")
+
+
+def test_what_a_user_set_and_cannot_hold_is_wrong_input(monkeypatch: pytest.MonkeyPatch):
+    cpu = Cpu()
+    monkeypatch.setattr(cpu, "mistake", lambda: InputError("found 3, expected 1 or 2", field="LNC"))
+    monkeypatch.setattr(backends, "available", lambda: {"cpu": cpu})
+    for device in ("auto", "cpu"):
+        with pytest.raises(InputError, match="LNC: found 3"):
+            backends.choose(device)
 
 
 def test_an_unknown_device_names_the_nearest() -> None:

@@ -204,6 +204,10 @@ def test_settings_that_hold(tmp_path: Path):
     assert found.devices == (3, 0, 1)
 
 
+def test_a_number_of_cores_takes_the_first(tmp_path: Path):
+    assert stack(tmp_path, NEURON_RT_NUM_CORES="2").devices == (0, 1)
+
+
 def test_cores_of_another_process_are_refused_on_its_chip_alone(tmp_path: Path):
     tools = Tools(chips=2)
     assert tools.listed is not None

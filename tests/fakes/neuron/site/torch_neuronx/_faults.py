@@ -17,7 +17,6 @@ FAULTS = frozenset(filter(None, os.environ.get("FAKE_NEURON_FAULT", "").split(",
 AFTER = int(os.environ.get("FAKE_NEURON_AFTER", "60"))
 FALLEN = frozenset({"aten::mm", "aten::bmm", "aten::addmm", "aten::add", "aten::mul", "aten::copy_"})
 HW_ERROR = "nrt_execute failed with status 1201 (NRT_EXEC_HW_ERR_HBM_UE)"
-SMALL = 1 << 16  # bytes of memory of a device that has too little
 _waits = 0
 
 
