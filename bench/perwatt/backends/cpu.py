@@ -44,7 +44,8 @@ class Cpu(Backend):
 
     def divided(self, devices: int) -> Backend:
         """The processor as a chip of so many devices, each with at least one of its cores."""
-        if not 1 <= devices <= (cores := machine.usable_cores()):
+        cores = machine.usable_cores()
+        if not 1 <= devices <= cores:
             raise InputError(f"found {devices}, expected 1 to {cores}, the cores that can be used")
         part = copy(self)
         part.devices = devices

@@ -101,9 +101,7 @@ def _place(run: Event, case: Event) -> Cells:
     """Each process on a device; they are whole chips only where no chip has another device."""
     device, arrangement = run["device"], Cells(case.get("arrangement", {}))
     world, per_chip = case.get("world", 1), device["devices_per_chip"]
-    alone = (
-        "replicate" if case["placement"] == "device" else "shard"
-    )  # one device does a copy and the whole job at once
+    alone = "replicate" if case["placement"] == "device" else "shard"  # of one device both are true
     mode = case["mode"] if world > 1 else alone
     return arrangement | {
         "backend": run["backend"],

@@ -42,9 +42,8 @@ def death(folder: Path, *, memory: bool, words: str, frame: str) -> Finding | No
         rank, code = int(told["rank"]), int(told["exitcode"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    last = folder / f"rank-{rank}.last"
-    if last.exists():
-        return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} gave up: {last.read_text()}")
+    if last := _last(folder, rank):
+        return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} gave up: {last}")
     if code == -signal.SIGKILL and memory:
         return Finding(status=Status.OOM, reason=f"the kernel killed rank {rank} because memory ran out")
     if code < 0:
@@ -57,9 +56,11 @@ def death(folder: Path, *, memory: bool, words: str, frame: str) -> Finding | No
     )
 
 
-def hanging(folder: Path, world: int, timeout_s: float) -> Finding:
-    """Which rank a team waits for that took too long; the team still stands."""
-    late = f"no result within timeout_s = {timeout_s:g}"
+def hanging(folder: Path, world: int, late: str) -> Finding:
+    """Which rank a team waits for that took too long, as ``late`` says; the team still stands."""
+    for rank in range(world):
+        if last := _last(folder, rank):
+            return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} failed and the others hang: {last}; {late}")
     return judge(trail.steps(folder, world), world, time.monotonic(), late)
 
 
@@ -74,7 +75,9 @@ def judge(steps: Sequence[Step], world: int, now: float, late: str) -> Finding:
     """
     found = {step.rank: step for step in steps}
     for rank in range(world):
-        if rank not in found or not found[rank].alive:
+        if rank not in found:
+            return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} did not come up; {late}")
+        if not found[rank].alive:
             return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} is gone; {late}")
     waiting = [step for step in steps if _waits(step)]
     at_work = [step for step in steps if not _waits(step)]
@@ -92,6 +95,11 @@ def judge(steps: Sequence[Step], world: int, now: float, late: str) -> Finding:
     return Finding(
         status=Status.RANK_FAILED, reason=f"rank {first.rank} hangs, as all wait for each other: {places}; {late}"
     )
+
+
+def _last(folder: Path, rank: int) -> str:
+    path = trail.last_words(folder, rank)
+    return path.read_text() if path.exists() else ""
 
 
 def _waits(step: Step) -> bool:

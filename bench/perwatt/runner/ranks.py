@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from perwatt.backends.base import Timing
 from perwatt.backends.together import Abandoned, Together
-from perwatt.runner.trail import Trail
+from perwatt.runner.trail import Trail, last_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ VALUE, SETTLED, NEXT = 0, 1, 2  # where a rank is: inside a step, at its end, th
 LEAD_S = 2e-4  # from the point where all have met to their common start: what a collective takes to reach all
 PATIENCE_S = 10.0  # for a rank that failed, until it gives up on others that sit in a collective of the work
 LOST_S = 20.0  # for one that has lost the others, until it ends by itself: they are ended by the launcher
-GAVE_UP = 75  # exit code (sysexits: a temporary failure); the reason is in a file
+GAVE_UP = 75  # exit code (sysexits: a temporary failure); the reason is in its last words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +56,8 @@ class Ranks(Together):
     """
 
     def __init__(self, group: Any, rank: int, world: int, folder: Path) -> None:
-        self._group, self._rank, self._world, self._folder = group, rank, world, folder
-        self._trail = Trail(folder, rank)
+        self._group, self._world = group, world
+        self._trail, self._last = Trail(folder, rank), last_words(folder, rank)
         self.patience_s = math.inf
         self.left = ""
 
@@ -67,15 +67,18 @@ class Ranks(Together):
 
     def settled(self, outcome: T, left: str = "") -> list[T]:
         """See :class:`Together`. A rank that failed gives up after a while, and with it the team."""
-        timer = threading.Timer(self.patience_s, self.give_up, [left]) if left and self.patience_s < math.inf else None
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
-        try:
+        if not left:
             return self._all_at(SETTLED, outcome, left)
+        self._last.write_text(left)
+        timer = threading.Timer(min(self.patience_s, threading.TIMEOUT_MAX), os._exit, [GAVE_UP])
+        timer.daemon = True
+        timer.start()
+        try:
+            found = self._all_at(SETTLED, outcome, left)
         finally:
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
+        self._last.unlink()
+        return found
 
     def timed(self, batch: Callable[[], Timing]) -> Timing:
         """See :class:`Together`. Ranks of one host share the clock that they wait by."""
@@ -91,11 +94,6 @@ class Ranks(Together):
         found: dict[str, Any] | None = self._all_at(NEXT, request, self.left)[0]
         self.left = ""
         return found
-
-    def give_up(self, reason: str) -> NoReturn:
-        """End this rank, and with it the team, and leave the reason behind."""
-        self._folder.joinpath(f"rank-{self._rank}.last").write_text(reason)
-        os._exit(GAVE_UP)
 
     def _all_at(self, level: int, value: T, left: str) -> list[T]:
         """Wait until every rank is there, while those that are not yet give up what they are at."""
@@ -138,7 +136,8 @@ class Ranks(Together):
             self._group.allgather([found], [own]).wait()
         except RuntimeError as error:  # a rank has died; the launcher sees which one, and ends the others
             time.sleep(LOST_S)
-            self.give_up(f"lost the others: {' '.join(str(error).split())[:200]}")
+            self._last.write_text(f"lost the others: {' '.join(str(error).split())[:200]}")
+            os._exit(GAVE_UP)
         return [one.tolist() for one in found]
 
 

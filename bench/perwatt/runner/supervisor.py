@@ -91,7 +91,9 @@ class Worker:
                 self._environment = self._channel.receive(time.monotonic() + START_S)["environment"]
                 self._channel.send({})
             except TimeoutError:
-                raise MissingHardware(f"the {self._backend} worker was not up after {START_S:g} s") from None
+                late = f"the {self._backend} worker was not up after {START_S:g} s"
+                stuck = inquest.hanging(self._scratch, self._world, late).reason if self._world else late
+                raise MissingHardware(stuck) from None
             except (EOFError, BrokenPipeError):
                 raise MissingHardware(f"the {self._backend} worker does not start: {self._autopsy()[1]}") from None
         return self._environment
@@ -161,9 +163,10 @@ class Worker:
         return result
 
     def _overdue(self, timeout_s: float) -> tuple[Status, str]:
+        late = f"no result within timeout_s = {timeout_s:g}"
         if self._world is None:
-            return Status.TIMEOUT, f"no result within timeout_s = {timeout_s:g}"
-        found = inquest.hanging(self._scratch, self._world, timeout_s)
+            return Status.TIMEOUT, late
+        found = inquest.hanging(self._scratch, self._world, late)
         return found.status, found.reason
 
     def _autopsy(self) -> tuple[Status, str]:

@@ -91,6 +91,11 @@ def steps(folder: Path, world: int) -> list[Step]:
     return found
 
 
+def last_words(folder: Path, rank: int) -> Path:
+    """Why a rank left a step, as long as the others have not heard of it."""
+    return folder / f"rank-{rank}.last"
+
+
 def _trail(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank}.trail"
 

@@ -213,3 +213,25 @@ def test_what_is_handed_over_is_done_when_the_flag_says_so(cpu: Cpu) -> None:
     cpu.flag()()
     assert slots == [2, 0, 1, 2, 0]
     assert ring == ["result 0", "result 1", "result 2"]
+
+
+def test_a_processor_divided_in_two(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 6)
+    whole = backends.available()["cpu"]
+    half = whole.divided(2)
+    assert (half.address, half.count(), half.describe().devices_per_chip, half.threads()) == ("cpu/2", 2, 2, 3)
+    assert half.describe().memory_bytes == whole.describe().memory_bytes // 2
+    assert [half.world_of(placement) for placement in ("device", "chip", "node", "cluster")] == [1, 2, 2, None]
+    assert (half.target(2).partial, half.target(1).partial[:24]) == ("", "1 of its 2 devices idled")
+    assert (whole.address, whole.count(), whole.threads()) == ("cpu", 1, 6)
+    again = backends.addressed(half.address)
+    assert (again.address, again.threads()) == ("cpu/2", 3)
+    assert half.unsupported_world(3) == "needs 3 devices, 2 can be used"
+
+
+@pytest.mark.parametrize("devices", [0, 7])
+def test_a_processor_has_no_more_devices_than_cores(monkeypatch, devices):
+    monkeypatch.setattr(machine, "usable_cores", lambda: 6)
+    with pytest.raises(InputError, match=f"found {devices}, expected 1 to 6, the cores that can be used"):
+        backends.available()["cpu"].divided(devices)

@@ -524,3 +524,34 @@ def test_a_flag_waits_for_what_came_before_it_and_for_nothing_else(install: Inst
     before = clock.now()
     flags[0]()
     assert clock.now() == before
+
+
+def test_all_gpus_of_a_host(install: Install) -> None:
+    install(Card(uuid="GPU-a"), Card(uuid="GPU-b"))
+    every = Simulated()
+    assert [every.world_of(placement) for placement in ("device", "chip", "node", "cluster")] == [1, 1, 2, None]
+    assert every.unsupported_world(2) is None
+    assert every.target(2).chips == ("GPU-a", "GPU-b")
+    assert every.target().chips == ("GPU-a",)
+    every.join(1, 2)
+    assert (every.gpu.uuid, every.rank, every.world) == ("GPU-b", 1, 2)
+    assert Cuda.collectives == "nccl"
+
+
+def test_one_of_several_gpus_stays_that_one(install: Install) -> None:
+    install(Card(uuid="GPU-a"), Card(uuid="GPU-b"))
+    second = Simulated().at(1)
+    assert second.unsupported_world(2) == "needs 2 GPUs, --device cuda:1 is one of them: expected --device cuda"
+    second.join(0, 1)
+    assert second.gpu.uuid == "GPU-b"
+
+
+def test_instances_do_not_work_together(install: Install) -> None:
+    install(Card(uuid="GPU-a", mig=[]), Card(uuid="GPU-b"))
+    assert "MIG is on" in (Simulated().unsupported_world(2) or "")
+
+
+def test_a_host_is_busy_if_any_of_its_gpus_is(install: Install) -> None:
+    install(Card(uuid="GPU-a"), Card(uuid="GPU-b", processes=[4711]))
+    assert Simulated().busy() is None
+    assert "cuda:1 is in use" in (Simulated().busy(2) or "")

@@ -371,3 +371,65 @@ def test_every_status_makes_a_row_that_the_validator_accepts(tmp_path):
     write(made, tmp_path / "results.csv")
     (tmp_path / "samples.jsonl").write_text("".join(lines(ledger)))
     assert validate.check(tmp_path / "results.csv") == []
+
+
+QUARTERED = {**RUN, "device": {**DEVICE, "devices_per_chip": 4}}
+
+
+@pytest.mark.parametrize(
+    ("mode", "world", "replicas", "tflops", "chips", "per_chip"),
+    [
+        ("replicate", 4, 4, 8.0, 1.0, 8.0),
+        ("shard", 4, 1, 2.0, 1.0, 2.0),
+        ("replicate", 8, 8, 16.0, 2.0, 8.0),
+        ("shard", 6, 1, 2.0, None, None),  # part of a chip idles
+        ("replicate", 1, 1, 2.0, None, None),
+    ],
+)
+def test_rates_are_of_the_whole_placement_and_of_chips_that_worked_whole(
+    mode, world, replicas, tflops, chips, per_chip, tmp_path
+):
+    placement = "node" if world > 1 else "device"
+    made = case(placement=placement, mode=mode, parallel="fsdp" if mode == "shard" else "", world=world)
+    row = one(made, part(), run=QUARTERED)
+    assert (row.mode, row.replicas, row.world_size, row.devices_used) == (mode, replicas, world, world)
+    assert (row.tflops, row.gbps, row.flops) == (tflops, 2 * tflops, 2e12)
+    assert (row.chips, row.tflops_per_chip) == (chips, per_chip)
+    assert row.parallel == ("fsdp" if mode == "shard" else None)
+    write([row], tmp_path / "rows.csv")
+    assert validate.check(tmp_path / "rows.csv") == []
+
+
+def test_watts_of_copies_are_of_all_their_work():
+    declared = {"event": "sensors", "mode": "declared", "watts": 100.0, "scope": "package", "reason": "", "chips": 1}
+    made = case(placement="chip", mode="replicate", parallel="", world=4)
+    row = one(declared, made, part(), run=QUARTERED)
+    assert (row.power_w, row.energy_j) == (100.0, 100.0)
+    assert row.tflops_per_w == pytest.approx(4 * 2.0 / 100.0)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "slowest", "spread", "straggles"),
+    [
+        ([[1.0] * 30, [1.2] * 30], 1, 0.2, True),
+        ([[1.0] * 30, [1.03] * 30], 1, 0.03, False),
+        ([[1.5] * 10 + [1.0] * 20, [1.0] * 30], 0, 0.0, False),  # now and then
+        ([[1.0] * 30, [1.1] * 30, [1.5] * 30, [1.0] * 30], 2, 0.5, True),
+    ],
+)
+def test_the_slowest_device_is_named_and_flagged_where_it_always_is(ranks, slowest, spread, straggles):
+    row = one(case(world=len(ranks), placement="chip", mode="replicate", parallel=""), part(ranks=ranks))
+    assert (row.slowest_rank, row.rank_spread) == (slowest, pytest.approx(spread))
+    assert ("straggler" in (row.flags or "")) == straggles
+
+
+def test_samples_of_ranks_are_kept_and_belong_to_the_digest():
+    made = Ledger.of([RUN, ENV, case(world=2, mode="replicate", parallel=""), part(ranks=[SAMPLES, SAMPLES])])
+    (line,) = [json.loads(text) for text in lines(made)]
+    assert line["ranks"] == [SAMPLES, SAMPLES]
+    assert digest_of([line]) == rows(made)[0].samples_digest
+    assert digest_of([line | {"ranks": [SAMPLES, SAMPLES[::-1]]}]) != line["samples_digest"]
+    alone = Ledger.of([RUN, ENV, case(), part()])
+    assert "ranks" not in json.loads(next(iter(lines(alone))))
+    old = Part(case="c", impl="torch", samples=[1.0], iters_per_sample=1)
+    assert samples_digest([old]) == "aa3b41351de265f0"  # as before there were ranks

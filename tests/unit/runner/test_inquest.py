@@ -40,7 +40,7 @@ def step(rank, count, *threads, waiting=False, since=0.0, alive=True):
         ([step(0, 8, BUSY), step(1, 8, BUSY)], "timeout", "late"),
         ([step(0, 9, waiting=True, since=59.5), step(1, 8, BUSY)], "timeout", "late"),  # merely slow
         ([step(0, 9, waiting=True), step(1, 8, alive=False)], "rank_failed", "rank 1 is gone"),
-        ([step(1, 9, waiting=True)], "rank_failed", "rank 0 is gone"),
+        ([step(1, 9, waiting=True)], "rank_failed", "rank 0 did not come up"),
     ],
 )  # fmt: skip
 def test_the_rank_that_others_wait_for(steps, status, words):
@@ -69,6 +69,13 @@ def test_how_a_rank_died(tmp_path, code, last, memory, status, reason):
     left(tmp_path, code, last)
     found = inquest.death(tmp_path, memory=memory, words="its last line", frame="f (a.py:1)")
     assert (found.status, found.reason) == (Status(status), reason)
+
+
+def test_a_rank_that_failed_while_the_others_wait_for_it_elsewhere(tmp_path):
+    trail.last_words(tmp_path, 1).write_text("ValueError: boo")
+    found = inquest.hanging(tmp_path, 2, "late")
+    assert found.status == Status.RANK_FAILED
+    assert found.reason == "rank 1 failed and the others hang: ValueError: boo; late"
 
 
 def test_where_the_launcher_itself_died_nothing_is_said_of_ranks(tmp_path):

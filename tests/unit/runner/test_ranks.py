@@ -15,6 +15,7 @@ from perwatt.backends.base import Timing
 from perwatt.backends.together import Abandoned, Together
 from perwatt.runner import ranks as module
 from perwatt.runner.ranks import Ranks, together
+from perwatt.runner.trail import last_words
 
 WORLD = 3
 
@@ -106,23 +107,25 @@ def test_a_rank_that_is_through_with_a_request_says_why(team):
     assert team(request) == [("rank 2 left: KeyError: 'm'", 2, told)] * 2 + [told]
 
 
-def test_a_rank_that_failed_does_not_wait_for_ever(team, monkeypatch):
-    gone = threading.Event()
-    monkeypatch.setattr(Ranks, "give_up", lambda self, reason: gone.set())
+def test_a_rank_that_failed_does_not_wait_for_ever(team, monkeypatch, tmp_path):
+    gone, said = threading.Event(), []
+
+    def leave(code):
+        said.append((code, last_words(tmp_path, 1).read_text()))
+        gone.set()
+
+    monkeypatch.setattr(module.os, "_exit", leave)
 
     def step(ranks, rank):
-        ranks.patience_s = 0.1
-        if rank == 0:
-            assert gone.wait(10)  # sits in a collective of the work
-            return None
-        ranks.settled("crashed", "boo")
-        return None
+        if rank == 1:
+            ranks.patience_s = 0.1
+            return ranks.settled("crashed", "boo")
+        assert gone.wait(10)  # in a collective of the work
+        return ranks.settled("ok")
 
-    def all_of(ranks, rank):
-        return step(ranks, rank) if rank else (step(ranks, rank), ranks.settled("ok"))[0]
-
-    assert team(all_of) == [None] * WORLD
-    assert gone.is_set()
+    assert team(step) == [["ok", "crashed", "ok"]] * WORLD
+    assert said == [(module.GAVE_UP, "boo")]
+    assert not last_words(tmp_path, 1).exists()  # where the others heard of it after all
 
 
 @pytest.mark.parametrize(
