@@ -183,15 +183,13 @@ def poll(
         else:
             values = _sample(device, power, updates, rng)
         shown = np.searchsorted(updates, _held(polls.taken, faults.stall), side="right") - 1
-        columns.append(values[np.maximum(shown, 0)])
+        columns.append(values[np.maximum(shown, 0)].tolist())
     return _trace(device.facts, polls, [Reading(values=row) for row in zip(*columns, strict=True)])
 
 
 def _trace(facts: Facts, polls: Polls, readings: list[Reading]) -> Trace:
-    trace = Trace(facts=facts)
-    for start, end, unix, reading in zip(polls.start, polls.end, polls.unix, readings, strict=True):
-        trace.add(float(start), float(end), float(unix), reading)
-    return trace
+    times, took = (polls.start + polls.end) / 2, polls.end - polls.start
+    return Trace(facts=facts, times=times.tolist(), took=took.tolist(), unix=polls.unix.tolist(), readings=readings)
 
 
 def minutes(

@@ -1,28 +1,35 @@
-"""What reading a sensor costs: a load while its sensor is read, against the same load while nothing is."""
+"""What reading a sensor costs: a load while its sensor is read, against the same load while nothing is.
+
+One load goes on throughout, and reading is switched on and off in short slices of it (off, on, on, off), so that a host
+that is slower for a while is slower with and without.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic, process_time, sleep
 from typing import Any
 
+import numpy as np
 import pytest
 
-from perf.abba import compare
 from perwatt.backends.cpu import BACKEND
 from perwatt.power.base import Probe
-from perwatt.power.plan import plan
 from perwatt.power.sensors.rapl import POWERCAP, SENSOR
-from perwatt.runner import window
+from perwatt.power.watch import Watch
 from perwatt.runner.supervisor import Worker
 from perwatt.spec.case import build
-from perwatt.spec.suite import Energy
+from perwatt.timing.statistics import Estimate, estimate
 
-PAIRS = 20
-LOAD_S = 3.0
-MOST = 1.005
+GROUPS = 150  # of four slices
+SLICE_S = 0.4
+MOST = 0.005
 CASE: dict[str, Any] = {"workload": "gemm", "params": {"m": 512, "n": 512, "k": 512}, "impl": ["torch"]}
+Slices = list[tuple[float, float]]
 
 
 @pytest.fixture
@@ -36,24 +43,68 @@ def probe(tmp_path: Path) -> Probe:
 
 
 @pytest.fixture
-def seconds(tmp_path: Path, probe: Probe) -> Iterator[Callable[[list[Probe]], float]]:
-    """Seconds of an iteration of a load while these probes are read."""
+def worker(tmp_path: Path) -> Iterator[Worker]:
     worker = Worker("cpu", tmp_path / "worker.log", "sampling")
     worker.wait_ready()
-    usual = plan(Energy(mode="all"), None, probe.facts)
-    request = {"case": build(CASE).message(), "impl": "torch", "seed": 0, "window_s": LOAD_S}
-
-    def of(probes: list[Probe]) -> float:
-        found = window.take(
-            worker, request, probes, replace(usual, quiet_s=0.0), BACKEND.clock, lambda event: None, 60.0
-        )
-        marks = found.marks
-        return (marks[-1][0] - marks[0][0]) / marks[-1][1]
-
-    yield of
+    yield worker
     worker.stop()
 
 
-def test_sampling_costs_less_than_half_a_percent(seconds: Any, probe: Probe, benchmark: Any) -> None:
-    found = compare(benchmark, lambda: seconds([probe]), lambda: seconds([]), PAIRS)
-    assert found.lo <= MOST, f"sampling costs {found.median - 1:.2%} ({found.lo - 1:.2%} to {found.hi - 1:.2%})"
+class Switching(threading.Thread):
+    """Reads a probe in every second and third slice of four."""
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__(daemon=True)
+        self.probe = probe
+        self.off, self.on = Slices(), Slices()
+        self.cores_s = 0.0  # processor time of this process while it read
+
+    def run(self) -> None:
+        for number in range(4 * GROUPS):
+            start, busy = monotonic(), process_time()
+            if number % 4 in (1, 2):
+                watch = Watch([self.probe], BACKEND.clock)
+                watch.start()
+                sleep(SLICE_S)
+                watch.stop()
+                self.on.append((start, monotonic()))
+                self.cores_s += process_time() - busy
+            else:
+                sleep(SLICE_S)
+                self.off.append((start, monotonic()))
+
+
+def ratios(marks: list[list[float]], switching: Switching) -> Estimate:
+    """Rate without reading over rate with it, of each group of slices."""
+    times, counts = np.array(marks).T
+
+    def rate(start: float, end: float) -> float:
+        done = np.interp([start, end], times, counts)
+        return float(done[1] - done[0]) / (end - start)
+
+    off, on = ([rate(*span) for span in spans] for spans in (switching.off, switching.on))
+    pairs = range(0, 2 * GROUPS, 2)
+    return estimate([math.sqrt(off[i] * off[i + 1] / (on[i] * on[i + 1])) for i in pairs])
+
+
+def test_sampling_costs_less_than_half_a_percent(worker: Worker, probe: Probe, benchmark: Any) -> None:
+    switching = Switching(probe)
+    seconds = 4 * GROUPS * SLICE_S + 2.0
+    request = {"case": build(CASE).message(), "impl": "torch", "seed": 0, "window_s": seconds}
+
+    def load() -> list[list[float]]:
+        marks: list[list[float]] = []
+        for event in worker.ask(request, seconds + 60.0):
+            if event["event"] == "window":
+                switching.start()
+            elif event["event"] == "load":
+                assert not event["ended"], event["ended"]
+                marks = event["marks"]
+        return marks
+
+    found = ratios(benchmark.pedantic(load, rounds=1), switching)
+    own = switching.cores_s / sum(end - start for start, end in switching.on) / BACKEND.threads()
+    print(f"\nratio {found.median:.4f} [{found.lo:.4f}, {found.hi:.4f}] over {GROUPS} groups; {own:.3%} of the cores")
+    benchmark.extra_info.update(ratio=found.median, lo=found.lo, hi=found.hi, cores=own)
+    assert own <= MOST, f"reading takes {own:.2%} of the cores that the load has"
+    assert found.median - 1 <= max(MOST, found.hi - found.median), f"sampling costs {found.median - 1:.2%}"

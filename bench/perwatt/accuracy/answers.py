@@ -82,7 +82,7 @@ def answers_to(params_json: str, precision_name: str, seed: int, slots: int) -> 
     loss, gradients = differentiate(weights, torch.float64, DOUBLE)
     scale = params.loss_scale(precision)
     _, rounded = differentiate(weights, formats.storage, own, scale)
-    norm = global_norm(gradients)
+    norm = global_norm(gradients.values())
     rule = rule_of(params, precision, _rate(params, norm), params.clip)
     optimizer = Optimizer(rule)
     return Answers(
@@ -106,8 +106,9 @@ def refill(twin: Trainer, seed: int) -> None:
     Weights are made exact in the format of products: rounding master weights is honest, and would blur the first step.
     """
     twin.fill(Source(seed), "normal", exponent_of(twin.params.shape))
-    for weight in twin.weights().values():
-        weight.copy_(weight.to(twin.model.formats.products))
+    with torch.no_grad():
+        for stored in twin.parameters:
+            stored.copy_(stored.to(twin.model.formats.products))
 
 
 def differentiated(
@@ -122,14 +123,24 @@ def differentiated(
 
 
 def differentiated_by_sequence(
-    weights: dict[str, Tensor], tokens: Tensor, labels: Tensor, params: TrainStepParams, arithmetic: Arithmetic
-) -> Gradient:
-    """As :func:`differentiated`, one sequence after the other: no more memory than one sequence needs."""
-    counted = (labels != params.ignore_index).sum() if params.loss_reduction == "mean" else 1
+    weights: dict[str, Tensor], tokens: Tensor, labels: Tensor, params: TrainStepParams, arithmetic: Arithmetic,
+    counted: Tensor,
+) -> Gradient:  # fmt: skip
+    """As :func:`differentiated`, one sequence after the other: no more memory than one sequence needs.
+
+    Args:
+        weights: leaves.
+        tokens: sequences of a batch; where these are not all, the loss is their share of the batch's.
+        labels: of these.
+        params: of the whole step.
+        arithmetic: formats.
+        counted: labels of the whole batch that count; not used for a summed loss.
+    """
+    divisor = counted if params.loss_reduction == "mean" else 1
     objective = Objective(reduction="sum", ignore_index=params.ignore_index)
     total, gradients = 0.0, {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for sequence, wanted in zip(tokens.split(1), labels.split(1), strict=True):
-        loss = loss_of(weights, sequence, wanted, params.shape, arithmetic, objective) / counted
+        loss = loss_of(weights, sequence, wanted, params.shape, arithmetic, objective) / divisor
         total += float(loss.detach())
         for gradient, found in zip(gradients.values(), torch.autograd.grad(loss, list(weights.values())), strict=True):
             gradient += found

@@ -10,7 +10,7 @@ the error of a yardstick: the same steps in bf16, every product and sum rounded.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -122,13 +122,13 @@ def orthogonalized(matrix: Tensor, rule: Rule) -> Tensor:
 def clipped_by(limit: float, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Float64 gradients scaled to a global norm of ``limit`` where it is larger; 0 does not clip."""
     wide = {name: g.double() for name, g in gradients.items()}
-    shrink = min(1.0, limit / (global_norm(wide) + 1e-6)) if limit else 1.0
+    shrink = min(1.0, limit / (global_norm(wide.values()) + 1e-6)) if limit else 1.0
     return {name: g * shrink for name, g in wide.items()}
 
 
-def global_norm(gradients: Mapping[str, Tensor]) -> float:
+def global_norm(gradients: Iterable[Tensor]) -> float:
     """Euclidean norm over all tensors."""
-    return math.hypot(*(_norm_of(g) for g in gradients.values()))
+    return math.hypot(*map(_norm_of, gradients))
 
 
 def _norm_of(tensor: Tensor) -> float:

@@ -121,7 +121,7 @@ def examine(twin: Trainer, precision: Precision, seed: int) -> Accuracy:
 def _steps(twin: Trainer, answers: Answers, rule: Rule, bounds: Bounds) -> Iterator[Accuracy]:
     optimizer = Optimizer(rule)
     for step in range(STEPS):
-        loss = float(twin.backward(step))
+        loss = float(twin.spread.total(twin.backward(step)))
         if lost := _lost(twin):
             yield _failed(f"gradient of {lost[0]} is missing or not finite")
             return
@@ -143,8 +143,8 @@ def _steps(twin: Trainer, answers: Answers, rule: Rule, bounds: Bounds) -> Itera
 
 
 def _gradients(found: Mapping[str, Tensor], answers: Answers, bounds: Bounds) -> Iterator[Accuracy]:
-    size = global_norm(answers.gradients)
-    yield _close(global_norm(found), size, bounds.norm, "global gradient norm")
+    size = global_norm(answers.gradients.values())
+    yield _close(global_norm(found.values()), size, bounds.norm, "global gradient norm")
     for name in answers.vanishing:
         yield updates.judged(
             float(found[name].norm()) / size, bounds.floor, f"size of the gradient of {name}, which is zero"
@@ -185,7 +185,7 @@ def _undecided(name: str, answers: Answers) -> float:
 
 
 def _overfit(twin: Trainer, answers: Answers, bounds: Bounds) -> Iterator[Accuracy]:
-    losses = [float(twin.run(0)) for _ in range(OVERFIT_STEPS)]
+    losses = [float(twin.spread.total(twin.run(0))) for _ in range(OVERFIT_STEPS)]
     half = (1 + answers.curve[-1] / answers.curve[0]) / 2 + bounds.loss
     fall = max(FALL, half)  # half as far as the reference, where the case's constants let it fall little
     if not losses[-1] <= fall * losses[0]:
@@ -199,12 +199,12 @@ def _overfit(twin: Trainer, answers: Answers, bounds: Bounds) -> Iterator[Accura
 def finite(trainer: Trainer) -> Iterator[Accuracy]:
     """Whether every weight and every moment is a number."""
     kinds = {
-        "weight": trainer.weights(),
-        "first moment": trainer.moments("first"),
-        "second moment": trainer.moments("second"),
+        "weight": trainer.each_weight(),
+        "first moment": trainer.each_moment("first"),
+        "second moment": trainer.each_moment("second"),
     }
     for kind, tensors in kinds.items():
-        lost = [name for name, t in tensors.items() if not t.isfinite().all()]
+        lost = [name for name, t in tensors if not t.isfinite().all()]
         if lost:
             yield _failed(f"{kind} of {lost[0]} is not finite")
 
@@ -214,30 +214,34 @@ def full_size(trainer: Trainer, source: Source, precision: Precision) -> list[Ac
 
     Slot 0 gets its own tokens back. The gradients are dropped.
     """
-    kept = trainer.tokens.clone(), trainer.labels.clone()
+    kept = trainer.tokens.clone(), trainer.labels.clone(), trainer.counted.clone()
     trainer.fill_tokens(source)
-    loss = float(trainer.backward(0))
-    lost, norm = _lost(trainer), global_norm(present(trainer.gradients()))
+    spread = trainer.spread
+    loss = float(spread.total(trainer.backward(0)))
+    lost, norm = _lost(trainer), global_norm(g for _, g in trainer.each_gradient() if g is not None)
     trainer.optimizer.zero_grad(set_to_none=True)
     single = Arithmetic(compute=torch.float32, inside=torch.float32, logits=torch.float32)
     weights = {name: w.to(torch.float32).requires_grad_() for name, w in trainer.weights().items()}
     batch = trainer.tokens[0], trainer.labels[0]
     with exact():
-        truth, reference = differentiated_by_sequence(weights, *batch, trainer.params, single)
+        share, parts = differentiated_by_sequence(weights, *batch, trainer.params, single, trainer.counted[0])
+        truth = float(spread.total(torch.tensor(share, device=batch[0].device)))
+        wanted = global_norm(spread.total(part) for part in parts.values())
     trainer.tokens.copy_(kept[0])
     trainer.labels.copy_(kept[1])
+    trainer.counted.copy_(kept[2])
     bounds = _bounds(trainer.params, precision)
     if lost:
         return [_failed(f"gradient of {lost[0]} is missing or not finite at full size")]
     return [
         _close(loss, truth, bounds.loss, "loss at full size"),
-        _close(norm, global_norm(reference), bounds.norm, "gradient norm at full size"),
+        _close(norm, wanted, bounds.norm, "gradient norm at full size"),
     ]
 
 
 def _lost(trainer: Trainer) -> list[str]:
     """Weights without a gradient, or with one that is not finite."""
-    return [name for name, g in trainer.gradients().items() if g is None or not g.isfinite().all()]
+    return [name for name, g in trainer.each_gradient() if g is None or not g.isfinite().all()]
 
 
 def _bounds(params: TrainStepParams, precision: Precision) -> Bounds:

@@ -19,11 +19,16 @@ MOST_EXPERTS, MOST_CHOICES = 3, 2  # experts that do not come out even, so that 
 CAP = 2.0  # soft caps are at most this, as the twin's scores and logits are about 1
 
 
-def twin_of(params: TrainStepParams) -> TrainStepParams:
-    """Parameters of the twin: same optimizer, loss, clipping, formats, and a :func:`shrunk` shape."""
-    shape = shrunk(params.shape)
-    fields = {"model": shape.model_dump(mode="json"), "layers": None, "batch": BATCH, "seq": SEQ}
-    fields["grad_accum"] = min(params.grad_accum, BATCH)
+def twin_of(params: TrainStepParams, devices: int = 1) -> TrainStepParams:
+    """Parameters of the twin: same optimizer, loss, clipping, formats, and a :func:`shrunk` shape.
+
+    Args:
+        params: of the real step.
+        devices: that it is spread over; each has as much of the twin as one alone would have.
+    """
+    shape, batch = shrunk(params.shape), BATCH * devices
+    fields = {"model": shape.model_dump(mode="json"), "layers": None, "batch": batch, "seq": SEQ}
+    fields["grad_accum"] = batch if params.part(devices).grad_accum > 1 else 1
     return TrainStepParams.model_validate(params.model_dump(mode="json") | fields)
 
 

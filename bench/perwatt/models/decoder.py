@@ -97,17 +97,28 @@ class Decoder(nn.Module):
             logits = (logits / shape.logit_softcap).tanh() * shape.logit_softcap
         return logits
 
+    def settle(self, device: torch.device) -> None:
+        """Make good what a model made on ``meta`` lost when its parameters moved to a device: tables, and the tie."""
+        self.places = Places(self.shape, self.seq, device, self.formats.compute)
+        if self.shape.tied:
+            self.head = self.embedding
+
     def tensors(self, of: Callable[[Tensor], Tensor | None]) -> dict[str, Tensor | None]:
         """One tensor for each weight as a paper would list them (``layers.0.q``), cut from the stored ones.
 
         Args:
             of: what to take of a stored parameter: itself, its gradient, a moment. None stays None.
         """
-        found: dict[str, Tensor | None] = {}
+        return dict(self.each(of))
+
+    def each(self, of: Callable[[Tensor], Tensor | None]) -> Iterator[tuple[str, Tensor | None]]:
+        """As :meth:`tensors`, one after the other; ``of`` is asked once for weights that are stored together."""
+        before: Tensor | None = None
+        whole: Tensor | None = None
         for name, stored, part in self.pieces():
-            whole = of(stored)
-            found[name] = None if whole is None else whole[part]
-        return found
+            if stored is not before:
+                before, whole = stored, of(stored)
+            yield name, None if whole is None else whole[part]
 
     def pieces(self) -> Iterator[Piece]:
         """Every weight by name, ``layers.0.q`` for the queries of the first layer."""

@@ -1,8 +1,9 @@
-"""A training loop around a model: batches on the device, gradients, clipping, optimizer."""
+"""A training loop around a model: batches on the device, gradients, clipping, optimizer; alone or as one of several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from perwatt.models.decoder import Decoder
 from perwatt.models.formats import Formats
 from perwatt.models.optimizers import forget, make_optimizer
 from perwatt.models.recompute import recompute
+from perwatt.models.spread import Alone
 from perwatt.models.trained import Trained
 from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import Precision
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from perwatt.workloads.train_params import TrainStepParams
 
 Build = Callable[[Callable[..., Any]], Callable[..., Any]]
+ALONE = Alone()
 
 
 class Trainer(Trained):
@@ -33,23 +36,31 @@ class Trainer(Trained):
         device: where everything lives.
         build: makes the impl's version of the function (tokens, labels) -> loss.
         slots: batches held on the device.
+        spread: over ranks; one for each trainer.
 
     Attributes:
-        tokens: [slots, batch, seq] ids that go in.
+        params: of the whole step.
+        own: of this rank's part of it.
+        tokens: [slots, batch, seq] ids that go in, those of this rank.
         labels: [slots, batch, seq] ids that are to come out: the next token of each.
+        counted: [slots] labels of each whole batch that count in its loss.
     """
 
     def __init__(
-        self, params: TrainStepParams, precision: Precision, device: torch.device, build: Build, slots: int
-    ) -> None:
-        self.params, self._scale = params, params.loss_scale(precision)
-        self.model = Decoder(params.shape, Formats.of(precision, params.logits), params.seq, device)
+        self, params: TrainStepParams, precision: Precision, device: torch.device, build: Build, slots: int,
+        spread: Alone = ALONE,
+    ) -> None:  # fmt: skip
+        self.params, self.own, self.spread = params, params.part(spread.world), spread
+        self._scale = params.loss_scale(precision)
+        formats = Formats.of(precision, params.logits)
+        self.model = spread.model(lambda where: Decoder(params.shape, formats, params.seq, where), device)
         self.parameters = list(self.model.parameters())
+        self._loss = spread.call(self.model, build, self.loss)
         if params.recompute == "full":
             recompute(self.model.blocks)
         self.optimizer = make_optimizer(params, self.model)
-        self.tokens, self.labels = torch.empty(2, slots, params.batch, params.seq, dtype=torch.int64, device=device)
-        self._loss = build(self.loss)
+        self.tokens, self.labels = torch.empty(2, slots, self.own.batch, params.seq, dtype=torch.int64, device=device)
+        self.counted = torch.ones(slots, device=device)
         self._autocast = precision.casts == "autocast"
 
     def loss(self, tokens: Tensor, labels: Tensor, counted: Tensor | None = None) -> Tensor:
@@ -60,16 +71,21 @@ class Trainer(Trained):
             labels: of the same.
             counted: labels of the whole batch that count; then this is the part's share of the batch's mean.
         """
-        logits = self.model(tokens).flatten(0, 1).float()
+        logits = self.spread.forward(self.model)(tokens).flatten(0, 1).float()
         params = self.params
         reduction = params.loss_reduction if counted is None else "sum"
         loss = F.cross_entropy(logits, labels.flatten(), ignore_index=params.ignore_index, reduction=reduction)
         return loss if counted is None else loss / counted
 
     def backward(self, slot: int) -> Tensor:
-        """Forward, loss and gradients of one batch; earlier gradients are dropped first. Returns the loss."""
+        """Forward, loss and gradients of one batch; earlier gradients are dropped first.
+
+        Returns:
+            The loss; where the batch is spread over ranks, this one's share of it.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._accumulated(slot) if self.params.grad_accum > 1 else self._differentiated(*self._batch(slot))
+        parted = self.own.grad_accum > 1 or self.spread.parted
+        loss = self._accumulated(slot) if parted else self._differentiated(*self._batch(slot))
         if self._scale != 1.0:
             torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self._scale)
         return loss
@@ -79,18 +95,22 @@ class Trainer(Trained):
 
     def _accumulated(self, slot: int) -> Tensor:
         """The loss of a batch, its gradients those of all micro-batches added up."""
-        labels = self.labels[slot]
+        labels, count = self.labels[slot], self.own.grad_accum
         counts: tuple[Tensor, ...] = ()
         if self.params.loss_reduction == "mean":
-            counts = ((labels != self.params.ignore_index).sum(),)
-        parts = zip(self.tokens[slot].chunk(self.params.grad_accum), labels.chunk(self.params.grad_accum), strict=True)
-        return torch.stack([self._differentiated(*part, *counts) for part in parts]).sum()
+            counts = (self.counted[slot] if self.spread.parted else (labels != self.params.ignore_index).sum(),)
+        losses = []
+        for at, part in enumerate(zip(self.tokens[slot].chunk(count), labels.chunk(count), strict=True)):
+            with self.spread.accumulating(last=at == count - 1):
+                losses.append(self._differentiated(*part, *counts))
+        return torch.stack(losses).sum()
 
     def _differentiated(self, *part: Tensor) -> Tensor:
         """The loss of a part of a batch, its gradients added to those that are there."""
         with torch.autocast(self.tokens.device.type, torch.bfloat16) if self._autocast else nullcontext():
             loss: Tensor = self._loss(*part)
-        (loss * self._scale if self._scale != 1.0 else loss).backward()
+        factor = self._scale * self.spread.factor
+        (loss * factor if factor != 1.0 else loss).backward()
         return loss.detach()
 
     def update(self) -> None:
@@ -100,7 +120,7 @@ class Trainer(Trained):
         self.optimizer.step()
 
     def run(self, slot: int) -> Tensor:
-        """One whole training step. Returns the loss before it, still on the device."""
+        """One whole training step. Returns what :meth:`backward` does, still on the device."""
         loss = self.backward(slot)
         self.update()
         return loss
@@ -114,19 +134,39 @@ class Trainer(Trained):
             exponent: matrices are scaled by two to this power.
         """
         with torch.no_grad():
-            for name, weight in self.weights().items():
-                norm = weight.dim() == 1 and not name.endswith("bias")
-                kind, power = ("ones", 0) if norm else (distribution, exponent)
-                recipe = Recipe(name=name, shape=tuple(weight.shape), kind=kind, exponent=power)
-                weight.copy_(torch.from_numpy(source.array(recipe)))
+            for stored, values in filled(self.model, source, distribution, exponent):
+                self.spread.load(stored, values)
         self.fill_tokens(source)
         self.optimizer.zero_grad(set_to_none=True)
         forget(self.optimizer)
 
     def fill_tokens(self, source: Source) -> None:
-        """Write fresh token ids; each label is the next token."""
+        """Write fresh token ids, of the whole batch this rank's; each label is the next token."""
         slots, batch, seq = self.tokens.shape
-        recipe = Recipe(name="tokens", shape=(slots, batch, seq + 1), kind="ids", high=self.params.shape.vocab)
+        shape = (slots, self.params.batch, seq + 1)
+        recipe = Recipe(name="tokens", shape=shape, kind="ids", high=self.params.shape.vocab)
         ids = torch.from_numpy(source.array(recipe))
-        self.tokens.copy_(ids[..., :-1])
-        self.labels.copy_(ids[..., 1:])
+        self.counted.copy_((ids[..., 1:] != self.params.ignore_index).sum(dim=(1, 2)))
+        own = ids[:, self.spread.rank * batch :][:, :batch]
+        self.tokens.copy_(own[..., :-1])
+        self.labels.copy_(own[..., 1:])
+
+
+def filled(model: Decoder, source: Source, distribution: str, exponent: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Stored parameters with fresh values for all of each, in float32 on the host.
+
+    Norms are ones. Weights are made in the order of the model's pieces, which the source's digest depends on.
+    """
+    pieces = list(model.pieces())
+    left = Counter(id(piece.stored) for piece in pieces)
+    made: dict[int, Tensor] = {}
+    for name, stored, part in pieces:
+        whole = made.setdefault(id(stored), torch.empty(stored.shape))
+        place = whole[part]
+        norm = place.dim() == 1 and not name.endswith("bias")
+        kind, power = ("ones", 0) if norm else (distribution, exponent)
+        recipe = Recipe(name=name, shape=tuple(place.shape), kind=kind, exponent=power)
+        place.copy_(torch.from_numpy(source.array(recipe)))
+        left[id(stored)] -= 1
+        if not left[id(stored)]:
+            yield stored, made.pop(id(stored))

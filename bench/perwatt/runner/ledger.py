@@ -146,6 +146,7 @@ def case_event(case: Case, world: int = 1) -> Event:
         world: devices that work on it, each with a process of its own.
     """
     counts = case.workload.counts(case.params, case.pass_, case.precision)
+    sharded = case.mode == "shard" and not case.workload.undivided(case, world)
     return {
         "event": "case",
         "case": case.identity,
@@ -161,7 +162,7 @@ def case_event(case: Case, world: int = 1) -> Event:
         "parallel": case.parallel,
         "world": world,
         "cache": case.cache,
-        "arrangement": case.workload.arrangement(case.params),
+        "arrangement": case.workload.arrangement(case.params, world if sharded else 1),
         "target_ci": case.measure.target_ci,
         "impls": {name: case.workload.impls()[name].impl_class for name in case.impls},
         **asdict(counts),

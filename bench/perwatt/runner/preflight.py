@@ -18,6 +18,8 @@ def unsupported(case: Case, impl: str, backend: Backend, sessions: int) -> str |
         return _nowhere(case.placement)
     if devices > 1 and (reason := backend.unsupported_world(devices)):
         return f"placement {case.placement} {reason}"
+    if case.mode == "shard" and (reason := case.workload.undivided(case, devices)):
+        return reason
     alone = replace(case, impls=(impl,))
     needed = _needed(alone, sessions, devices)
     if needed > there:

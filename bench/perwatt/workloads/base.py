@@ -149,12 +149,20 @@ class Workload(ABC):
         """The parameters as they stand in the work: every default filled in, one spelling for equal mathematics."""
         return dict(params.model_dump(mode="json"))
 
-    def arrangement(self, params: Any) -> dict[str, Any]:
+    def arrangement(self, params: Any, devices: int = 1) -> dict[str, Any]:
         """Columns of the row that say how the work is cut up, by parameters that :meth:`describe` leaves out.
 
         They are not mathematics, so they are not in the match key; two cases that differ in them are two cases.
+
+        Args:
+            params: of the case.
+            devices: that it is sharded over.
         """
         return {}
+
+    def undivided(self, case: Case, devices: int) -> str | None:
+        """Why one job cannot be sharded over so many devices, with what can, or None."""
+        return None
 
     @abstractmethod
     def label(self, params: Any) -> str:

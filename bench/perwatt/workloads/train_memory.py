@@ -9,7 +9,7 @@ grows by up to 30 % more, which is glibc's heap keeping freed blocks. Compiled c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perwatt.spec.model import ModelShape
 from perwatt.spec.precision import FORMATS, Precision
@@ -58,8 +58,31 @@ class Footprint:
         return self.weights + self.moments + self.masks + max(earlier + within, self.gradients + self.table)
 
 
-def footprint(params: TrainStepParams, precision: Precision, compiled: bool = False) -> Footprint:
-    """Memory of one training step by formula."""
+def footprint(
+    params: TrainStepParams, precision: Precision, compiled: bool = False, devices: int = 1, parallel: str = ""
+) -> Footprint:
+    """Memory of one training step by formula.
+
+    Args:
+        params: of the whole step.
+        precision: policy.
+        compiled: whether forward and loss are.
+        devices: that it is spread over; the result is of each.
+        parallel: how. With ``fsdp`` a device has its share of the state, and the whole of what is outside the layers.
+    """
+    alone = _alone(params.part(devices), precision, compiled)
+    if parallel != "fsdp" or devices == 1:
+        return alone
+    outside = FORMATS[precision.stored] * params.shape.model_copy(update={"layers": 0}).parameters
+    return replace(
+        alone,
+        weights=alone.weights / devices + outside,
+        moments=alone.moments / devices,
+        gradients=alone.gradients / devices,
+    )
+
+
+def _alone(params: TrainStepParams, precision: Precision, compiled: bool) -> Footprint:
     shape, tokens = params.shape, params.micro_batch * params.seq
     stored = FORMATS[precision.stored]
     used = FORMATS[precision.activations]  # a weight in another format than products want is cast, and the copy kept

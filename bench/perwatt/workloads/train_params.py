@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -52,6 +52,16 @@ class TrainStepParams(ModelParams, OptimizerParams):
     def micro_batch(self) -> int:
         """Sequences that go through the model at once."""
         return self.batch // self.grad_accum
+
+    def part(self, devices: int) -> Self:
+        """What one of several devices does of a step: its sequences, and no larger micro-batches than before.
+
+        Args:
+            devices: a divisor of ``batch``, that divides ``batch``.
+        """
+        own = self.batch // devices
+        micro = next(size for size in range(min(self.micro_batch, own), 0, -1) if own % size == 0)
+        return self.model_copy(update={"batch": own, "grad_accum": own // micro})
 
     def loss_scale(self, precision: Precision) -> float:
         """What the loss is multiplied by before the backward pass, and its gradients divided by after it.

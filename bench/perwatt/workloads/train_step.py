@@ -17,6 +17,11 @@ vocabulary. Weights start as the case's distribution scaled to a standard deviat
 A step may add up the gradients of several micro-batches, and compute layers again in the backward pass instead of
 keeping what is inside them: both leave the mathematics alone, so they are columns and not part of the work.
 
+On several devices that work as one (`mode: shard`) each takes its sequences of the batch. `parallel: fsdp` is torch's
+`fully_shard` over layers and over the rest: weights, gradients and moments are cut by rows, gradients are summed in
+float32. `parallel: ddp` is torch's DistributedDataParallel, every device with all of the state. The key is that of the
+whole batch, and so is the gate, whose twin is spread as the real step is. Compiled is then each layer by itself.
+
 In fp16 a mean loss is multiplied by 4096 before the backward pass and its gradients divided by it before clipping;
 nothing looks for infinities, which would ask the device for a value. With AdamW and Muon it is `unsupported`: second
 moments in fp16 lose the squares of gradients below 2.4e-4, and training diverges.
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from perwatt.backends.base import Backend
+    from perwatt.models.spread import Alone
     from perwatt.models.trainer import Trainer
     from perwatt.spec.case import Case
 
@@ -70,6 +76,7 @@ class TrainStep(Workload):
     Params = TrainStepParams
     paths = ("model",)
     passes = ("step",)
+    layouts = ("fsdp", "ddp")
     cached = False
 
     def check(self, params: TrainStepParams, pass_: str) -> None:
@@ -92,9 +99,20 @@ class TrainStep(Workload):
         again = "" if params.recompute == "none" else f" recompute {params.recompute}"
         return f"{params.called} batch {params.batch}{accumulated} seq {params.seq} {params.optimizer}{again}"
 
-    def arrangement(self, params: TrainStepParams) -> dict[str, Any]:
-        """Micro-batches and recomputation."""
-        return {"micro_batch": params.micro_batch, "grad_accum": params.grad_accum, "recompute": params.recompute}
+    def arrangement(self, params: TrainStepParams, devices: int = 1) -> dict[str, Any]:
+        """Micro-batches of each device, and recomputation."""
+        own = params.part(devices)
+        return {"micro_batch": own.micro_batch, "grad_accum": own.grad_accum, "recompute": params.recompute}
+
+    def undivided(self, case: Case, devices: int) -> str | None:
+        """Sequences are not cut, nor the matrices that Muon orthogonalizes."""
+        params = _params(case)
+        if params.optimizer == "muon" and case.parallel == "fsdp" and devices > 1:
+            return "muon orthogonalizes whole matrices, and fsdp cuts them by rows: use parallel ddp"
+        if params.batch % devices == 0:
+            return None
+        able = ", ".join(str(count) for count in range(1, devices + 1) if params.batch % count == 0)
+        return f"a batch of {params.batch} sequences cannot be spread over {devices} devices, only over {able}"
 
     def counts(self, params: TrainStepParams, pass_: str, precision: Precision) -> Counts:
         """Three times the forward products, with the weights that a token meets and visible pairs only."""
@@ -109,8 +127,7 @@ class TrainStep(Workload):
         The gate needs no more: its twin is small, and its full-size part is left out where there is no room for it.
         """
         compiled = all(case.workload.impls()[name].impl_class == "graph" for name in case.impls)
-        whole = footprint(_params(case), case.precision, compiled)
-        return (whole.peak - whole.masks) / devices + whole.masks
+        return footprint(_params(case), case.precision, compiled, devices if case.parallel else 1, case.parallel).peak
 
     def impls(self) -> Mapping[str, Impl]:
         """Eager, and forward with loss compiled as a whole; the optimizer is the framework's fused one in both."""
@@ -128,7 +145,7 @@ class TrainStep(Workload):
         return autotuned(own)
 
     def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> TrainStepSession:
-        """Weights and batches on the device."""
+        """Weights and batches on the device; of several ranks, this one's."""
         return TrainStepSession(case, impl, backend, seed)
 
 
@@ -154,10 +171,11 @@ class TrainStepSession(Session):
     def _new(self, params: TrainStepParams) -> Trainer:
         from perwatt.models.trainer import Trainer
 
-        return Trainer(params, self._case.precision, self._backend.device, self._build, self.slots)
+        spread = spread_of(self._case, self._backend)
+        return Trainer(params, self._case.precision, self._backend.device, self._build, self.slots, spread)
 
     def run(self, slot: int) -> Tensor:
-        """One training step; the loss stays on the device."""
+        """One training step; the loss, or this rank's share of it, stays on the device."""
         return self._trainer.run(slot)
 
     def check(self, generation: int) -> Accuracy:
@@ -166,7 +184,7 @@ class TrainStepSession(Session):
         from perwatt.accuracy.twin import twin_of
 
         if self._twin is None:
-            self._twin = self._new(twin_of(self._trainer.params))
+            self._twin = self._new(twin_of(self._trainer.params, self._trainer.spread.world))
         seed = self._seed + (generation + 1) * training.FRESH_SEED
         results = [training.examine(self._twin, self._case.precision, seed)]
         results += training.finite(self._trainer)
@@ -176,7 +194,8 @@ class TrainStepSession(Session):
 
     def _reference_fits(self) -> bool:
         """Whether the float32 reference has room beside this session; if not, a flag says so."""
-        held = footprint(self._trainer.params, self._case.precision)
+        world = self._trainer.spread.world
+        held = footprint(self._trainer.params, self._case.precision, devices=world, parallel=self._case.parallel)
         needed = held.weights + held.moments + reference_bytes(self._trainer.params)
         fits = needed <= self._backend.describe().memory_bytes
         self.flags = () if fits else ("gate_reduced",)
@@ -197,6 +216,15 @@ class TrainStepSession(Session):
         """Let go of model, state and twin."""
         vars(self).pop("_trainer", None)
         self._twin = None
+
+
+def spread_of(case: Case, backend: Backend) -> Alone:
+    """How a case's step is spread over the ranks of this worker; new for every model."""
+    from perwatt.models.spread import Alone, Copies, Shards
+
+    if case.mode != "shard" or backend.world == 1:
+        return Alone()
+    return {"fsdp": Shards, "ddp": Copies}[case.parallel](backend.rank, backend.world)
 
 
 def _params(case: Case) -> TrainStepParams:

@@ -39,10 +39,10 @@ def test_a_form_that_changes_nothing_is_found_out(monkeypatch: pytest.MonkeyPatc
     assert why_not("sgd", "fused", CPU, torch.float32) is None
 
 
-def test_a_form_that_does_not_exist_is_told_with_torchs_words() -> None:
-    reason = why_not("adamw", "fused", torch.device("meta"), torch.float32)
-    assert reason is not None
-    assert reason.startswith("adamw has no fused form on meta: ")
+def test_a_form_that_does_not_exist_is_told() -> None:
+    assert why_not("adamw", "fused", torch.device("meta"), torch.float32) == (
+        "torch has no fused adamw on meta (it has on cpu and cuda)"
+    )
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -52,11 +52,11 @@ def test_muon_updates_each_matrix_of_the_layers_by_itself(tied: bool) -> None:
     assert isinstance(optimizer, Muon)
     parts = {"q", "k", "v", "o", "gate", "up", "down"}
     assert set(optimizer.weights) == {f"layers.{i}.{part}" for i in (0, 1) for part in parts}
-    assert set(moments(optimizer, subject, "first")) == set()
+    assert set(dict(moments(optimizer, subject, "first", lambda t: t))) == set()
     optimizer.step()
     names = {name for name, t in subject.tensors(lambda p: p).items() if t is not None}
-    assert set(moments(optimizer, subject, "first")) == names
-    assert set(moments(optimizer, subject, "second")) == names - set(optimizer.weights)
+    assert set(dict(moments(optimizer, subject, "first", lambda t: t))) == names
+    assert set(dict(moments(optimizer, subject, "second", lambda t: t))) == names - set(optimizer.weights)
 
 
 def test_muon_writes_to_the_stored_parameters_and_lets_go_of_gradients() -> None:

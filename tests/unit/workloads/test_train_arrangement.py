@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from perwatt.accuracy import training, twin
-from perwatt.backends.cpu import BACKEND
+from perwatt.backends.cpu import BACKEND, Cpu
 from perwatt.errors import InputError
 from perwatt.models.trainer import Trainer
 from perwatt.results import project
+from perwatt.runner import preflight
 from perwatt.runner.ledger import Ledger, case_event, run_event
 from perwatt.runner.part import Part
 from perwatt.spec.case import Case, build
@@ -182,3 +184,39 @@ def test_compiled_steps_can_be_cut_up() -> None:
     opened = WORKLOAD.open(made, WORKLOAD.impls()["torch.compile"], BACKEND, 0)
     assert opened.check(0).ok
     assert opened.path() == "inductor flash_cpu"
+
+
+def test_each_of_several_devices_takes_its_sequences_and_no_larger_micro_batches() -> None:
+    whole = case(batch=8, grad_accum=2)
+    said = {world: case_event(replace(whole, placement="chip"), world)["arrangement"] for world in (1, 2, 4)}
+    assert [(said[world]["micro_batch"], said[world]["grad_accum"]) for world in said] == [(4, 2), (4, 1), (2, 1)]
+    assert TrainStepParams(model=INLINE, batch=12, seq=4, grad_accum=3).part(2).grad_accum == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "parallel", "world", "words"),
+    [
+        ({"batch": 6}, "fsdp", 4, "a batch of 6 sequences cannot be spread over 4 devices, only over 1, 2, 3"),
+        ({"optimizer": "muon"}, "fsdp", 2, "use parallel ddp"),
+        ({"optimizer": "muon"}, "ddp", 2, None),
+        ({"optimizer": "muon"}, "fsdp", 1, None),
+    ],
+)
+def test_what_cannot_be_spread_is_told_before(
+    params: dict[str, Any], parallel: str, world: int, words: str | None
+) -> None:
+    made = replace(case(**params), placement="chip", mode="shard", parallel=parallel)
+    backend = Cpu()
+    backend.devices = world
+    reason = preflight.unsupported(made, "torch", backend, 1)
+    assert reason is None if words is None else words in (reason or "")
+    assert case_event(made, world)["arrangement"]["grad_accum"] == 1
+
+
+def test_shards_need_less_memory_on_each_device_than_copies() -> None:
+    needs = [
+        WORKLOAD.memory(replace(case(batch=8), mode="shard", parallel=parallel), devices)
+        for parallel, devices in (("fsdp", 1), ("ddp", 4), ("fsdp", 2), ("fsdp", 4))
+    ]
+    assert needs == sorted(needs, reverse=True)
+    assert len(set(needs)) == len(needs)
