@@ -1,4 +1,4 @@
-"""The stand-in device does what the documents say of the real one. Each test runs in a process of a machine of its own."""
+"""The stand-in device does what the documents say of the real one; its tests share a process of their own."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_float64_is_float32_on_the_device() -> None:
     third = torch.tensor([1 / 3], dtype=torch.float64)
     assert on(third).dtype == torch.float64
     assert float(on(third)) == float(third.float())
-    assert float((on(torch.ones(1, dtype=torch.float64)) / 3)) == float(third.float())
+    assert float(on(torch.ones(1, dtype=torch.float64)) / 3) == float(third.float())
 
 
 @inside

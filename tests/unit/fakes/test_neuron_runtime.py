@@ -207,7 +207,7 @@ def test_early_betas_nest_their_memory_statistics(neuron_machine: LayOut) -> Non
 
 
 def test_a_process_group_of_two(neuron_machine: LayOut) -> None:
-    assert [(0, ""), (0, "")] == [(code, said if code else "") for code, said in ranks(neuron_machine(), GROUP, 2)]
+    assert [(code, said if code else "") for code, said in ranks(neuron_machine(), GROUP, 2)] == [(0, ""), (0, "")]
 
 
 def test_worlds_that_are_no_power_of_two_fail_at_the_barrier(neuron_machine: LayOut) -> None:
