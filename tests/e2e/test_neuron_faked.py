@@ -1,4 +1,4 @@
-"""``perwatt run`` on a stand-in Trainium machine: what is right, and that nothing wrong gives a row with status ``ok``."""
+"""``perwatt run`` on a stand-in Trainium machine: what is right, and that no fault gives a row with status ``ok``."""
 
 from __future__ import annotations
 
