@@ -18,7 +18,7 @@ from perwatt.hardware.cgroup import ROOT
 Kind = Literal["counter", "samples", "buckets"]
 Quantity = Literal["J", "W", "%"]
 Use = Literal["chips", "host", "asked", "never"]
-State = Literal["readable", "denied", "absent"]
+State = Literal["readable", "denied", "absent", "broken"]
 
 IMPLAUSIBLE_W = 10_000.0  # of a chip; more is garbage, or declared by mistake
 IMPLAUSIBLE_NODE_W = 100_000.0
@@ -29,9 +29,14 @@ class Lost(RuntimeError):
     """A sensor answers no more, or what it answers makes no sense; says what, in one line."""
 
 
-def implausible_w(scope: str) -> float:
-    """Watts of one channel that are garbage, where it is of this scope; racks and facilities have no bound."""
-    return {**dict.fromkeys(CHIP_LIKE, IMPLAUSIBLE_W), "node": IMPLAUSIBLE_NODE_W}.get(scope, math.inf)
+def implausible_w(scope: str, chips: int = 1) -> float:
+    """Watts of one channel that are garbage, where it is of this scope; racks and facilities have no bound.
+
+    Args:
+        scope: value of ``power_scope``.
+        chips: of which the channel may be the sum.
+    """
+    return {**dict.fromkeys(CHIP_LIKE, IMPLAUSIBLE_W * chips), "node": IMPLAUSIBLE_NODE_W}.get(scope, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +71,7 @@ class Found:
     """Whether a sensor can be used here.
 
     Attributes:
-        state: ``readable``, ``denied`` (there, but not for this user) or ``absent``.
+        state: ``readable``, ``denied`` (there, but not for this user), ``absent``, or ``broken`` where looking failed.
         detail: what was found, or why there is nothing.
         remedy: what would make it readable; empty where nothing would.
     """
@@ -95,6 +100,7 @@ class Facts:
         rel_sys: relative systematic uncertainty (gain), which no longer window makes smaller.
         wrap: where the counters of the channels begin anew; None where they do not.
         lag_s: by how much the value is late: half of the time it is averaged over.
+        chips: of which a channel is the sum: of an outside meter nobody says how it divides what it sees.
         dies: power dies of a chip, of which only the larger one's value is known; 1 where that is all of it.
         note: what else has to be known about the values.
     """
@@ -112,6 +118,7 @@ class Facts:
     rel_sys: float = 0.0
     wrap: tuple[float | None, ...] = ()
     lag_s: float = 0.0
+    chips: int = 1
     dies: int = 1
     note: str = ""
 
@@ -182,6 +189,23 @@ class Sensor(ABC):
         Raises:
             Lost: it cannot be.
         """
+
+
+def used(sensor: Sensor, target: Target) -> Use:
+    """What it would measure; never raises: of one of somebody else's that does it is for who asks for it to find out."""
+    try:
+        return sensor.use(target)
+    except Exception:
+        return "asked"
+
+
+def detected(sensor: Sensor, target: Target) -> Found:
+    """Whether it can be used; never raises: a sensor of somebody else's that does is ``broken``."""
+    try:
+        return sensor.detect(target)
+    except Exception as error:
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Found(state="broken", detail=detail, remedy="report it to whom the sensor belongs")
 
 
 def opened(sensor: Sensor, target: Target) -> Probe:

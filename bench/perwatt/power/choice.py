@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from perwatt import plugins
 from perwatt.errors import InputError, MissingHardware, expected
-from perwatt.power.base import Found, Sensor, Target
+from perwatt.power.base import Found, Sensor, Target, detected, used
 
 STAND_IN = "a meter's trace (--power-trace) or declared watts (--power-w) can stand in"
 SHEET = "tdp"  # as --sensor: no sensor, but the watts of the chip's data sheet
@@ -21,11 +22,13 @@ class Choice:
         chips: of the chips that work; None where there is none.
         host: of the host around them; None where there is none, or where the host is the chip.
         reason: why there is none for the chips, with the remedy; empty where there is one.
+        broken: a line for each sensor that failed when it was looked for, and was passed over.
     """
 
     chips: Sensor | None = None
     host: Sensor | None = None
     reason: str = ""
+    broken: tuple[str, ...] = ()
 
 
 def sensors() -> dict[str, Sensor]:
@@ -48,31 +51,42 @@ def choose(target: Target, wanted: str = "", rejected: Callable[[Sensor], str] =
     found = sensors()
     if target.partial and not wanted:
         return Choice(reason=target.partial)
-    chips, reason = (_asked(found, wanted, target), "") if wanted else _best(found, target, rejected)
-    hosts = (s for s in _ranked(found, target, "host") if _usable(s.detect(target)) and not rejected(s))
-    return Choice(chips=chips, host=next(hosts, None), reason=reason)
+    broken: list[str] = []
+    look = partial(_look, target, broken)
+    chips, reason = (_asked(found, wanted, target), "") if wanted else _best(found, target, rejected, look)
+    hosts = (s for s in _ranked(found, target, "host") if _usable(look(s)) and not rejected(s))
+    return Choice(chips=chips, host=next(hosts, None), reason=reason, broken=tuple(broken))
+
+
+def _look(target: Target, broken: list[str], sensor: Sensor) -> Found:
+    seen = detected(sensor, target)
+    if seen.state == "broken":
+        broken.append(f"{sensor.name}: {_why(seen)}")
+    return seen
 
 
 def _asked(found: dict[str, Sensor], wanted: str, target: Target) -> Sensor:
     if wanted not in found:
         raise InputError(expected(wanted, [*found, SHEET]), field="--sensor")
     sensor = found[wanted]
-    if sensor.use(target) in ("never", "host"):
-        others = [name for name, one in sorted(found.items()) if one.use(target) in ("chips", "asked")]
+    if used(sensor, target) in ("never", "host"):
+        others = [name for name, one in sorted(found.items()) if used(one, target) in ("chips", "asked")]
         instead = f": expected one of {', '.join(others)}" if others else ", and no other sensor does"
         raise InputError(f"{wanted} does not see a {target.backend} chip{instead}", field="--sensor")
-    if target.partial and sensor.use(target) == "chips":
+    if target.partial and used(sensor, target) == "chips":
         raise MissingHardware(f"--sensor {wanted}: {target.partial}")
-    seen = sensor.detect(target)
+    seen = detected(sensor, target)
     if not _usable(seen):
         raise MissingHardware(f"--sensor {wanted}: {_why(seen)}")
     return sensor
 
 
-def _best(found: dict[str, Sensor], target: Target, rejected: Callable[[Sensor], str]) -> tuple[Sensor | None, str]:
+def _best(
+    found: dict[str, Sensor], target: Target, rejected: Callable[[Sensor], str], look: Callable[[Sensor], Found]
+) -> tuple[Sensor | None, str]:
     reasons = []
     for sensor in _ranked(found, target, "chips"):
-        seen = sensor.detect(target)
+        seen = look(sensor)
         if _usable(seen) and not (why := rejected(sensor)):
             return sensor, ""
         reasons.append(f"{sensor.name}: {why if _usable(seen) else _why(seen)}")
@@ -81,7 +95,7 @@ def _best(found: dict[str, Sensor], target: Target, rejected: Callable[[Sensor],
 
 
 def _ranked(found: dict[str, Sensor], target: Target, use: str) -> list[Sensor]:
-    return sorted((s for s in found.values() if s.use(target) == use), key=lambda s: -s.priority)
+    return sorted((s for s in found.values() if used(s, target) == use), key=lambda s: -s.priority)
 
 
 def _usable(found: Found) -> bool:

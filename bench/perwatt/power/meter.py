@@ -171,7 +171,7 @@ def _trace(meter: MeterFile, times: Floats, ahead: float, offset: float, u95: fl
     facts = Facts(
         sensor="meter", source="metered", scope=meter.scope, quantity="W", kind="samples", channels=meter.channels,
         update_s=meter.step_s, poll_s=meter.step_s, window_s=FEWEST * meter.step_s, resolution=meter.resolution,
-        rel_sys=meter.accuracy, note="; ".join(filter(None, (note, meter.note))),
+        rel_sys=meter.accuracy, chips=meter.chips, note="; ".join(filter(None, (note, meter.note))),
     )  # fmt: skip
     readings = [
         Reading(values=tuple(row), stamp=stamp)

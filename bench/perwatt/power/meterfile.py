@@ -41,6 +41,7 @@ class MeterFile:
         times: seconds since 1970 by the meter's clock, growing.
         watts: one row for each time, one column for each channel.
         channels: names of the columns, without ``watts_``.
+        chips: that it sees, where it sees nothing but chips; else 1.
         note: what was left out; empty where nothing was.
     """
 
@@ -50,6 +51,7 @@ class MeterFile:
     times: Floats
     watts: Floats
     channels: tuple[str, ...]
+    chips: int = 1
     note: str = ""
 
     @property
@@ -112,6 +114,7 @@ def read(path: str | Path, *, accuracy_pct: float, scope: str, chips: int = 1) -
     return MeterFile(
         file=file, scope=scope, accuracy=accuracy_pct / 100, times=np.array(times), watts=np.array(watts),
         channels=tuple(name.removeprefix("watts_") for name in channels), note=note,
+        chips=chips if scope in CHIP_LIKE else 1,
     )  # fmt: skip
 
 

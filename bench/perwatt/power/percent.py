@@ -12,6 +12,7 @@ from typing import Any
 from perwatt.errors import InputError
 from perwatt.hardware import chips
 from perwatt.hardware.reader import build
+from perwatt.hardware.sheet import Watts as SheetWatts
 from perwatt.power import calibration
 from perwatt.power.base import Facts
 from perwatt.power.calibration_file import Calibration
@@ -89,7 +90,22 @@ def watts(facts: Facts, found: Measured, chip: str, count: int, settings: Mappin
     each = known[0].value / 100.0
     lowest = found.lo / facts.dies
     note = f"{known[0].value:g} W a chip stand for 100 %, by assumption, and the background for nothing"
+    rel_sys, band = _band(known[0])
+    note += band
     if rule(facts) == "larger":
         note += f"; the percentage is the larger die's, so the chip's is between 1/{facts.dies} of it and all"
-    return Watts(total=found.total * each, lo=lowest * each, hi=found.hi * each, mean=found.mean * each,
+    return Watts(total=found.total * each, lo=lowest * each, hi=found.hi * each, mean=found.mean * each, rel_sys=rel_sys,
                  evidence="modeled", source="relative_assumed", assumption=known[0].id, note=note)  # fmt: skip
+
+
+def _band(assumed: SheetWatts) -> tuple[float | None, str]:
+    """What the sheet leaves open of an assumption: its larger side, relative, and both ends in words.
+
+    It is a gain: the same in every window, and gone from the ratio of two runs under one assumption. So it is stated
+    beside the interval, which holds what the trace leaves open, and not in it.
+    """
+    if assumed.low is None or assumed.high is None:
+        return None, ""
+    sides = assumed.low / assumed.value, assumed.high / assumed.value
+    text = f" (the sheet allows {assumed.low:g} to {assumed.high:g} W: {sides[0]:.2f} to {sides[1]:.2f} of these joules)"
+    return max(1.0 - sides[0], sides[1] - 1.0), text

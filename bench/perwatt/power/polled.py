@@ -95,11 +95,12 @@ def check(facts: Facts, name: str, values: Floats) -> None:
         raise Unusable(f"{facts.sensor}: {name} reads {found}, expected a finite number")
     if (values < 0.0).any():
         raise Unusable(f"{facts.sensor}: {name} reads {values.min():g} {facts.quantity}, expected none below 0")
-    most = {"W": implausible_w(facts.scope), "%": FULL + facts.resolution, "J": math.inf}[facts.quantity]
+    most = {"W": implausible_w(facts.scope, facts.chips), "%": FULL + facts.resolution, "J": math.inf}[facts.quantity]
     if (values > most).any():
-        whole = "chip" if facts.quantity == "%" or facts.scope in CHIP_LIKE else facts.scope
+        whole = "a chip" if facts.quantity == "%" or facts.scope in CHIP_LIKE else f"a {facts.scope}"
+        whole = f"of {facts.chips} chips" if facts.chips > 1 else whole
         found = f"{values.max():g} {facts.quantity}"
-        raise Unusable(f"{facts.sensor}: {name} reads {found}, expected at most {most:g} a {whole}")
+        raise Unusable(f"{facts.sensor}: {name} reads {found}, expected at most {most:g} {whole}")
 
 
 def updates(polled: Polled, update_s: float) -> Updates:

@@ -119,7 +119,7 @@ def _points(facts: Facts, polled: Polled) -> tuple[Floats, Floats, Floats, float
     ends = np.append(at[1:], polled.latest[-1] + period / 2.0)
     ends = np.where(np.isin(last + 1, resumed), polled.latest[last] + period / 2.0, ends)
     counts = np.maximum(1, np.rint((ends - at) / period)).astype(np.intp)
-    stalls = _stalls(counts)
+    stalls = _stalls(counts, polled.values[index])
     stalled = float((ends - at)[stalls].sum())
     counts[stalls] = 1
     steps = np.where(counts > 1, (ends - at) / counts, 0.0)
@@ -146,8 +146,16 @@ def _typical(lengths: Floats) -> float:
     return float(np.quantile(lengths, 0.1)) if lengths.size >= 10 else 0.0
 
 
-def _stalls(counts: Counts) -> NDArray[np.bool_]:
-    """Runs of equal values so long as no honest sensor shows whose value changes elsewhere as often as this one's."""
+def _stalls(counts: Counts, values: Floats) -> NDArray[np.bool_]:
+    """Runs of equal values so long as no honest sensor shows whose value changes elsewhere as often as this one's.
+
+    A reading that is missing does not end a run: what stands after it at the value before goes on standing.
+    """
+    run = np.cumsum(np.diff(values, prepend=np.nan) != 0.0) - 1
+    return np.isin(run, np.flatnonzero(_too_long(np.bincount(run, weights=counts).astype(np.intp))))
+
+
+def _too_long(counts: Counts) -> NDArray[np.bool_]:
     others = counts[counts < counts.max()]
     if others.size < SAME:
         return np.zeros(counts.size, dtype=bool)

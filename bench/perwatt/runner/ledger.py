@@ -37,8 +37,8 @@ class Ledger:
         skipped: reasons by case and impl, as long as no part came after.
         sensors: the latest ``sensors`` event; empty before it.
         idles: ``idle`` events, in their order.
-        windows: the ``window`` event of a case and impl; once an outside meter was read its trace is the first, and
-            ``metered`` is true.
+        windows: the ``window`` event of a case and impl; once an outside meter was read its trace is the first,
+            ``metered`` is true, and ``unmetered`` why it says nothing.
         meter: the ``meter`` event; empty before it.
         late: failed executions, counted when the process had ended, that may be those of a case and impl.
         spent_s: seconds the run has taken, those before a resume included.
@@ -115,8 +115,8 @@ class Ledger:
             key = one["case"], one["impl"]
             window = self.windows[key]
             own = window["traces"][1:] if window.get("metered") else window["traces"]
-            found = {"traces": [one["trace"], *own], "shift_s": event["offset_u95"], "metered": True}
-            self.windows[key] = window | found | {"failed": one["reason"]}  # it had not failed, or would not be here
+            found = {"traces": [one["trace"], *own], "shift_s": event["offset_u95"], "unmetered": one["reason"]}
+            self.windows[key] = window | found | {"metered": True}
 
     def outcomes(self) -> list[Key]:
         """Case and impl of all that has an outcome, in the order of the suite: each is a row."""

@@ -11,7 +11,7 @@ from typing import Any
 from perwatt.backends.base import Backend
 from perwatt.errors import InputError, MissingHardware
 from perwatt.power import checkup, choice, selftest
-from perwatt.power.base import Lost, Probe, Sensor, Target, opened
+from perwatt.power.base import Lost, Probe, Sensor, Target, detected, opened, used
 from perwatt.power.checkup import Load, Verdict
 from perwatt.power.plan import Plan, plan
 from perwatt.runner import folder as files
@@ -41,15 +41,15 @@ def check(backend: Backend, tell: Tell) -> list[Verdict]:
     target = backend.target(world)
     probes: dict[Sensor, Probe] = {}
     closed: dict[str, str] = {}
-    found = [sensor for sensor in choice.sensors().values() if sensor.use(target) in ("chips", "host")]
+    found = [sensor for sensor in choice.sensors().values() if used(sensor, target) in ("chips", "host")]
     for sensor in sorted(found, key=lambda s: -s.priority):
-        if sensor.detect(target).state == "readable":
+        if detected(sensor, target).state == "readable":
             try:
                 probes[sensor] = opened(sensor, target)
             except Lost as lost:
                 closed[sensor.name] = str(lost)
     if not probes:
-        details = {sensor.name: sensor.detect(target).detail for sensor in found} | closed
+        details = {sensor.name: detected(sensor, target).detail for sensor in found} | closed
         reasons = "; ".join(f"{name}: {detail}" for name, detail in details.items())
         raise MissingHardware(
             f"no sensor of power can be read: {reasons or 'none knows this device'}; "

@@ -43,7 +43,7 @@ def test_an_outside_meter_takes_the_first_place_once():
     meter = {"event": "meter", "offset_u95": 0.5, "windows": [seen], "t_s": 3.0}
     again = meter | {"offset_u95": 0.2, "windows": [seen | {"trace": "longer", "reason": ""}]}
     found = Ledger.of([window, meter]).windows["c", "torch"]
-    assert (found["traces"], found["failed"], found["metered"]) == (["meter", "own"], "too few lines", True)
+    assert (found["traces"], found["unmetered"], found["metered"]) == (["meter", "own"], "too few lines", True)
     found = Ledger.of([window, meter, again]).windows["c", "torch"]
     assert (found["traces"], found["failed"], found["shift_s"]) == (["longer", "own"], "", 0.2)
 
