@@ -194,6 +194,9 @@ def test_a_compilation_that_fails_on_trainium_costs_its_row(perwatt: Perwatt, tm
     found = {one["impl"]: one for one in json.loads(done.stdout)["compiled"]}
     assert (found["torch.compile"]["status"], found["torch"]["status"]) == ("crashed", "ok")
     assert "neuronx-cc failed" in found["torch.compile"]["error"]
+    done = perwatt("compile", "own.yaml", "--device", "neuron", "--jobs", "5", **environment)
+    assert done.returncode == 2
+    assert done.stderr == "error: --jobs: found 5, expected at most 4, the devices that may be used\n"
 
 
 CASE_TRAINIUM = "  - {workload: rmsnorm, params: {tokens: 64, hidden: 64}, impl: [torch.compile, torch]}\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fakes.neuron.machine import Machine
 from perwatt import configs
 from perwatt.hardware import machine
 from perwatt.spec import suite
@@ -132,6 +133,26 @@ def test_a_problem_of_a_device_that_is_here_is_exit_code_1(perwatt: Perwatt, tmp
     path = {"PYTHONPATH": os.pathsep.join([str(gpu), *sys.path])}
     assert perwatt("doctor", **path).returncode == 1
     assert perwatt("doctor", "--device", "cpu", **path).returncode == 0
+
+
+@pytest.mark.parametrize(("faults", "code", "state"), [((), 0, "ok"), (("unhealthy",), 1, "problem")])
+def test_a_trainium_machine(perwatt: Perwatt, tmp_path: Path, faults: tuple[str, ...], code: int, state: str):
+    """The stand-in's: files, tools and packages of a trn2.3xlarge."""
+    done = perwatt(
+        "doctor", "--json", "--device", "neuron", **Machine(tmp_path / "machine", faults=faults).environment()
+    )
+    assert done.returncode == code, done.stderr
+    facts = json.loads(done.stdout)
+    found = {one["what"]: one["state"] for one in facts["findings"] if one["of"] == "neuron"}
+    assert found["neuron0"] == state
+    assert {found[what] for what in ("chips", "driver", "software", "cores", "neuron-ls", "power")} == {"ok"}
+    (smoke,) = [entry for entry in facts["suites"] if entry["name"] == "smoke"]
+    assert {name: place["devices"] for name, place in smoke["placements"].items()} == {
+        "device": 1,
+        "chip": 4,
+        "node": 4,
+    }
+    assert smoke["placements"]["chip"]["measurable"] > 0
 
 
 SICK = """

@@ -1,4 +1,4 @@
-"""``perwatt run`` on a stand-in Trainium machine: what is right, and that nothing wrong gives a row with status ``ok``."""
+"""``perwatt run`` on a stand-in Trainium machine: what is right, and that no fault gives a row with status ``ok``."""
 
 from __future__ import annotations
 
@@ -165,7 +165,10 @@ def test_settings_that_cannot_hold_are_refused(run: Run, said: dict[str, str], w
 
 @pytest.mark.parametrize(
     ("kind", "release", "chip", "driver"),
-    [(machines.TRN2, machines.SDK_32, "trainium2", "2.30.2.0"), (machines.TRN3, machines.SDK_33, "trainium3", "2.31.7.0")],
+    [
+        (machines.TRN2, machines.SDK_32, "trainium2", "2.30.2.0"),
+        (machines.TRN3, machines.SDK_33, "trainium3", "2.31.7.0"),
+    ],
 )
 def test_other_drivers_and_chips(
     run: Run, kind: machines.Kind, release: machines.Release, chip: str, driver: str

@@ -352,6 +352,13 @@ class Backend(ABC):
         """Who else uses what so many devices are to work on, with the remedy, or None; None where all share them."""
         return None
 
+    def reckoning(self, devices: int = 1) -> Callable[[], int] | None:
+        """Where a device counts failed executions only as their process ends: a look at its counters before that.
+
+        What is given tells, once the process has ended, how many came. None where they are counted at once, or nowhere.
+        """
+        return None
+
     def poisoned(self, error: BaseException) -> bool:
         """Whether nothing can be computed in this process after an exception."""
         return False

@@ -14,7 +14,7 @@ from perwatt.backends.neuron_cache import NEFF, Cache
 from perwatt.errors import InputError
 from perwatt.finding import Finding, looked, split
 from perwatt.hardware import neuron_cores, neuron_tools
-from perwatt.hardware.neuron_settings import VISIBLE, flag
+from perwatt.hardware.neuron_settings import COUNT, VISIBLE, flag
 from perwatt.hardware.neuron_software import INDEX, Product
 from perwatt.hardware.neuron_stack import UPDATE, Stack
 from perwatt.hardware.neuron_sysfs import Ambiguous, NeuronChip
@@ -170,8 +170,9 @@ def _cores(stack: Stack) -> Iterator[Finding]:
     here, most = len(stack.devices), stack.devices_per_chip * len(stack.chips)
     found = f"LNC {stack.lnc}: {stack.devices_per_chip} devices of torch per chip, {most} in all"
     if here < most:
-        yield Finding(what="cores", state="warning", found=f"{found}; {VISIBLE} leaves {here}",
-                      remedy=f"unset {VISIBLE}, if not meant: a chip is measured by all its cores")  # fmt: skip
+        variable = COUNT if stack.settings.visible is None else VISIBLE
+        yield Finding(what="cores", state="warning", found=f"{found}; {variable} leaves {here}",
+                      remedy=f"unset {variable}, if not meant: a chip is measured by all its cores")  # fmt: skip
     else:
         yield Finding(what="cores", state="ok", found=found)
 

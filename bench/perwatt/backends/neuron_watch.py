@@ -105,9 +105,9 @@ class Watch:
 
     def _errors(self) -> int | None:
         """Executions that failed: by the driver's counters of these cores, else neuron-monitor's of all processes."""
-        moved = neuron_cores.moved(self._before.faults, self._after.faults)
-        if moved is not None:
-            return max(moved.pop("failure", 0), sum(moved.values()))  # the general status counts special ones too
+        found = neuron_cores.failed(neuron_cores.moved(self._before.faults, self._after.faults))
+        if found is not None:
+            return found
         seen = [runtime.executions for report in self._reports for runtime in report.runtimes if runtime.executions]
         if not seen:
             return None

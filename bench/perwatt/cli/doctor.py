@@ -24,7 +24,7 @@ REASONS = 5  # reasons shown for a suite; --json has them all
 @click.option("--power", is_flag=True, help="Test sensors of power at rest, at half and at full load.")
 @json_option
 def command(device: str, power: bool, as_json: bool) -> int:
-    """Show this machine, what is wrong with it, and what it could measure.
+    """Show this machine, its faults, and what it could do.
 
     What was found, with a remedy for what is not as it should be; cores, memory, sensors and backends; of each suite,
     how many rows could be measured, and why not the others. Nothing is started and no setting is changed.

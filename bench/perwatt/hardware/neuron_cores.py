@@ -90,6 +90,13 @@ def moved(before: dict[str, int] | None, after: dict[str, int] | None) -> dict[s
     return None if any(count < 0 for count in change.values()) else {name: n for name, n in change.items() if n}
 
 
+def failed(moved: dict[str, int] | None) -> int | None:
+    """How many executions failed, by what was counted; the general status counts those with a name of their own too."""
+    if moved is None:
+        return None
+    return max(moved.get("failure", 0), sum(count for name, count in moved.items() if name != "failure"))
+
+
 def busy_share(before: Engine | None, after: Engine | None) -> float | None:
     """Share of the engine's cycles in which it worked between two readings."""
     if before is None or after is None:

@@ -39,7 +39,10 @@ class Projection:
 
     def _row(self, key: Key) -> Row:
         ledger = self._ledger
-        state = len(ledger.parts.get(key, ())), id(ledger.windows.get(key)), len(ledger.idles), id(ledger.sensors)
+        state = (
+            len(ledger.parts.get(key, ())), id(ledger.windows.get(key)), len(ledger.idles), id(ledger.sensors),
+            ledger.late.get(key, 0),
+        )  # fmt: skip
         known = self._known.get(key)
         if known is None or known[0] != state:
             known = self._known[key] = state, row(ledger, key)
@@ -62,6 +65,8 @@ def row(ledger: Ledger, key: Key) -> Row:
     if cells["flops"] is not None:
         cells |= {"peak_tflops": most.peak_tflops, "peak_basis": most.peak_basis}
     cells |= merge.gate(parts) | merge.compiling(parts) | merge.health(parts)
+    if late := ledger.late.get(key):
+        cells["device_errors"] = (cells["device_errors"] or 0) + late
     if any(part.samples for part in parts):
         cells |= merge.timing(parts)
         cells |= _rates(cells, run["asynchronous"])

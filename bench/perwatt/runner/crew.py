@@ -11,6 +11,7 @@ from perwatt.runner import environment
 from perwatt.runner.supervisor import Worker
 
 Noted = Callable[[environment.Record], None]
+Left = Callable[[int], None]
 STARTS = 2  # a worker that does not come up twice in a row will not come up
 
 
@@ -25,10 +26,15 @@ class Crew:
         log: file for what they print.
         run_id: of the run they work for.
         noted: told of the environment that the first one reports.
+        left: told when one has ended how many of its executions failed, where that is counted only then.
     """
 
-    def __init__(self, backend: Backend, log: Path, run_id: str, noted: Noted = lambda record: None) -> None:
-        self._backend, self._log, self._run_id, self._noted = backend, log, run_id, noted
+    def __init__(
+        self, backend: Backend, log: Path, run_id: str, noted: Noted = lambda record: None,
+        left: Left = lambda errors: None,
+    ) -> None:  # fmt: skip
+        self._backend, self._log, self._run_id, self._noted, self._left = backend, log, run_id, noted, left
+        self._reckoning: Callable[[], int] | None = None
         self._on_duty: Worker | None = None
         self._world = 1
         self._known = False
@@ -65,16 +71,24 @@ class Crew:
         worker, self._on_duty = self._on_duty, None
         if worker is not None:
             worker.stop()
+            self._reckon()
 
     def discharge(self) -> None:
         """The same at once, and by force."""
         worker, self._on_duty = self._on_duty, None
         if worker is not None:
             worker.kill()
+            self._reckon()
+
+    def _reckon(self) -> None:
+        came, self._reckoning = self._reckoning, None
+        if came is not None:
+            self._left(came())
 
     def _start(self) -> None:
         for attempt in range(1, STARTS + 1):
             world = self._world if self._world > 1 else None
+            self._reckoning = self._backend.reckoning(self._world)
             self._on_duty = Worker(self._backend.address, self._log, self._run_id, world)
             try:
                 facts = self._on_duty.wait_ready()

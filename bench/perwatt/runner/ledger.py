@@ -4,7 +4,8 @@ Events, in the order they come: ``run`` (what was asked for, on what), ``env`` (
 is resumed under another commit), ``case`` (facts of a case, before the first word about it), ``part`` (one impl of one
 case in one process), ``skipped`` (not begun, and why), ``sensors`` (what energy is read from, or why it is not),
 ``idle`` (readings of the device at rest), ``window`` (an energy window: marks of the load, readings), ``meter`` (what
-an outside meter said of the windows), ``end``. Each has ``t_s``, the seconds the run has taken so far.
+an outside meter said of the windows), ``left`` (a process has ended: its failed executions, where a device counts them
+only then), ``end``. Each has ``t_s``, the seconds the run has taken so far.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Ledger:
         windows: the ``window`` event of a case and impl; once an outside meter was read its trace is the first, and
             ``metered`` is true.
         meter: the ``meter`` event; empty before it.
+        late: failed executions, counted when the process had ended, that may be those of a case and impl.
         spent_s: seconds the run has taken, those before a resume included.
         ended: whether the run came to its end.
     """
@@ -53,8 +55,10 @@ class Ledger:
     idles: list[Event] = field(default_factory=list)
     windows: dict[Key, Event] = field(default_factory=dict)
     meter: Event = field(default_factory=dict)
+    late: dict[Key, int] = field(default_factory=dict)
     spent_s: float = 0.0
     ended: bool = False
+    _unsettled: list[Key] = field(default_factory=list)
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Ledger:
@@ -86,6 +90,8 @@ class Ledger:
                 self.windows[event["case"], event["impl"]] = event
             case "meter":
                 self._metered(event)
+            case "left":
+                self._blame(event["errors"])
         self.ended = event["event"] == "end"
 
     def _add(self, part: Part) -> None:
@@ -93,6 +99,14 @@ class Ledger:
         self.parts.setdefault(key, []).append(part)
         self.envs.setdefault(key, self.env)
         self.skipped.pop(key, None)
+        if part.samples:
+            self._unsettled.append(key)
+
+    def _blame(self, errors: int) -> None:
+        """Which execution of a process failed nobody knows: all that it measured is in doubt."""
+        for key in dict.fromkeys(self._unsettled) if errors else ():
+            self.late[key] = self.late.get(key, 0) + errors
+        self._unsettled.clear()
 
     def _metered(self, event: Event) -> None:
         """What the outside meter saw of each window takes the first place among its traces, once."""

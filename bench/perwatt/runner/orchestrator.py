@@ -83,7 +83,8 @@ class Orchestrator:
     ) -> None:  # fmt: skip
         self._cases, self._backend, self._options = cases, backend, options
         self._recorder, self._ledger, self._screen = recorder, recorder.ledger, screen
-        self._crew = Crew(backend, log, recorder.ledger.run["run_id"], recorder.note_environment)
+        left = lambda errors: recorder.add({"event": "left", "errors": errors})  # noqa: E731 - only Crew calls it
+        self._crew = Crew(backend, log, recorder.ledger.run["run_id"], recorder.note_environment, left)
         self._sessions = 2 if options.aa else 1
         self._windows = Windows(cases, backend, energy, options.energy, options.seed, self._crew, recorder, screen)
         self._budget: Budget | None = None

@@ -1,4 +1,4 @@
-"""Tests that run in a process of the stand-in machine: the device changes torch for good, which no other test should see.
+"""Tests that run in a process of the stand-in machine: the device changes torch for good, which no other test may see.
 
 A module of tests asks for one such process, which runs its functions by name, one after another, and says what they
 raised. ``python -m fakes.neuron.inside FILE`` is that process.

@@ -1,8 +1,8 @@
 """A whole machine in a folder: the driver's files, the command-line tools, the installed packages, and who owns a core.
 
-``Machine(folder).environment()`` is what a process needs to run on it. The root of the file system is the real one but for
-the driver's files and the firmware's tables; a ``sitecustomize`` in front of everything points perwatt to it, so that the
-product needs no switch for tests. Versions are those of the SDK's release notes (fact sheet 1.2).
+``Machine(folder).environment()`` is what a process needs to run on it. The root of the file system is the real one but
+for the driver's files and the firmware's tables; a ``sitecustomize`` in front of everything points perwatt to it, so
+that the product needs no switch for tests. Versions are those of the SDK's release notes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command-line tools: ``tools.py MACHINE NAME ARGUMENTS``. Formats by their user guides (fact sheet 4.2, 4.3, 4.6)."""
+"""The command-line tools: ``tools.py MACHINE NAME ARGUMENTS``. Formats by their user guides."""
 
 from __future__ import annotations
 

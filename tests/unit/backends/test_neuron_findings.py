@@ -176,6 +176,7 @@ def test_an_empty_nki(bench: Bench) -> None:
         ({"NEURON_CC_FLAGS": "--disable-mixed-precision-accumulation"}, "accumulation", WARNING),
         ({"NEURON_RT_STOCHASTIC_ROUNDING_EN": "1"}, "rounding", WARNING),
         ({"NEURON_RT_VISIBLE_CORES": "0-1"}, "cores", WARNING),
+        ({"NEURON_RT_NUM_CORES": "2"}, "cores", WARNING),
         ({"TORCH_NEURONX_DISABLE_NEFF_CACHE": "1"}, "compiler's cache: TORCH_NEURONX_DISABLE_NEFF_CACHE", WARNING),
         ({"TORCH_NEURONX_ENABLE_NKI_SDPA": "0"}, "attention", WARNING),
         (

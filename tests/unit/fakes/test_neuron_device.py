@@ -1,4 +1,4 @@
-"""The stand-in device does what the documents say of the real one. Each test runs in a process of a machine of its own."""
+"""The stand-in device does what the documents say of the real one; its tests share a process of their own."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fakes.neuron_driver import TRN1, TRN2, TRN3, Model, NeuronDriver
+from perwatt.backends.neuron import Neuron
 from perwatt.hardware import neuron_stack, neuron_tools
 from perwatt.hardware.neuron_software import Product, Software
 from perwatt.hardware.neuron_stack import Stack
@@ -228,3 +229,17 @@ def test_a_tool_that_hangs_or_fails_says_nothing(monkeypatch: pytest.MonkeyPatch
     assert neuron_tools.run(("false",)) is None
     assert neuron_tools.run(("no-such-tool-anywhere",)) is None
     assert neuron_tools.run(("printf", "2.31.7.0\n")) == "2.31.7.0"
+
+
+@pytest.mark.parametrize(("version", "late"), [("2.30.1.0", True), ("2.30.2.0", False)])
+def test_old_drivers_are_looked_at_once_more_when_the_process_has_ended(tmp_path: Path, version: str, late: bool):
+    driver = NeuronDriver(tmp_path, lambda chip, die, now: 0.0, version=version)
+    there = neuron_stack.look({}, tmp_path, Tools(), lambda: NATIVE)
+    driver.count(0, 2, "timeout", 4)
+    came = Neuron(1, there).reckoning()
+    assert (came is not None) is late
+    driver.count(0, 2, "timeout", 1)
+    driver.count(0, 3, "hw_error", 2)
+    driver.count(0, 4, "hw_error", 9)
+    if came is not None:
+        assert came() == 3

@@ -250,6 +250,24 @@ def test_host_bound_is_for_devices_that_run_ahead():
     assert (busy.bound, busy.busy_s) == ("device", 0.98), "the host waited for room in the queue"
 
 
+def test_what_failed_on_the_device_is_not_trusted():
+    failed = one(case(), part(health={"device_errors": 1}), part(health={"device_errors": 2}, process=1))
+    assert (failed.status, failed.device_errors) == ("unstable", 3)
+    assert failed.error == "3 executions failed on the device"
+    unwell = one(case(), part(health={"unhealthy": "hbm"}), part(health={"unhealthy": "hbm sram"}, process=1))
+    assert (unwell.status, unwell.unhealthy) == ("unstable", "hbm sram")
+    late = one(case(), part(health={"ecc": 0}), {"event": "left", "errors": 4})
+    assert (late.status, late.device_errors) == ("unstable", 4)
+    fine = one(case(), part(health={"device_errors": 0, "unhealthy": ""}), {"event": "left", "errors": 0})
+    assert (fine.status, fine.device_errors, fine.unhealthy) == ("ok", 0, None)
+
+
+def test_pins_stand_in_the_row():
+    record = {"libraries": {"numerics": {"rounding": "nearest", "accumulate": "fp32"}}}
+    row = one({"event": "env", "env_id": "x", "record": record}, case(), part())
+    assert row.numerics == "accumulate=fp32 rounding=nearest"
+
+
 def test_memory_errors_and_unexplained_clocks_are_told():
     row = one(case(), part(health={"limiter": "none", "ecc": 2}))
     assert (row.status, row.ecc) == ("unstable", 2)

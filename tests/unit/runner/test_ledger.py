@@ -80,3 +80,12 @@ def test_events_are_json_and_enough_to_recompute_the_keys():
     assert event["flops"] == 2 * 64**3
     run = json.loads(json.dumps(run_event("id", "now", {"name": "s"}, {"seed": 0}, backends.available()["cpu"])))
     assert (run["backend"], run["asynchronous"], run["device"]["devices_per_chip"]) == ("cpu", False, 1)
+
+
+def test_failures_that_are_counted_late_are_blamed_on_all_that_the_process_measured():
+    left = {"event": "left", "errors": 2, "t_s": 3.0}
+    ledger = Ledger.of([part(samples=[1.0]), part("sdpa", status="oom"), left, part("triton", samples=[1.0])])
+    assert ledger.late == {("c", "torch"): 2}
+    ledger.apply(left | {"errors": 0})
+    ledger.apply(left)
+    assert ledger.late == {("c", "torch"): 2}

@@ -1,4 +1,4 @@
-// Attention takes torch's "overrideable" fused operation (fact sheet 2.9), which the CPU's flash kernel computes here.
+// Attention takes torch's "overrideable" fused operation, which the CPU's flash kernel computes here.
 // A mask is added as it is; dropout goes the way of separate operations. Fewer heads of keys are repeated.
 
 #pragma once

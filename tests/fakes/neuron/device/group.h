@@ -1,5 +1,5 @@
 // Collectives: copied through gloo from the device's memory, after all work before them. The host waits for the others.
-// Sending and receiving are absent (fact sheet 2.10), and what is not overridden here raises in torch.
+// Sending and receiving are absent, and what is not overridden here raises in torch.
 
 #pragma once
 

@@ -1,7 +1,7 @@
 // What torch asks of a device: which one is current, streams, events, generators. All streams share the one queue.
 //
 // Events hold the host's clock when they were recorded, so the time between two of them is not that of the work
-// (fact sheet 2.3).
+//.
 
 #pragma once
 
@@ -145,7 +145,7 @@ struct Hooks final : public at::PrivateUse1HooksInterface {
   }
 
   at::Generator getNewGenerator(c10::DeviceIndex = -1) const override {
-    TORCH_CHECK(false, "torch.Generator is not available on device neuron");  // fact sheet 2.2
+    TORCH_CHECK(false, "torch.Generator is not available on device neuron");
   }
 
   void resizePrivateUse1Bytes(const c10::Storage& storage, size_t bytes) const override {

@@ -1,4 +1,4 @@
-// The caching allocator, by the memory guides of SDK 2.33 (fact sheet 2.2): what is freed stays reserved, blocks below
+// The caching allocator, by the memory guides of SDK 2.33: what is freed stays reserved, blocks below
 // 16 MiB are rounded to size classes of 256 bytes at least, requests below 1 MiB have a pool of their own.
 //
 // A freed block can be handed out again at once, because work is done in the order in which it was handed over. Figures

@@ -1,8 +1,8 @@
 // Every other operation, boxed. One on the list of the device's own operations is queued and later done by the CPU's
 // kernel in the device's memory; any other falls back: its operands are copied to the CPU, and its results back.
 //
-// The first use of an operation with new shapes calls the compiler, as eager mode does (fact sheet 2.4). Every use is
-// noted by name (fact sheet 2.7).
+// The first use of an operation with new shapes calls the compiler, as eager mode does. Every use is
+// noted by name.
 
 #pragma once
 
@@ -20,7 +20,7 @@ struct Operations {
   std::mutex mutex;
   std::unordered_set<std::string> own, compiled, executed, fallen_back;  // names, each once
   std::function<void(const std::string&)> compiler = [](const std::string&) {};
-  std::string latched;  // an error that the next operation raises, whichever that is (fact sheet 2.5)
+  std::string latched;  // an error that the next operation raises, whichever that is
 };
 
 inline Operations& operations() {

@@ -1,7 +1,7 @@
 // The device's queue: calls put work into it and return; only waiting does the work, in the order it was handed over.
 //
 // So no time passes on the device but inside a wait: of synchronize(), of a copy to the host, of a value that the host
-// reads, of a collective. Who forgets to wait finds that next to nothing took any time (fact sheet 2.3, dispatch).
+// reads, of a collective. Who forgets to wait finds that next to nothing took any time.
 
 #pragma once
 

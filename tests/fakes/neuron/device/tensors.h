@@ -24,7 +24,7 @@ inline at::Tensor as_host(const at::Tensor& tensor) {
   return at::from_blob(tensor.mutable_data_ptr(), tensor.sizes(), tensor.strides(), options);
 }
 
-// Neither float64 nor the upper half of int64 exists on the device (fact sheet 2.4, dtype rewriting).
+// Neither float64 nor the upper half of int64 exists on the device.
 inline at::Tensor narrowed(const at::Tensor& cpu) {
   if (cpu.scalar_type() == at::kDouble)
     return cpu.to(at::kFloat).to(at::kDouble);

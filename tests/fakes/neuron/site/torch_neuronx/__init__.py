@@ -1,9 +1,9 @@
 """The native torch-neuronx as its documents have it, on a device that computes on the CPU.
 
-Importing it writes environment defaults, loads the extension, names the device and registers ``torch.neuron``, the compiler
-and the process group; the runtime starts at the first use of the device, or with the process group. Without a device the
-import raises. ``FAKE_NEURON_MACHINE`` is the folder of the machine (``fakes/neuron/machine.py``), ``FAKE_NEURON_FAULT`` what
-goes wrong on it.
+Importing it writes environment defaults, loads the extension, names the device and registers ``torch.neuron``, the
+compiler and the process group; the runtime starts at the first use of the device, or with the process group. Without a
+device the import raises. ``FAKE_NEURON_MACHINE`` is the folder of the machine (``fakes/neuron/machine.py``),
+``FAKE_NEURON_FAULT`` what goes wrong on it.
 """
 
 from __future__ import annotations

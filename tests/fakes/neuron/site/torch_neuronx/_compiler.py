@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from . import _extension, _faults, _runtime
@@ -96,6 +97,6 @@ def _folder(variable: str, default: str) -> Path:
 
 def _check_lnc(flags: str) -> None:
     words = flags.replace("=", " ").split()
-    for name, value in zip(words, words[1:], strict=False):
+    for name, value in pairwise(words):
         if name in LNC_FLAGS and value != str(_runtime.lnc()):
             raise RuntimeError(f"a program for LNC {value} does not load: the runtime has LNC {_runtime.lnc()}")

@@ -1,9 +1,9 @@
 """What goes wrong on the machine: ``FAKE_NEURON_FAULT`` names one or more, with commas.
 
-In the device: ``oom``, ``hang``, ``hw_error``, ``fallback``, ``late_fallback``, ``late_recompile``, ``compile_failure``,
-``eager_compile_failure``, ``ecc``, ``exec_error``, ``rank_dies``, ``rank_hangs``. Of the machine, laid out by its maker:
-``unhealthy``, ``driver_mismatch``, ``old_runtime``, ``lnc_mismatch``, ``core_taken``, ``xla_product``, ``placeholder``,
-``no_driver``. Those that come late come after ``FAKE_NEURON_AFTER`` waits for the device.
+In the device: ``hang``, ``hw_error``, ``fallback``, ``late_fallback``, ``late_recompile``, ``compile_failure``,
+``eager_compile_failure``, ``ecc``, ``exec_error``, ``rank_dies``, ``rank_hangs``. Of the machine, laid out by its
+maker: ``oom``, ``unhealthy``, ``driver_mismatch``, ``old_runtime``, ``lnc_mismatch``, ``core_taken``, ``xla_product``,
+``placeholder``, ``no_driver``. Those that come late come after ``FAKE_NEURON_AFTER`` waits for the device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the names of ``torch.neuron`` and ``torch_neuronx`` do. Which of them there are, the table says (``_surface``)."""
+"""What the names of ``torch.neuron`` and ``torch_neuronx`` do. Which of them there are, ``_surface`` says."""
 
 from __future__ import annotations
 

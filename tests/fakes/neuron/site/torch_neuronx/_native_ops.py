@@ -16,19 +16,21 @@ ACTIVATIONS = (
     "hardtanh hardtanh_backward softplus softplus_backward leaky_relu leaky_relu_backward erf"
 )
 ELEMENTWISE = (
-    "add sub mul div neg rsub abs exp exp2 log log2 sqrt rsqrt reciprocal pow square sin cos floor ceil round sign clamp "
-    "clamp_min clamp_max maximum minimum where isnan isinf isfinite isneginf isposinf fmod remainder floor_divide lerp "
-    "addcmul addcdiv eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not "
-    "bitwise_xor nan_to_num _foreach_norm masked_fill copysign log1p expm1 trunc"
+    "add sub mul div neg rsub abs exp exp2 log log2 sqrt rsqrt reciprocal pow square sin cos floor ceil round "
+    "sign clamp clamp_min clamp_max maximum minimum where isnan isinf isfinite isneginf isposinf fmod remainder "
+    "floor_divide lerp addcmul addcdiv eq ne lt le gt ge logical_and logical_or logical_not logical_xor "
+    "bitwise_and bitwise_or bitwise_not bitwise_xor nan_to_num _foreach_norm masked_fill copysign log1p expm1 "
+    "trunc"
 )
 SUMS = (
-    "sum mean amax amin max min argmax argmin all any prod cumsum linalg_vector_norm norm logsumexp std var var_mean topk "
-    "_amp_foreach_non_finite_check_and_unscale"
+    "sum mean amax amin max min argmax argmin all any prod cumsum linalg_vector_norm norm logsumexp std var "
+    "var_mean topk _amp_foreach_non_finite_check_and_unscale"
 )
 PLACES = (
-    "embedding embedding_dense_backward index index_put index_select index_add index_copy gather scatter scatter_add cat "
-    "stack tril triu flip roll repeat repeat_interleave constant_pad_nd select_backward slice_backward one_hot sort "
-    "slice_scatter select_scatter masked_scatter diag_embed _index_put_impl_ index_fill"
+    "embedding embedding_dense_backward index index_put index_select index_add index_copy gather scatter "
+    "scatter_add cat stack tril triu flip roll repeat repeat_interleave constant_pad_nd select_backward "
+    "slice_backward one_hot sort slice_scatter select_scatter masked_scatter diag_embed _index_put_impl_ "
+    "index_fill"
 )
 MAKING = "fill zero arange full eye scalar_tensor linspace copy clone"
 

@@ -1,11 +1,12 @@
-"""The surface, made from the table of ``docs/trainium.md``: a name that is not in it is missing, for all but torch itself,
-and a call that does not fit the signature that stands there raises.
+"""The surface, made from the table of ``docs/trainium.md``: a name that is not in it is missing, for all but torch
+itself, and a call that does not fit the signature that stands there raises.
 
 ``FAKE_NEURON_TABLE`` is another page with such a table.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import sys
@@ -63,6 +64,16 @@ def checked(function: Callable[..., Any], signature: inspect.Signature) -> Calla
 
 
 def _signature(parameters: str) -> inspect.Signature:
-    space: dict[str, Any] = {}
-    exec(f"def f({parameters}): ...", space)
-    return inspect.signature(space["f"])
+    """Of what stands between the brackets: names with or without defaults, or ``**`` and a name."""
+    written = ast.parse(f"lambda {parameters}: 0", mode="eval").body
+    assert isinstance(written, ast.Lambda)
+    own = written.args
+    bare = [inspect.Parameter.empty] * (len(own.args) - len(own.defaults))
+    defaults = [*bare, *map(ast.literal_eval, own.defaults)]
+    made = [
+        inspect.Parameter(one.arg, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+        for one, default in zip(own.args, defaults, strict=True)
+    ]
+    if own.kwarg:
+        made.append(inspect.Parameter(own.kwarg.arg, inspect.Parameter.VAR_KEYWORD))
+    return inspect.Signature(made)
