@@ -192,7 +192,7 @@ class Sensor(ABC):
 
 
 def used(sensor: Sensor, target: Target) -> Use:
-    """What it would measure; never raises: of one of somebody else's that does it is for who asks for it to find out."""
+    """What it would measure; never raises: one of somebody else's that does is looked at only if asked for by name."""
     try:
         return sensor.use(target)
     except Exception:

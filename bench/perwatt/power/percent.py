@@ -107,5 +107,7 @@ def _band(assumed: SheetWatts) -> tuple[float | None, str]:
     if assumed.low is None or assumed.high is None:
         return None, ""
     sides = assumed.low / assumed.value, assumed.high / assumed.value
-    text = f" (the sheet allows {assumed.low:g} to {assumed.high:g} W: {sides[0]:.2f} to {sides[1]:.2f} of these joules)"
+    text = (
+        f" (the sheet allows {assumed.low:g} to {assumed.high:g} W: {sides[0]:.2f} to {sides[1]:.2f} of these joules)"
+    )
     return max(1.0 - sides[0], sides[1] - 1.0), text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from perwatt.errors import InputError, expected
 from perwatt.hardware import chips
 from perwatt.hardware.sheet import Watts
@@ -40,6 +43,41 @@ def check(target: Target, settings: Settings, mode: str) -> None:
         rated(target.chip)
     else:
         choice.choose(target, settings.sensor)
+
+
+FORMER = (
+    ("--power-w", "power_w", ("sensor", "trace")),
+    (f"--sensor {choice.SHEET}", "sheet", ("power_w", "sensor", "trace")),
+    ("--power-trace", "trace", ("power_w",)),
+    ("--power-assumption", "assumption", ("power_w", "calibration")),
+    ("--power-calibration", "calibration", ("power_w", "assumption")),
+)
+"""Options that say what watts are from, what the journal keeps them as, and settings that can take their place."""
+
+
+def forgotten(before: Mapping[str, Any], settings: Settings, mode: str) -> None:
+    """Refuse to go on with a run without what was stated of its energy: the rows would lose it without a word.
+
+    What was stated may be changed by stating it anew, and ended by ``--energy off``.
+
+    Args:
+        before: the run's latest ``sensors`` event; empty before it.
+        settings: what the user says now.
+        mode: for which rows energy is measured now.
+
+    Raises:
+        InputError: naming the option that is missing.
+    """
+    if mode == "off" or not before:
+        return
+    stated = {"declared": "power_w", choice.SHEET: "sheet"}.get(before["mode"], "")
+    former = {**before["settings"], stated: before.get("watts")}
+    for option, name, instead in FORMER:
+        given = [getattr(settings, other) for other in (name, *instead) if hasattr(settings, other)]
+        if (was := former.get(name)) is not None and not any(given):
+            shown = was["id"] if isinstance(was, Mapping) else was
+            message = f"cannot resume: found none, expected one as the run had ({shown}), or --energy off"
+            raise InputError(message, field=option)
 
 
 def _assumed(wanted: str | None, chip: str) -> None:

@@ -178,7 +178,9 @@ def _beside(trace: Trace, span: Measured, marks: list[steady.Mark], count: int, 
     except Unusable:
         return {}
     work = steady.iterations_between(marks, found.start, found.end)
-    return efficiency.relative(trace.facts, _uncertain(found, work.error / work.iterations), work.iterations, count, row)
+    return efficiency.relative(
+        trace.facts, _uncertain(found, work.error / work.iterations), work.iterations, count, row
+    )
 
 
 def _host(traces: list[Trace], found: Measured, iterations: float) -> Cells:

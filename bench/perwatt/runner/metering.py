@@ -50,6 +50,21 @@ def read(recorder: Recorder, settings: Settings, chips: int, tell: Callable[[str
     tell(f"energy: the meter's clock is {clock.offset_s:+.2f} s from ours, ±{clock.offset_u95:.2f} s")
 
 
+def look(settings: Settings, chips: int, tell: Callable[[str], None]) -> None:
+    """Say in one line that what the meter's file holds so far cannot be read, while the run can still be stopped.
+
+    It is no refusal: the meter may not have written all, and once the file is put right the windows are of use.
+    """
+    assert settings.trace is not None
+    assert settings.meter_class is not None
+    path = Path(settings.trace)
+    try:
+        if path.exists():
+            meterfile.read(path, accuracy_pct=settings.meter_class, scope=settings.scope, chips=chips)
+    except InputError as error:
+        tell(f"energy: the meter's trace is of no use so far: {error}; without a better one rows get no energy by it")
+
+
 def _slice(trace: Trace, window: Interval) -> dict[str, Any]:
     """The part of a trace around a window."""
     first, last = window.start - window.before, window.end + window.after

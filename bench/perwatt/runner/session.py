@@ -99,7 +99,8 @@ def run(request: Request, screens: Screens) -> Result:
     if not request.shared and (reason := backend.busy(most)):
         raise MissingHardware(reason)
     energy = request.options.energy
-    refusals.check(backend.target(most), energy, energy.mode or suite.energy.mode)
+    energy_mode = energy.mode or suite.energy.mode
+    refusals.check(backend.target(most), energy, energy_mode)
     suite, casts = bound(suite, backend)
     run_id = files.new_run_id()
     folder = Folder(request.out or files.RUNS / run_id)
@@ -110,6 +111,7 @@ def run(request: Request, screens: Screens) -> Result:
             raise InputError("found events but no run, expected a run's journal", file=str(folder.journal))
         begin = run_event(run_id, _now(), _name_of(suite), _identity(request), backend, casts)
         _check(folder, ledger.run, begin, request.resume)
+        refusals.forgotten(ledger.sensors, energy, energy_mode)
         with contextlib.closing(Journal(folder.journal, length)) as book:
             recorder = Recorder(folder, book, ledger)
             if not ledger.run:

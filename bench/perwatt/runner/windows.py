@@ -6,25 +6,22 @@ are worked out from that when rows are made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from perwatt.backends.base import Backend
 from perwatt.errors import InputError, MissingHardware
 from perwatt.hardware import prices
-from perwatt.hardware.reader import plain
-from perwatt.power import calibration_file, choice, plan, refusals, selftest
-from perwatt.power.base import Lost, Probe, Sensor, opened
+from perwatt.power import plan
 from perwatt.power.plan import Plan
 from perwatt.power.settings import Settings
-from perwatt.power.trace import Trace
 from perwatt.results.schema import Status
-from perwatt.runner import journal, metering, preflight, window
+from perwatt.runner import metering, preflight, window
+from perwatt.runner.budget import Budget
 from perwatt.runner.crew import Crew
-from perwatt.runner.journal import Event
 from perwatt.runner.recorder import Recorder
+from perwatt.runner.sensing import Sensing
 from perwatt.runner.supervisor import WorkerLost
 from perwatt.spec.case import Case
 from perwatt.spec.suite import Energy
@@ -67,24 +64,20 @@ class Windows:
         self._clock = backend.clock
         self._world = preflight.most(cases, backend)
         self._target = backend.target(self._world)
-        self._probes: list[Probe] = []
-        self._sensors: list[Sensor] = []
+        self._sensing = Sensing(backend, self._target, asked, settings, recorder, screen.note)
         self._plan: Plan | None = None
-        self._asked = asked
+        self._budget, self._begun, self._looked = Budget(math.inf), 0.0, False
 
     # Before the sweep
 
     def begin(self) -> float:
-        """Choose and open sensors, look at the idle device, tell what is to come. Seconds that all windows will take.
+        """Open sensors, look at the idle device, tell what is to come. Seconds that all windows will take.
 
         Raises:
             InputError: the sensor that was asked for is none.
             MissingHardware: it is not here.
         """
-        if (self._settings.mode or self._asked.mode) == "off":
-            self._note({"mode": "off"}, "energy is off")
-            return 0.0
-        self._choose()
+        self._plan = self._sensing.begin()
         if self._plan is None:
             return 0.0
         rows = sum(len(case.impls) for case in self._cases.values())
@@ -95,56 +88,10 @@ class Windows:
             self._idle("start")
         return total
 
-    def _choose(self) -> None:
-        target, settings = self._target, self._settings
-        if settings.power_w is not None:
-            self._note({"mode": "declared", "watts": settings.power_w, "scope": settings.scope})
-            return
-        if settings.sensor == choice.SHEET:
-            self._sheet()
-            return
-        if settings.trace is not None and not settings.sensor:  # the meter is all that is needed, and reads itself
-            self._plan = plan.outside(self._asked, settings.mode)
-            self._note({"mode": self._plan.mode})
-            return
-        driver = self._backend.describe().driver
-        found = choice.choose(target, settings.sensor, lambda sensor: selftest.failed(sensor, driver))
-        if found.chips is None:
-            self._note({"mode": "none"}, found.reason)
-            return
-        for sensor in filter(None, (found.chips, found.host)):
-            try:
-                self._probes.append(opened(sensor, target))
-                self._sensors.append(sensor)
-            except Lost as error:
-                if sensor is found.chips:
-                    self._note({"mode": "none"}, str(error))
-                    return
-        own = self._probes[0].facts
-        self._plan = plan.plan(self._asked, settings.mode, own)
-        refusals.fits(settings, own, target)
-        facts = [asdict(probe.facts) for probe in self._probes]
-        self._note({"mode": self._plan.mode, "facts": facts})
-
-    def _sheet(self) -> None:
-        """The data sheet's watts, an upper bound of what the chip draws."""
-        rated = refusals.rated(self._target.chip)
-        reason = f"the sheet's {rated.value:g} W ({rated.id}), an upper bound"
-        self._note({"mode": choice.SHEET, "watts": rated.value, "scope": "package"}, reason)
-
-    def _note(self, event: Event, reason: str = "") -> None:
-        """Journal what is read, or why nothing is; a resumed run says it again where it differs."""
-        facts = {"chip": self._target.chip, "chips": self._target.count, "settings": _kept(self._settings)}
-        event = journal.as_read({"event": "sensors", "reason": reason, **facts, **event})
-        before = {name: value for name, value in self._ledger.sensors.items() if name != "t_s"}
-        if event != before:
-            self._recorder.add(event)
-
     def _tell(self, count: int, total_s: float) -> None:
         assert self._plan
-        by = " and ".join(sensor.name for sensor in self._sensors) or "an outside meter"
         windows = f"{count} windows" if count > 1 else "1 window"
-        text = f"energy: up to {windows} of {self._plan.window_s:.0f} s by {by}, about {_span(total_s)} more"
+        text = f"energy: up to {windows} of {self._plan.window_s:.0f} s by {self._sensing.names}, about {_span(total_s)} more"
         self._screen.note(text + _dollars(self._backend, total_s))
 
     # After the sweep
@@ -162,20 +109,30 @@ class Windows:
         self._set_aside([key for key, row in rows.items() if row.status == Status.OK and row.world_size != self._world])
         able = [row for row in rows.values() if row.world_size == self._world]
         picked = [keys[id(row)] for row in plan.chosen(able, self._plan.mode)]
-        begun = self._clock.monotonic()
+        self._budget, self._begun = Budget(math.inf if left_s is None else left_s), self._clock.monotonic()
         for case, impl in picked:
             if (case, impl) in self._ledger.windows:
                 continue
             again_s = self._ledger.parts[case, impl][-1].elapsed_s  # to open and compile it takes no longer
-            if left_s is not None and self._clock.monotonic() - begun + self._plan.each_s + again_s > left_s:
+            if self._budget.over(self._spent_s() + self._plan.each_s + again_s):
                 self._screen.note("energy: no time is left of the budget for more windows")
                 break
             try:
                 self._window(self._cases[case], impl)
+                self._look()
             except MissingHardware as error:  # the rows have their times; a resumed run tries again
                 self._screen.note(f"energy: no more windows: {error}")
                 break
             self._recorder.project()
+
+    def _spent_s(self) -> float:
+        return self._clock.monotonic() - self._begun
+
+    def _look(self) -> None:
+        """Say after the first window that what an outside meter has written so far is no trace."""
+        if self._settings.trace is not None and not self._looked:
+            metering.look(self._settings, self._target.count, self._screen.note)
+        self._looked = True
 
     def finish(self) -> None:
         """Look at the idle device once more, let the sensors go, read the outside meter.
@@ -188,8 +145,7 @@ class Windows:
                 self._idle("end")
             except MissingHardware as error:
                 self._screen.note(f"energy: no look at the idle device at the end: {error}")
-        for probe in self._probes:
-            probe.close()
+        self._sensing.close()
         if self._settings.trace is not None:
             metering.read(self._recorder, self._settings, self._target.count, self._screen.note)
 
@@ -201,18 +157,24 @@ class Windows:
                 self._keep(self._cases[case], impl, window.Window(failed=reason))
 
     def _window(self, case: Case, impl: str) -> None:
-        """One window, journaled whatever becomes of it."""
+        """One window, journaled whatever becomes of it, but for one that the end of the budget cuts off."""
         assert self._plan
         request = {"case": case.message(), "impl": impl, "seed": self._seed, "window_s": self._plan.window_s}
         seconds = case.measure.timeout_s + self._plan.each_s + self._plan.align_s
         try:
             worker = self._crew.worker(self._world)
-            found = window.take(worker, request, self._probes, self._plan, self._clock, self._screen.event, seconds)
+            limit_s = self._budget.limit(self._spent_s(), seconds)
+            found = window.take(
+                worker, request, self._sensing.probes, self._plan, self._clock, self._screen.event, limit_s
+            )
         except WorkerLost as lost:
             self._crew.discharge()
+            if lost.status == Status.TIMEOUT and self._budget.over(self._spent_s()):
+                self._screen.note(f"no energy of {case.name}, {impl}: the budget was spent before its window was over")
+                return
             found = window.Window(failed=" ".join(lost.reason.split()))
         self._keep(case, impl, found)
-        self._reopen(found.traces)
+        self._sensing.reopen(found.traces)
         if found.trouble:
             self._screen.note(f"no energy of {case.name}, {impl}: {found.trouble}")
 
@@ -224,17 +186,9 @@ class Windows:
             "traces": [trace.message() for trace in found.traces],
         })  # fmt: skip
 
-    def _reopen(self, traces: Sequence[Trace]) -> None:
-        """A sensor that was lost may be there again for the next window."""
-        for at, trace in enumerate(traces):
-            if trace.lost:
-                self._probes[at].close()
-                with suppress(Lost):
-                    self._probes[at] = opened(self._sensors[at], self._target)
-
     def _idle(self, when: str) -> None:
         """Power of the device that does nothing, by the definition of the run."""
-        if any(event["when"] == when for event in self._ledger.idles) or not self._probes:
+        if any(event["when"] == when for event in self._ledger.idles) or not self._sensing.probes:
             return
         assert self._plan
         if self._settings.idle == "no_context":
@@ -242,17 +196,11 @@ class Windows:
         else:
             self._crew.worker(self._world)
         self._clock.sleep(SETTLE_S[self._settings.idle])
-        start, end, traces = window.rest(self._probes, self._plan, self._clock)
+        start, end, traces = window.rest(self._sensing.probes, self._plan, self._clock)
         self._recorder.add({
             "event": "idle", "when": when, "definition": self._settings.idle, "start": start, "end": end,
             "traces": [trace.message() for trace in traces],
         })  # fmt: skip
-
-
-def _kept(settings: Settings) -> dict[str, Any]:
-    """Settings that decide what watts mean; a calibration as its file has it."""
-    calibration = plain(calibration_file.read(settings.calibration)) if settings.calibration else None
-    return {"assumption": settings.assumption, "calibration": calibration, "idle": settings.idle}
 
 
 def _span(seconds: float) -> str:
