@@ -94,8 +94,10 @@ def watts(facts: Facts, found: Measured, chip: str, count: int, settings: Mappin
     note += band
     if rule(facts) == "larger":
         note += f"; the percentage is the larger die's, so the chip's is between 1/{facts.dies} of it and all"
-    return Watts(total=found.total * each, lo=lowest * each, hi=found.hi * each, mean=found.mean * each, rel_sys=rel_sys,
-                 evidence="modeled", source="relative_assumed", assumption=known[0].id, note=note)  # fmt: skip
+    return Watts(
+        total=found.total * each, lo=lowest * each, hi=found.hi * each, mean=found.mean * each,
+        evidence="modeled", source="relative_assumed", assumption=known[0].id, rel_sys=rel_sys, note=note,
+    )  # fmt: skip
 
 
 def _band(assumed: SheetWatts) -> tuple[float | None, str]:
@@ -107,7 +109,6 @@ def _band(assumed: SheetWatts) -> tuple[float | None, str]:
     if assumed.low is None or assumed.high is None:
         return None, ""
     sides = assumed.low / assumed.value, assumed.high / assumed.value
-    text = (
-        f" (the sheet allows {assumed.low:g} to {assumed.high:g} W: {sides[0]:.2f} to {sides[1]:.2f} of these joules)"
-    )
+    watts, joules = f"{assumed.low:g} to {assumed.high:g} W", f"{sides[0]:.2f} to {sides[1]:.2f} times these joules"
+    text = f" (the sheet allows {watts}, {joules})"
     return max(1.0 - sides[0], sides[1] - 1.0), text

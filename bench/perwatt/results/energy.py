@@ -76,7 +76,7 @@ def _stated(sensors: Event, row: Cells) -> Cells:
 
 
 def _seen(sensors: Event, window: Event, idles: list[Event], row: Cells) -> Cells:
-    """By the outside meter where there is one; of what it does not see, by the run's own sensor, and the row says so."""
+    """By the outside meter if there is one; what that does not see, by the run's own sensor, and the row says so."""
     if reason := window["failed"] or window["ended"]:
         raise Unusable(reason)
     own = window["traces"][1:] if window.get("metered") else []
@@ -178,9 +178,8 @@ def _beside(trace: Trace, span: Measured, marks: list[steady.Mark], count: int, 
     except Unusable:
         return {}
     work = steady.iterations_between(marks, found.start, found.end)
-    return efficiency.relative(
-        trace.facts, _uncertain(found, work.error / work.iterations), work.iterations, count, row
-    )
+    found = _uncertain(found, work.error / work.iterations)
+    return efficiency.relative(trace.facts, found, work.iterations, count, row)
 
 
 def _host(traces: list[Trace], found: Measured, iterations: float) -> Cells:

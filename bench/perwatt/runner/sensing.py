@@ -1,4 +1,4 @@
-"""What the energy of a run is read from: sensors chosen and opened, or watts that are stated; and the journal's word on it.
+"""What the energy of a run is read from: sensors that are chosen and opened, an outside meter, or stated watts.
 
 Sensors are read in this process, which does not compute (docs/energy.md).
 """
@@ -65,17 +65,16 @@ class Sensing:
         """
         settings = self._settings
         if (settings.mode or self._asked.mode) == "off":
-            return self._none({"mode": "off"}, "energy is off")
+            return self._noted({"mode": "off"}, "energy is off")
         if settings.power_w is not None:
-            return self._none({"mode": "declared", "watts": settings.power_w, "scope": settings.scope})
+            return self._noted({"mode": "declared", "watts": settings.power_w, "scope": settings.scope})
         if settings.sensor == choice.SHEET:
             rated = refusals.rated(self._target.chip)
             reason = f"the sheet's {rated.value:g} W ({rated.id}), an upper bound"
-            return self._none({"mode": choice.SHEET, "watts": rated.value, "scope": "package"}, reason)
+            return self._noted({"mode": choice.SHEET, "watts": rated.value, "scope": "package"}, reason)
         if settings.trace is not None and not settings.sensor:  # the meter is all that is needed, and reads itself
-            outside = plan.outside(self._asked, settings.mode)
-            self._note({"mode": outside.mode})
-            return outside
+            windows = plan.outside(self._asked, settings.mode)
+            return self._noted({"mode": windows.mode}, windows=windows)
         return self._open()
 
     def _open(self) -> Plan | None:
@@ -84,30 +83,28 @@ class Sensing:
         for line in found.broken:
             self._tell(f"energy: passed over {line}")
         if found.chips is None:
-            return self._none({"mode": "none"}, found.reason)
+            return self._noted({"mode": "none"}, found.reason)
         for sensor in filter(None, (found.chips, found.host)):
             try:
                 self.probes.append(opened(sensor, target))
                 self._sensors.append(sensor)
             except Lost as error:
                 if sensor is found.chips:
-                    return self._none({"mode": "none"}, str(error))
+                    return self._noted({"mode": "none"}, str(error))
         own = self.probes[0].facts
         refusals.fits(settings, own, target)
         windows = plan.plan(self._asked, settings.mode, own)
-        self._note({"mode": windows.mode, "facts": [asdict(probe.facts) for probe in self.probes]})
-        return windows
+        facts = [asdict(probe.facts) for probe in self.probes]
+        return self._noted({"mode": windows.mode, "facts": facts}, windows=windows)
 
-    def _none(self, event: Event, reason: str = "") -> None:
-        self._note(event, reason)
-
-    def _note(self, event: Event, reason: str = "") -> None:
+    def _noted(self, event: Event, reason: str = "", windows: Plan | None = None) -> Plan | None:
         """Journal what is read, or why nothing is; a resumed run says it again where it differs."""
         facts = {"chip": self._target.chip, "chips": self._target.count, "settings": _kept(self._settings)}
         event = journal.as_read({"event": "sensors", "reason": reason, **facts, **event})
         before = {name: value for name, value in self._recorder.ledger.sensors.items() if name != "t_s"}
         if event != before:
             self._recorder.add(event)
+        return windows
 
     def reopen(self, traces: Sequence[Trace]) -> None:
         """A sensor that was lost may be there again for the next window."""

@@ -91,8 +91,8 @@ class Windows:
     def _tell(self, count: int, total_s: float) -> None:
         assert self._plan
         windows = f"{count} windows" if count > 1 else "1 window"
-        text = f"energy: up to {windows} of {self._plan.window_s:.0f} s by {self._sensing.names}, about {_span(total_s)} more"
-        self._screen.note(text + _dollars(self._backend, total_s))
+        text = f"energy: up to {windows} of {self._plan.window_s:.0f} s by {self._sensing.names}"
+        self._screen.note(f"{text}, about {_span(total_s)} more{_dollars(self._backend, total_s)}")
 
     # After the sweep
 
@@ -160,13 +160,12 @@ class Windows:
         """One window, journaled whatever becomes of it, but for one that the end of the budget cuts off."""
         assert self._plan
         request = {"case": case.message(), "impl": impl, "seed": self._seed, "window_s": self._plan.window_s}
+        probes, tell = self._sensing.probes, self._screen.event
         seconds = case.measure.timeout_s + self._plan.each_s + self._plan.align_s
         try:
             worker = self._crew.worker(self._world)
             limit_s = self._budget.limit(self._spent_s(), seconds)
-            found = window.take(
-                worker, request, self._sensing.probes, self._plan, self._clock, self._screen.event, limit_s
-            )
+            found = window.take(worker, request, probes, self._plan, self._clock, tell, limit_s)
         except WorkerLost as lost:
             self._crew.discharge()
             if lost.status == Status.TIMEOUT and self._budget.over(self._spent_s()):
