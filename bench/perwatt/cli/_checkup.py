@@ -19,7 +19,7 @@ from perwatt.errors import InputError, MissingHardware
 from perwatt.finding import Finding, looked, said, split
 from perwatt.hardware import cgroup, machine
 from perwatt.power import choice, selftest
-from perwatt.power.base import Sensor, Target
+from perwatt.power.base import Sensor, Target, detected, used
 from perwatt.runner import folder, preflight, session
 from perwatt.spec import suite
 from perwatt.spec.case import Case
@@ -83,11 +83,7 @@ def _sensors(target: Target, device: Facts) -> list[Facts]:
 
 
 def _sensor(name: str, sensor: Sensor, target: Target, driver: str | None) -> Facts:
-    try:
-        seen = {"name": name, "use": sensor.use(target), **asdict(sensor.detect(target))}
-    except Exception as error:  # somebody else's
-        broken = {"state": "failed", "detail": said(error), "remedy": "report it to whom the sensor belongs"}
-        return {"name": name, "use": "asked", **broken}
+    seen = {"name": name, "use": used(sensor, target), **asdict(detected(sensor, target))}
     if seen["state"] == "readable" and (reason := selftest.failed(sensor, driver)):
         seen |= {"state": "failed", "detail": reason, "remedy": f"--sensor {name} uses it all the same"}
     return seen

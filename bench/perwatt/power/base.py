@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from perwatt.finding import said
 from perwatt.hardware.cgroup import ROOT
 
 Kind = Literal["counter", "samples", "buckets"]
 Quantity = Literal["J", "W", "%"]
 Use = Literal["chips", "host", "asked", "never"]
-State = Literal["readable", "denied", "absent", "broken"]
+State = Literal["readable", "denied", "absent", "failed"]
 
 IMPLAUSIBLE_W = 10_000.0  # of a chip; more is garbage, or declared by mistake
 IMPLAUSIBLE_NODE_W = 100_000.0
@@ -71,7 +72,7 @@ class Found:
     """Whether a sensor can be used here.
 
     Attributes:
-        state: ``readable``, ``denied`` (there, but not for this user), ``absent``, or ``broken`` where looking failed.
+        state: ``readable``, ``denied`` (there, but not for this user), ``absent``, or ``failed`` where looking did.
         detail: what was found, or why there is nothing.
         remedy: what would make it readable; empty where nothing would.
     """
@@ -200,12 +201,11 @@ def used(sensor: Sensor, target: Target) -> Use:
 
 
 def detected(sensor: Sensor, target: Target) -> Found:
-    """Whether it can be used; never raises: a sensor of somebody else's that does is ``broken``."""
+    """Whether it can be used; never raises: a sensor of somebody else's that does has ``failed``."""
     try:
         return sensor.detect(target)
     except Exception as error:
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return Found(state="broken", detail=detail, remedy="report it to whom the sensor belongs")
+        return Found(state="failed", detail=said(error), remedy="report it to whom the sensor belongs")
 
 
 def opened(sensor: Sensor, target: Target) -> Probe:

@@ -22,13 +22,13 @@ class Choice:
         chips: of the chips that work; None where there is none.
         host: of the host around them; None where there is none, or where the host is the chip.
         reason: why there is none for the chips, with the remedy; empty where there is one.
-        broken: a line for each sensor that failed when it was looked for, and was passed over.
+        failed: a line for each sensor that failed when it was looked for, and was passed over.
     """
 
     chips: Sensor | None = None
     host: Sensor | None = None
     reason: str = ""
-    broken: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 def sensors() -> dict[str, Sensor]:
@@ -51,17 +51,17 @@ def choose(target: Target, wanted: str = "", rejected: Callable[[Sensor], str] =
     found = sensors()
     if target.partial and not wanted:
         return Choice(reason=target.partial)
-    broken: list[str] = []
-    look = partial(_look, target, broken)
+    failed: list[str] = []
+    look = partial(_look, target, failed)
     chips, reason = (_asked(found, wanted, target), "") if wanted else _best(found, target, rejected, look)
     hosts = (s for s in _ranked(found, target, "host") if _usable(look(s)) and not rejected(s))
-    return Choice(chips=chips, host=next(hosts, None), reason=reason, broken=tuple(broken))
+    return Choice(chips=chips, host=next(hosts, None), reason=reason, failed=tuple(failed))
 
 
-def _look(target: Target, broken: list[str], sensor: Sensor) -> Found:
+def _look(target: Target, failed: list[str], sensor: Sensor) -> Found:
     seen = detected(sensor, target)
-    if seen.state == "broken":
-        broken.append(f"{sensor.name}: {_why(seen)}")
+    if seen.state == "failed":
+        failed.append(f"{sensor.name}: {_why(seen)}")
     return seen
 
 

@@ -80,7 +80,7 @@ class Sensing:
     def _open(self) -> Plan | None:
         target, settings, driver = self._target, self._settings, self._backend.describe().driver
         found = choice.choose(target, settings.sensor, lambda sensor: selftest.failed(sensor, driver))
-        for line in found.broken:
+        for line in found.failed:
             self._tell(f"energy: passed over {line}")
         if found.chips is None:
             return self._noted({"mode": "none"}, found.reason)

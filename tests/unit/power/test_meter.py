@@ -98,6 +98,18 @@ def test_a_window_that_the_trace_does_not_reach_over(tmp_path: Path):
     assert found.reasons == ("", "", "the meter's trace does not reach over the whole window")
 
 
+@pytest.mark.parametrize(("scope", "chips"), [("package", 16), ("node", 1)])
+def test_a_meter_says_how_many_chips_it_sees(tmp_path: Path, scope: str, chips: int):
+    times = WALL + np.arange(120.0)
+    file = meterfile.read(fake.csv(tmp_path / "meter.csv", times, np.linspace(11_000.0, 11_300.0, 120)),
+                          accuracy_pct=1.0, scope=scope, chips=16)  # fmt: skip
+    found = meter.aligned(
+        file, [Interval(start=20.0, end=100.0, unix=WALL + 20.0, before=5.0, after=5.0)], offset_s=0.0
+    )
+    assert found.trace.facts.chips == chips
+    assert evaluate.measured(found.trace, 25.0, 100.0).mean == pytest.approx(11_150.0, rel=0.01)
+
+
 def test_the_worth_of_a_shift():
     facts = meter.Facts(sensor="meter", source="metered", scope="node", quantity="W", kind="samples",
                         channels=("a", "b"), update_s=1.0, poll_s=1.0, window_s=10.0, resolution=1.0)  # fmt: skip

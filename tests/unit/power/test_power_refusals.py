@@ -73,6 +73,13 @@ def test_more_than_ten_kilowatts_are_refused():
         measured(changed(trace(COUNTER), lambda now, old: old + 5000.0 * (now > 9.0)), START, END)
 
 
+def test_a_meter_of_several_chips_may_see_as_much_of_each():
+    facts = replace(SAMPLES, scope="package", chips=16)
+    assert measured(changed(trace(facts), at(9.0, 16 * 700.0)), START, END).high == 11_200.0
+    with pytest.raises(Unusable, match="at most 160000 of 16 chips"):
+        measured(changed(trace(facts), at(9.0, 160_001.0)), START, END)
+
+
 @pytest.mark.parametrize(("scope", "most"), [("node", 100_000.0), ("rack", math.inf), ("facility", math.inf)])
 def test_a_node_may_draw_more_than_a_chip(scope: str, most: float):
     facts = replace(SAMPLES, scope=scope)
@@ -161,6 +168,12 @@ def test_a_counter_that_stands_still_is_refused_if_energy_is_lost(forgets: bool)
 def test_samples_that_repeat_themselves_are_refused():
     with pytest.raises(Unusable, match="repeated itself for"):
         measured(trace(SAMPLES, faults=Faults(stall=(7.0, 11.0))), START, END)
+
+
+def test_a_reading_that_is_missing_does_not_part_a_stall():
+    stalled = trace(SAMPLES, faults=Faults(stall=(7.0, 11.0)))
+    with pytest.raises(Unusable, match="repeated itself for"):
+        measured(changed(stalled, lambda now, old: None if 8.8 < now < 9.1 else old), START, END)
 
 
 def test_samples_that_never_move_are_refused():

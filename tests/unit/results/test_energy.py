@@ -224,6 +224,15 @@ def test_watts_by_the_sheets_assumption_are_modeled_and_named() -> None:
     assert found["energy_j_lo"] < found["energy_j"] < found["energy_j_hi"]
 
 
+def test_the_band_of_an_assumption_is_a_gain_stated_beside_the_interval() -> None:
+    two, three = minutes(), minutes(chip="trainium3")
+    assert three["power_assumption"] == "trainium3-700w"
+    assert three["energy_j_hi"] / three["energy_j"] == pytest.approx(two["energy_j_hi"] / two["energy_j"])
+    assert (three["energy_rel_sys"], two["energy_rel_sys"]) == (pytest.approx(3 / 7), None)
+    assert "600 to 1000 W, 0.86 to 1.43 times these joules" in three["energy_note"]
+    assert "the sheet allows" not in two["energy_note"]
+
+
 def test_the_larger_die_may_be_all_there_is() -> None:
     larger, one = minutes(), minutes(said_=replace(MINUTES, dies=1))
     assert larger["energy_j_lo"] == pytest.approx(one["energy_j_lo"] / 2)
@@ -412,6 +421,25 @@ def test_percentages_stand_beside_the_meters_joules() -> None:
     assert "host_energy_j" not in found
     silent = cells(metered(replace(cut(said(live), "gone"), times=[], took=[], unix=[], readings=[])))
     assert (silent["power_source"], silent.get("power_util_avg_pct")) == ("metered", None)
+
+
+def test_what_the_meter_does_not_see_is_the_sensors_own_and_says_so() -> None:
+    own = cells(window(said()), idle(70.0))
+    found = cells(metered(said(), unmetered="too few lines"), idle(70.0))
+    assert found == own | {"energy_note": "not by the outside meter: too few lines; of the card"}
+    silent = trace(METER, 0.0, START - 6.0, END + 6.0)
+    found = cells(window(silent, said(), metered=True, shift_s=0.1), idle(70.0))
+    assert (found["power_source"], found["energy_j"], found["idle_w"]) == ("counter", own["energy_j"], own["idle_w"])
+    assert found["energy_note"].startswith("not by the outside meter: meter: chip reads 0 W under load")
+
+
+def test_what_neither_sees_has_both_reasons() -> None:
+    found = cells(metered(cut(said(), "it fell off"), unmetered="too few lines"))
+    assert (found["energy_evidence"], found["energy_note"]) == (
+        "none", "not by the outside meter: too few lines; fake: lost inside the window: it fell off",
+    )  # fmt: skip
+    assert cells(metered(unmetered="too few lines"))["energy_note"] == "too few lines"
+    assert cells(metered(said(), unmetered="too few lines", ended="not steady"))["energy_note"] == "not steady"
 
 
 # The host

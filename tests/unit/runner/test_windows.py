@@ -21,6 +21,7 @@ from perwatt.power.plan import LEAD_S
 from perwatt.power.settings import Settings
 from perwatt.results.schema import Status
 from perwatt.runner import journal
+from perwatt.runner.budget import GRACE_S
 from perwatt.runner.folder import Folder
 from perwatt.runner.journal import Journal
 from perwatt.runner.ledger import Ledger, case_event, run_event
@@ -59,6 +60,8 @@ class PaperCrew:
         self.faults: dict[str, tuple[Status, str]] = {}
         self.ended: dict[str, str] = {}
         self.done: list[str] = []
+        self.hangs: tuple[str, ...] = ()
+        self.limits: list[float] = []
 
     def worker(self, world: int = 1) -> PaperCrew:
         self.done.append("worker")
@@ -74,6 +77,10 @@ class PaperCrew:
         impl = request["impl"]
         self.done.append(f"{request['case']['params']['n']} {impl}")
         assert timeout_s > request["window_s"]
+        self.limits.append(timeout_s)
+        if impl in self.hangs:
+            self.clock.sleep(timeout_s)
+            raise WorkerLost(Status.TIMEOUT, f"no result within timeout_s = {timeout_s:g}")
         yield {"event": "phase", "impl": impl, "phase": "window-open"}
         yield {"event": "window", "impl": impl}
         marks, self.watts = [(self.clock.now, 0)], BUSY_W
@@ -331,6 +338,32 @@ def test_windows_end_with_the_budget(make: Make, left_s: float | None, count: in
     assert {one.energy_note for one in missing} <= {"its window was not reached: the run ended, or its budget"}
 
 
+def test_a_worker_that_hangs_costs_no_more_than_what_is_left_of_the_budget_and_half_a_minute(make: Make) -> None:
+    scene = sighted(make)
+    scene.crew.hangs = ("good",)
+    recorder = scene.recorder([["good", "good2"]])
+    found, begun = scene.windows(recorder), scene.clock.now
+    found.begin()
+    left_s = 200.0
+    begun = scene.clock.now
+    found.run(left_s)
+    assert scene.crew.limits == [left_s + GRACE_S]
+    assert scene.clock.now - begun == pytest.approx(left_s + GRACE_S)
+    assert recorder.ledger.windows == {}, "a run with a larger budget tries again"
+    assert scene.screen.notes[-2:] == [
+        f"no energy of {scene.cases[0].name}, good: the budget was spent before its window was over",
+        "energy: no time is left of the budget for more windows",
+    ]
+
+
+def test_a_worker_that_hangs_long_before_the_end_of_the_budget_costs_one_energy(make: Make) -> None:
+    scene = sighted(make)
+    scene.crew.hangs = ("good",)
+    recorder = scene.run([["good", "good2"]], left_s=1e5)
+    assert row(recorder, "good").energy_note.startswith("no result within timeout_s")
+    assert row(recorder, "good2").energy_j is not None
+
+
 # At rest
 
 
@@ -424,6 +457,26 @@ def test_one_of_another_package_that_raises_what_it_likes_costs_no_run(
     assert (one.status, one.energy_note) == ("ok", "fake: AttributeError: no handle at all")
 
 
+def test_one_of_another_package_that_fails_when_it_is_looked_for_costs_itself_only(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor, theirs, board = PaperSensor("fake"), PaperSensor("theirs", 9), PaperSensor("board", use="host")
+    scene = make(sensor, theirs, board)
+    sensor.opens.append(scene.probe())
+
+    def broken(target: Target) -> Any:
+        raise KeyError("no such\nfile")
+
+    monkeypatch.setattr(theirs, "detect", broken)
+    monkeypatch.setattr(board, "detect", broken)
+    one = row(scene.run([["good"]]), "good")
+    assert (one.energy_evidence, one.power_sensor, one.host_energy_j) == ("measured", "fake", None)
+    said = "KeyError: 'no such\\nfile'; report it to whom the sensor belongs"
+    assert scene.screen.notes[:2] == [f"energy: passed over {name}: {said}" for name in ("theirs", "board")]
+    with pytest.raises(MissingHardware, match=r"--sensor theirs: KeyError: .*; report it"):
+        checked(scene, Settings(sensor="theirs"))
+
+
 def test_a_worker_that_comes_up_no_more_ends_the_windows_and_not_the_run(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,6 +514,64 @@ def test_declared_watts_and_no_energy_need_no_window(make: Make) -> None:
     assert row(scene.run([["good"]], mode="off"), "good").energy_note == "energy is off"
     assert scene.kinds() == ["run", "sensors", "sensors"]
     assert scene.sensors[0].opened == 0
+
+
+# An outside meter
+
+
+@pytest.mark.parametrize("sensor", ["fake", ""])
+def test_a_window_that_the_meter_does_not_see_is_the_sensors_own_and_says_so(make: Make, sensor: str) -> None:
+    scene = sighted(make, source="counter")
+    settings = {"trace": str(scene.folder.path / "meter.csv"), "meter_class": 1.0, "power_scope": "node",
+                "meter_offset_s": 0.0, "sensor": sensor}  # fmt: skip
+    recorder = scene.recorder([["good", "good2"]])
+    windows = scene.windows(recorder, Energy(mode="all", window_s=30.0), **settings)
+    windows.begin()
+    windows.run(None)
+    first, last = (event["marks"] for event in recorder.ledger.windows.values())
+    busy = [(marks[0][0], marks[-1][0]) for marks in (first, last)]
+    seen = range(round(last[0][0]) + 5)
+    draws = [BUSY_W if any(start <= at <= end for start, end in busy) else IDLE_W for at in seen]
+    lines = [f"{scene.clock.epoch + at},{watts + 300.0 + at % 2:.1f}" for at, watts in zip(seen, draws, strict=True)]
+    (scene.folder.path / "meter.csv").write_text("unix_s,watts\n" + "\n".join(lines) + "\n")
+    windows.finish()
+    by_meter, own = row(recorder, "good"), row(recorder, "good2")
+    assert (by_meter.power_source, by_meter.power_scope, by_meter.energy_note[:9]) == ("metered", "node", "the meter")
+    assert by_meter.power_w == pytest.approx(BUSY_W + 300.0, rel=0.01)
+    note = "the meter's trace does not reach over the whole window"
+    if not sensor:
+        assert (own.energy_j, own.energy_evidence, own.energy_note) == (None, "none", note)
+        return
+    assert (own.power_source, own.power_sensor, own.power_scope) == ("counter", "fake", "gpu_board")
+    assert (own.power_w, own.energy_rel_sys) == (pytest.approx(BUSY_W, rel=0.01), 0.0)
+    assert own.energy_note == f"not by the outside meter: {note}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("volts\n230\n", "found 'volts', expected one of"),
+        (None, ""),
+        ("unix_s,watts\n" + "".join(f"{1_760_000_000 + at},500\n" for at in range(40)), ""),
+    ],
+)
+def test_a_meters_file_that_is_garbage_is_told_of_after_the_first_window(
+    make: Make, text: str | None, told: str
+) -> None:
+    scene = sighted(make)
+    path = scene.folder.path / "meter.csv"
+    if text is not None:
+        path.write_text(text)
+    recorder = scene.recorder([["good", "good2"]])
+    found = scene.windows(recorder, trace=str(path), meter_class=1.0)
+    found.begin()
+    done: list[int] = []
+    scene.screen.note = lambda text: done.append(len(recorder.ledger.windows)) or scene.screen.notes.append(text)  # type: ignore[method-assign,func-returns-value]
+    found.run(None)
+    notes = [note for note in scene.screen.notes if "of no use so far" in note]
+    assert [told in note for note in notes] == ([True] if told else [])
+    assert done == ([1] if told else [])
+    assert len(recorder.ledger.windows) == 2
 
 
 # Refusals
@@ -503,3 +614,38 @@ def test_a_sensor_that_is_asked_for_has_to_be_here(make: Make) -> None:
         checked(scene, Settings(sensor="fake"))
     checked(scene, Settings(sensor="fake", mode="off"))
     checked(scene, Settings())
+
+
+@pytest.mark.parametrize(
+    ("former", "now", "refusal"),
+    [
+        ({"power_w": 650.0}, {}, r"--power-w: .*\(650.0\)"),
+        ({"power_w": 650.0}, {"power_w": 600.0}, ""),
+        ({"power_w": 650.0}, {"sensor": "fake"}, ""),
+        ({"power_w": 650.0}, {"mode": "off"}, ""),
+        ({"sensor": "tdp"}, {}, "--sensor tdp: "),
+        ({"sensor": "tdp"}, {"power_w": 600.0}, ""),
+        ({"assumption": "none"}, {}, r"--power-assumption: .*\(none\)"),
+        ({"assumption": "none"}, {"assumption": "trainium2-500w"}, ""),
+        ({"trace": "a/m.csv", "meter_class": 1.0}, {"sensor": "fake"}, r"--power-trace: .*\(m.csv\)"),
+        ({"trace": "a/m.csv", "meter_class": 1.0}, {"trace": "b/m.csv", "meter_class": 1.0}, ""),
+        ({}, {}, ""),
+        ({"sensor": "fake"}, {"power_w": 600.0}, ""),
+    ],
+)
+def test_a_run_does_not_forget_what_its_watts_are_from(
+    make: Make, former: dict[str, Any], now: dict[str, Any], refusal: str
+) -> None:
+    sensor = PaperSensor("fake")
+    scene = make(sensor, chip="h100-sxm")
+    sensor.opens.append(scene.probe())
+    recorder = scene.recorder([["good"]])
+    refusals.forgotten(recorder.ledger.sensors, Settings(**now), "all")
+    scene.windows(recorder, **former).begin()
+    for before in (recorder.ledger.sensors, scene.recorder([["good"]]).ledger.sensors):
+        settings = Settings(**now)
+        if refusal:
+            with pytest.raises(InputError, match=f"^{refusal}"):
+                refusals.forgotten(before, settings, settings.mode or "all")
+        else:
+            refusals.forgotten(before, settings, settings.mode or "all")
