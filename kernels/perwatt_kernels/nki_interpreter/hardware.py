@@ -101,7 +101,7 @@ class Dma:
         packet_ns: cost of one contiguous piece beside its bytes. *Derived*: dma guide has 2 KiB approach the rate,
             512 B not nearly; an engine at 23 B/ns with 20 ns a piece reaches 90 % at 4 KiB, 82 % at 2 KiB, 53 % at
             512 B.
-        transpose_rate: share of the rate that a transposing transfer from HBM reaches (v3 guide); 0 where there is none.
+        transpose_rate: share of the rate that a transposing transfer from HBM reaches (v3 guide); 0 where it cannot.
         transpose_rate_sbuf: the same from SBUF to SBUF.
     """
 

@@ -1,0 +1,37 @@
+"""What kernels import: ``from perwatt_kernels.nki_interpreter.api import nki, nisa, nl``.
+
+The real ``nki`` where it is installed, else the stand-ins. The public index has an empty package of that name, so what
+counts is ``nki.isa`` and a version that these instructions are of.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+OLDEST = (0, 6)  # of the real nki whose signatures are used here
+
+
+def real() -> bool:
+    """Whether the real ``nki`` is installed, at a version that has what the kernels use."""
+    try:
+        found = tuple(int(part) for part in version("nki").split(".")[:2])
+        return found >= OLDEST and importlib.util.find_spec("nki.isa") is not None
+    except (PackageNotFoundError, ModuleNotFoundError, ValueError):
+        return False
+
+
+nki: Any
+nisa: Any
+nl: Any
+if real():
+    import nki
+    import nki.isa as nisa
+    import nki.language as nl
+else:
+    from perwatt_kernels.nki_interpreter import isa as nisa
+    from perwatt_kernels.nki_interpreter import language as nl
+    from perwatt_kernels.nki_interpreter import launch as nki
+
+__all__ = ["nisa", "nki", "nl", "real"]
