@@ -54,7 +54,7 @@ WIDE = ("float32", "tfloat32")
 HALF = ("bfloat16", "float16")
 FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
 UNSIGNED = ("uint8", "uint16", "uint32")
-_BY_NUMPY = {found.stored: name for name, found in reversed(FORMATS.items()) if found.kind != "packed"}
+_BY_NUMPY = {found.stored: name for name, found in FORMATS.items() if name not in ("bool_", "tfloat32") and found.kind != "packed"}
 _BY_NUMPY[np.dtype(np.bool_)] = "bool_"
 
 
