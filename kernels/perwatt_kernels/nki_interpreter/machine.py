@@ -104,7 +104,7 @@ class Core:
         """
         index, after = len(self.stream), set[int]()
         for tensor in reads:
-            after |= self.own(tensor.storage.read(tensor.box, self.base + index))
+            after |= self.own(tensor.storage.read(tensor.box, self.base + index, engine))
             self._touch(op, tensor, "read")
         for tensor in writes:
             before = self.own(tensor.storage.write(tensor.box, self.base + index))
@@ -113,7 +113,7 @@ class Core:
                 before = {one for one in before if not isinstance(self.stream[one].work, Product)}
             after |= before
             self._touch(op, tensor, "wrote")
-        ports = tuple({tensor.buffer for tensor in (*reads, *writes) if tensor.on_chip})
+        ports = tuple({one.storage.region for one in (*reads, *writes)}) if self.generation.shared_ports else ()
         instruction = Instruction(index, engine, op, work, tuple(map(_access, reads)), tuple(map(_access, writes)),
                                   tuple(after), ports)  # fmt: skip
         self.stream.append(instruction)
@@ -127,7 +127,7 @@ class Core:
 
     def _touch(self, op: str, tensor: NkiTensor, what: str) -> None:
         """Note the use of memory that both cores see; refuse it where the other core is at it too."""
-        if tensor.buffer != "shared_hbm" or self.machine.lnc == 1:
+        if tensor.storage.region != "shared_hbm" or self.machine.lnc == 1:
             return
         touched, other = tensor.storage.touched, 1 - self.index
         for theirs in ("wrote",) if what == "read" else ("wrote", "read"):

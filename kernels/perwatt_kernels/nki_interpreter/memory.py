@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from math import prod
 
 from perwatt_kernels.nki_interpreter.errors import Rejected, reject
@@ -24,7 +25,6 @@ class Sbuf:
         self.size = self.fresh = generation.sbuf_partition
         self.freed: deque[tuple[int, tuple[int, ...]]] = deque()
         self.live: dict[int, tuple[str, int]] = {}
-        self.placed: list[tuple[int, int, weakref.ref[Storage]]] = []
 
     def place(self, storage: Storage) -> None:
         """Find room for a tensor.
@@ -49,9 +49,9 @@ class Sbuf:
         self.live[id(storage)] = (storage.name, wanted)
         weakref.finalize(storage, self._free, id(storage), wanted, storage.writers, storage.readers)
 
-    def _free(self, key: int, size: int, *used: list[tuple[object, int]]) -> None:
+    def _free(self, key: int, size: int, *used: Mapping[object, int]) -> None:
         del self.live[key]
-        self.freed.append((size, tuple({index for entries in used for _, index in entries})))
+        self.freed.append((size, tuple({index for entries in used for index in entries.values()})))
 
 
 class Psum:
@@ -81,8 +81,8 @@ class Psum:
         raise reject(f"psum: {storage.name!r}", wanted, f"some of {sorted(self.free) or 'none'}, which are free",
                      f"{self.generation.core} guide: {self.generation.psum_banks} banks of {bytes_each} B")  # fmt: skip
 
-    def _free(self, banks: range, *used: list[tuple[object, int]]) -> None:
-        users = tuple({index for entries in used for _, index in entries})
+    def _free(self, banks: range, *used: Mapping[object, int]) -> None:
+        users = tuple({index for entries in used for index in entries.values()})
         for bank in banks:
             self.free[bank] = users
 

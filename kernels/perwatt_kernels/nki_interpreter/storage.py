@@ -39,7 +39,7 @@ class Storage:
         data: its bytes; None where nothing is computed. New memory is 0xFF, which is NaN in every float format.
         marks: of each byte, ``NEVER``, ``WRITTEN`` or ``PRODUCT``.
         writers: boxes written, each with the instruction that did it last.
-        readers: boxes read since, each with the instruction.
+        readers: boxes read since, by engine, each with the instruction that did it last.
         given: instructions that used this memory under another name, and that its first use waits for.
         touched: of memory that both cores see, the boxes that each core read, and wrote, since the last barrier.
     """
@@ -63,8 +63,8 @@ class Storage:
             total = int(np.prod(shape, dtype=np.int64))
             self.data = np.full(total, 0xFF, np.uint8)
             self.marks = np.zeros(total, np.uint8)
-        self.writers: list[tuple[Box, int]] = []
-        self.readers: list[tuple[Box, int]] = []
+        self.writers: dict[Box, int] = {}
+        self.readers: dict[tuple[Box, str], int] = {}
         self.given: tuple[int, ...] = ()
         self.touched: dict[tuple[int, str], list[Box]] = {}
 
@@ -95,26 +95,35 @@ class Storage:
             return tuple((0, size - 1) for size in self.shape)
         return tuple(zip(low, high, strict=True))
 
-    def read(self, box: Box, index: int) -> set[int]:
-        """Note that an instruction reads a box; the instructions that wrote it."""
-        before = {writer for written, writer in self.writers if overlap(written, box)}
+    def read(self, box: Box, index: int, engine: str) -> set[int]:
+        """Note that an instruction reads a box; the instructions that wrote it.
+
+        Of readers on one engine, which keeps their order, the last one counts for all.
+        """
+        before = {writer for written, writer in self.writers.items() if overlap(written, box)}
         if self.region in ("sbuf", "psum") or self.writers:
-            self.readers.append((box, index))
+            self.readers[box, engine if engine != "dma" else str(index)] = index
         return before
 
     def write(self, box: Box, index: int) -> set[int]:
         """Note that an instruction writes a box; the instructions that wrote or read it before."""
         before = set(self.given)
-        before.update(writer for written, writer in self.writers if overlap(written, box))
-        before.update(reader for seen, reader in self.readers if overlap(seen, box))
-        self.writers[:] = [entry for entry in self.writers if not covers(box, entry[0])]
-        self.readers[:] = [entry for entry in self.readers if not covers(box, entry[0])]
-        self.writers.append((box, index))
+        for written, writer in list(self.writers.items()):
+            if overlap(written, box):
+                before.add(writer)
+                if covers(box, written):
+                    del self.writers[written]
+        for key, reader in list(self.readers.items()):
+            if overlap(key[0], box):
+                before.add(reader)
+                if covers(box, key[0]):
+                    del self.readers[key]
+        self.writers[box] = index
         return before
 
     def users(self) -> tuple[int, ...]:
         """Instructions that whoever gets this memory next has to wait for."""
-        return tuple({index for _, index in (*self.writers, *self.readers)})
+        return tuple({*self.writers.values(), *self.readers.values()})
 
     def view(self, of: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Array:
         """A window of the data in a format; strides and offset in its elements."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 ENGINES = ("tensor", "vector", "scalar", "gpsimd", "dma", "sync")
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """An operand: memory region, name of its allocation, format and shape."""
 
     region: str
@@ -17,8 +17,7 @@ class Access:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
+class Product(NamedTuple):
     """Work of the tensor engine.
 
     Attributes:
@@ -34,8 +33,7 @@ class Product:
     multiply_adds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lanes:
+class Lanes(NamedTuple):
     """Work of a vector, scalar or GpSimd engine.
 
     Attributes:
@@ -47,8 +45,7 @@ class Lanes:
     extra: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """Work of the DMA engines.
 
     Attributes:

@@ -28,7 +28,7 @@ class Ds:
 class NkiTensor:
     """A tensor in SBUF, PSUM or HBM. On chip the first axis is the partition, and stays first."""
 
-    __slots__ = ("_box", "dtype", "offset", "shape", "size_bytes", "storage", "strides")
+    __slots__ = ("_box", "_free", "dtype", "offset", "shape", "size_bytes", "storage", "strides")
 
     def __init__(
         self, storage: Storage, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
@@ -36,6 +36,7 @@ class NkiTensor:
         self.storage, self.dtype, self.shape, self.strides, self.offset = storage, dtype, shape, strides, offset
         self.size_bytes = format_of(dtype).bytes
         self._box: Box | None = None
+        self._free = 0  # counted when it is asked for
 
     @property
     def buffer(self) -> str:
@@ -70,7 +71,9 @@ class NkiTensor:
     @property
     def free(self) -> int:
         """Elements of a partition."""
-        return prod(self.shape[1:])
+        if not self._free:
+            self._free = prod(self.shape[1:])
+        return self._free
 
     @property
     def start(self) -> int:

@@ -43,7 +43,7 @@ def core_barrier(
         raise reject("core_barrier: cores", cores, "(0, 1)", "isa core_barrier")
     storage = data.storage
     core.machine.meet(core, ("core_barrier", id(storage)), None, lambda a, b: storage.touched.clear())
-    before = core.own(index for entries in (storage.writers, storage.readers) for _, index in entries)
+    before = core.own(storage.users())
     handle = core.issue(engine.name, "core_barrier", (), (), None, lambda: None)
     handle.after(before)
     return handle
