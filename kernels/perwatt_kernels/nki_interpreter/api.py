@@ -6,6 +6,7 @@ counts is ``nki.isa`` and a version that these instructions are of.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,16 +23,12 @@ def real() -> bool:
         return False
 
 
-nki: Any
-nisa: Any
-nl: Any
-if real():
-    import nki
-    import nki.isa as nisa
-    import nki.language as nl
-else:
-    from perwatt_kernels.nki_interpreter import isa as nisa
-    from perwatt_kernels.nki_interpreter import language as nl
-    from perwatt_kernels.nki_interpreter import launch as nki
-
-__all__ = ["nisa", "nki", "nl", "real"]
+def __getattr__(name: str) -> Any:
+    """``nki``, ``nisa`` and ``nl``, imported when a kernel asks for them."""
+    path = {"nki": "nki", "nisa": "nki.isa", "nl": "nki.language"}.get(name)
+    if path is None:
+        raise AttributeError(name)
+    if not real():
+        package = __name__.rpartition(".")[0]
+        path = {"nki": f"{package}.launch", "nisa": f"{package}.isa", "nl": f"{package}.language"}[name]
+    return importlib.import_module(path)

@@ -7,6 +7,10 @@ class Rejected(Exception):
     """An instruction, or a use of memory, that NeuronCores do not have, with the limit and the page that says so."""
 
 
+class NotModelled(Rejected, AttributeError):
+    """A name of NKI's that the stand-ins lack."""
+
+
 def reject(where: str, found: object, expected: str, page: str) -> Rejected:
     """The error for something found where something else was expected.
 

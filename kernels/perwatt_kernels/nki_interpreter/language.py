@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from perwatt_kernels.nki_interpreter.errors import Rejected
+from perwatt_kernels.nki_interpreter.errors import NotModelled
 from perwatt_kernels.nki_interpreter.formats import FORMATS
 from perwatt_kernels.nki_interpreter.isa import memset
 from perwatt_kernels.nki_interpreter.machine import current
@@ -133,4 +133,4 @@ def __getattr__(name: str) -> Any:
         return OPERATORS[name]
     if name.startswith("__"):
         raise AttributeError(name)
-    raise Rejected(f"nl.{name} is not modelled here; use instructions of nki.isa on tiles of nl.ndarray (docs/kernels.md)")
+    raise NotModelled(f"nl.{name} is not modelled here; use instructions of nki.isa on tiles of nl.ndarray (docs/kernels.md)")
