@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,7 +48,7 @@ def cost(
     found = [(target, *_cost(kernel, sizes, target, precision, lnc)) for target in targets or TARGETS]
     rows = [_row(kernel, sizes, target, precision, cost) for target, cost, _ in found]
     if out is not None:
-        csvfile.write(rows, out)
+        csvfile.write(rows, Path(out))
     if as_json:
         print_json([_json(kernel, sizes, *one, row) for one, row in zip(found, rows, strict=True)])
         return
@@ -103,10 +104,16 @@ def _row(kernel: Costed, sizes: dict[str, int], target: str, precision: str, cos
     note = f"kernels cost: {cost.modeled_s * 1e6:.1f} us by the model, {cost.bound} bound"
     return modeled.row(
         modeled.Modeled(
-            workload=kernel.workload, params={**kernel.params, **sizes}, precision=precision, impl=kernel.impl,
-            chip=CHIPS[target], lnc=cost.cores, devices_per_chip=gen.cores_per_chip // cost.cores,
-            time_s=cost.expected_s, note=note,
-        )  # fmt: skip
+            workload=kernel.workload,
+            params={**kernel.params, **sizes},
+            precision=precision,
+            impl=kernel.impl,
+            chip=CHIPS[target],
+            lnc=cost.cores,
+            devices_per_chip=gen.cores_per_chip // cost.cores,
+            time_s=cost.expected_s,
+            note=note,
+        )
     )
 
 
@@ -145,6 +152,8 @@ def _tell(kernel: Costed, sizes: dict[str, int], target: str, cost: Cost, least:
     )  # fmt: skip
     print_table(title, head, cells)
     moved = cost.loaded + cost.stored
-    click.echo(f"modeled {cost.modeled_s * 1e6:,.1f} us, x {MODEL_TO_MEASURED} expected {cost.expected_s * 1e6:,.1f} us;")
+    click.echo(
+        f"modeled {cost.modeled_s * 1e6:,.1f} us, x {MODEL_TO_MEASURED} expected {cost.expected_s * 1e6:,.1f} us;"
+    )
     click.echo(f"bound by {cost.bound}; useful {cost.useful_share:.1%} of the tensor engines' 16-bit rate by clock;")
     click.echo(f"HBM {moved / 2**20:,.1f} MiB, {moved / least:.2f} x compulsory, in {cost.descriptors:,} pieces\n")

@@ -46,7 +46,7 @@ def row(found: Modeled) -> Row:
     fields = {"workload": found.workload, "params": dict(found.params), "precision": found.precision}
     case = cases.build(fields)
     counts = case.workload.counts(case.params, case.pass_, case.precision)
-    rates = {"tflops": counts.flops / found.time_s / 1e12} if counts.flops else {}
+    tflops = counts.flops / found.time_s / 1e12 if counts.flops else None
     return Row(
         schema_version=SCHEMA_VERSION, run_id=SUITE, started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         suite=SUITE, case=case.name, workload=found.workload, work=work.canonical(case.work), match_key=case.match_key,
@@ -55,5 +55,5 @@ def row(found: Modeled) -> Row:
         path=found.note, backend="neuron", chip=found.chip, placement="device", mode="replicate", replicas=1,
         world_size=1, devices_used=1, devices_per_chip=found.devices_per_chip, lnc=found.lnc, status="ok",
         flags="modeled", time_evidence="modeled", energy_evidence="none", power_source="none", cache=case.cache or None,
-        time_s=found.time_s, flops=counts.flops, bytes=counts.bytes, tokens=counts.tokens, **rates,
+        time_s=found.time_s, flops=counts.flops, bytes=counts.bytes, tokens=counts.tokens, tflops=tflops,
     )  # fmt: skip

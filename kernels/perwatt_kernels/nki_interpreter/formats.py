@@ -54,7 +54,11 @@ WIDE = ("float32", "tfloat32")
 HALF = ("bfloat16", "float16")
 FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
 UNSIGNED = ("uint8", "uint16", "uint32")
-_BY_NUMPY = {found.stored: name for name, found in FORMATS.items() if name not in ("bool_", "tfloat32") and found.kind != "packed"}
+_BY_NUMPY = {
+    found.stored: name
+    for name, found in FORMATS.items()
+    if name not in ("bool_", "tfloat32") and found.kind != "packed"
+}
 _BY_NUMPY[np.dtype(np.bool_)] = "bool_"
 
 
@@ -100,14 +104,16 @@ def narrowed(values: Array, name: str) -> Array:
     if form.kind == "float" and values.dtype.kind in "iu":
         values = values.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        return values.astype(form.stored)
+        stored: Array = values.astype(form.stored)
+    return stored
 
 
 def tf32(values: Array) -> Array:
     """Float32 rounded to ten bits behind the point, ties to even."""
     bits = values.view(np.uint32)
     kept = (bits + np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
-    return np.where(np.isfinite(values), kept.view(np.float32), values)
+    rounded: Array = np.where(np.isfinite(values), kept.view(np.float32), values)
+    return rounded
 
 
 def unpacked(values: Array, name: str) -> Array:
@@ -115,6 +121,6 @@ def unpacked(values: Array, name: str) -> Array:
     element = FORMATS[name].packs
     if element == "float4_e2m1fn":
         nibbles = np.stack([(values >> np.uint16(4 * i)) & np.uint16(15) for i in range(4)], axis=-1).astype(np.uint8)
-        return nibbles.view(ml_dtypes.float4_e2m1fn).astype(np.float32)
+        return np.asarray(nibbles.view(ml_dtypes.float4_e2m1fn).astype(np.float32))
     raw = np.ascontiguousarray(values).view(np.uint8).reshape(*values.shape, 4)
-    return raw.view(FORMATS[element].stored).astype(np.float32)
+    return np.asarray(raw.view(FORMATS[element].stored).astype(np.float32))

@@ -133,4 +133,6 @@ def __getattr__(name: str) -> Any:
         return OPERATORS[name]
     if name.startswith("__"):
         raise AttributeError(name)
-    raise NotModelled(f"nl.{name} is not modelled here; use instructions of nki.isa on tiles of nl.ndarray (docs/kernels.md)")
+    raise NotModelled(
+        f"nl.{name} is not modelled here; use instructions of nki.isa on tiles of nl.ndarray (docs/kernels.md)"
+    )

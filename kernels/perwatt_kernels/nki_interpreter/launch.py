@@ -47,12 +47,14 @@ class Kernel:
         return Kernel(self.function, lnc)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it: within another kernel inline; else simulated with ``NKI_SIMULATOR=1``; a device takes the real nki."""
+        """Run it: within another kernel inline, else simulated with ``NKI_SIMULATOR=1``; a device takes the real."""
         if running():
             return self.function(*args, **kwargs)
         if os.environ.get("NKI_SIMULATOR") == "1":
             return simulate(self)(*args, **kwargs)
-        raise Rejected("launch: found no Neuron SDK, expected nki.simulate(kernel)(..) or NKI_SIMULATOR=1 (nki_simulator)")
+        raise Rejected(
+            "launch: found no Neuron SDK, expected nki.simulate(kernel)(..) or NKI_SIMULATOR=1 (nki_simulator)"
+        )
 
 
 def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -166,7 +168,9 @@ def _results(machine: Machine, results: Sequence[Any], torch: bool) -> Any:
     for result in results:
         for one in result if many else (result,):
             if not isinstance(one, NkiTensor) or one.buffer != "shared_hbm":
-                raise reject("result", getattr(one, "buffer", one), "a tensor in shared_hbm", "nki-language-guide, output")
+                raise reject(
+                    "result", getattr(one, "buffer", one), "a tensor in shared_hbm", "nki-language-guide, output"
+                )
     if len(results) > 1 and [_id(one, many) for one in results[:1]] != [_id(one, many) for one in results[1:]]:
         raise Rejected("result: the cores return different tensors (about/lnc)")
     found = [_result(machine, one, torch) for one in (first if many else (first,))]

@@ -1,8 +1,8 @@
 """SBUF, PSUM and HBM of a core: what is free, what lies where, and who waits for whom when memory is used again.
 
-A tensor lives as long as the kernel can reach it. SBUF is counted in bytes of a partition, whichever partitions a tensor
-has; PSUM is given out in whole banks, one after the other. Memory never used before goes first, then what has been free
-for longest, and whoever gets it waits for those who used it.
+A tensor lives as long as the kernel can reach it. SBUF is counted in bytes of a partition, whichever partitions a
+tensor has; PSUM is given out in whole banks, one after the other. Memory never used before goes first, then what has
+been free for longest, and whoever gets it waits for those who used it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 from perwatt_kernels.nki_interpreter.errors import Rejected, reject
 from perwatt_kernels.nki_interpreter.hardware import Generation
@@ -32,7 +33,7 @@ class Sbuf:
         Raises:
             Rejected: there is none.
         """
-        wanted, given = prod(storage.shape[1:]), []
+        wanted, given = prod(storage.shape[1:]), list[int]()
         missing = wanted - self.fresh
         self.fresh = max(self.fresh - wanted, 0)
         while missing > 0 and self.freed:
@@ -44,12 +45,14 @@ class Sbuf:
         if missing > 0:
             held = sum(size for _, size in self.live.values())
             page = f"{self.generation.core} guide, {len(self.live)} tensors hold {held} B"
-            raise reject(f"sbuf: {storage.name!r}", f"{wanted} B of each partition", f"at most {wanted - missing} B", page)
+            raise reject(
+                f"sbuf: {storage.name!r}", f"{wanted} B of each partition", f"at most {wanted - missing} B", page
+            )
         storage.given = tuple(given)
         self.live[id(storage)] = (storage.name, wanted)
         weakref.finalize(storage, self._free, id(storage), wanted, storage.writers, storage.readers)
 
-    def _free(self, key: int, size: int, *used: Mapping[object, int]) -> None:
+    def _free(self, key: int, size: int, *used: Mapping[Any, int]) -> None:
         del self.live[key]
         self.freed.append((size, tuple({index for entries in used for index in entries.values()})))
 
@@ -81,7 +84,7 @@ class Psum:
         raise reject(f"psum: {storage.name!r}", wanted, f"some of {sorted(self.free) or 'none'}, which are free",
                      f"{self.generation.core} guide: {self.generation.psum_banks} banks of {bytes_each} B")  # fmt: skip
 
-    def _free(self, banks: range, *used: Mapping[object, int]) -> None:
+    def _free(self, banks: range, *used: Mapping[Any, int]) -> None:
         users = tuple({index for entries in used for index in entries.values()})
         for bank in banks:
             self.free[bank] = users
@@ -95,7 +98,9 @@ def shape_checked(shape: object, generation: Generation, region: str) -> tuple[i
     """
     sizes = tuple(int(size) for size in shape) if isinstance(shape, (tuple, list)) else ()
     if not sizes or min(sizes) < 1:
-        raise Rejected(f"ndarray: found shape {shape!r}, expected positive sizes (nki-language-guide, creating tensors)")
+        raise Rejected(
+            f"ndarray: found shape {shape!r}, expected positive sizes (nki-language-guide, creating tensors)"
+        )
     if region in ("sbuf", "psum"):
         if len(sizes) < 2:
             raise reject("ndarray", f"shape {sizes} on chip", "the partition axis and a free one", "nki-language-guide")

@@ -7,7 +7,6 @@ they are only names of operations.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,8 @@ import numpy as np
 from perwatt_kernels.nki_interpreter.errors import Rejected
 from perwatt_kernels.nki_interpreter.formats import Array
 
-Function = Callable[..., Any]
-_erf = np.frompyfunc(math.erf, 1, 1)
+Function = Any  # one of NumPy's, or like one
+_erf: Any = np.frompyfunc(math.erf, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _gelu(x: Array) -> Array:
-    return x * 0.5 * (1 + _erf(x / math.sqrt(2)).astype(np.float32))
+    return np.asarray(x * 0.5 * (1 + _erf(x / math.sqrt(2)).astype(np.float32)))
 
 
 def _gelu_tanh(x: Array) -> Array:

@@ -213,7 +213,8 @@ class NkiTensor:
         sizes = [self.shape[dim] // known if size == -1 else size for size in shape]
         if prod(sizes) != self.shape[dim] or (self.on_chip and dim == 0 and len(sizes) > 1):
             raise reject("reshape_dim", f"{self.shape[dim]} as {tuple(shape)}", "its factors, on a free axis", PAGE)
-        steps, step = [], self.strides[dim]
+        steps: list[int] = []
+        step = self.strides[dim]
         for size in reversed(sizes):
             steps.insert(0, step)
             step *= size
@@ -241,7 +242,8 @@ class NkiTensor:
         if not self.is_contiguous():
             raise reject("reshape", f"strides {self.strides}", "elements without a gap", PAGE)
         kept = 1 if self.on_chip else 0
-        strides, step = [], 1
+        strides: list[int] = []
+        step = 1
         for size in reversed(shape[kept:]):
             strides.insert(0, step)
             step *= size
@@ -274,7 +276,9 @@ def _bounds(key: Any, size: int) -> tuple[int, int, int, bool]:
         start = 0 if key.start is None else int(key.start) + (size if key.start < 0 else 0)
         stop = size if key.stop is None else int(key.stop) + (size if key.stop < 0 else 0)
         step = 1 if key.step is None else int(key.step)
-        if not (0 <= start < stop <= size and step >= 1):  # the language has no clipping: an edge tile is a shorter slice
+        if not (
+            0 <= start < stop <= size and step >= 1
+        ):  # the language has no clipping: an edge tile is a shorter slice
             raise reject("slice", f"{key.start}:{key.stop}:{key.step} of {size}", f"a part of 0:{size}", PAGE)
         return start, stop, step, False
     if not hasattr(key, "__index__"):

@@ -1,4 +1,4 @@
-"""The NKI product: accuracy of all three products of a linear layer at edge shapes, refusals, cost, planted mistakes."""
+"""The NKI product: accuracy of a linear layer's three products at edge shapes, refusals, cost, planted mistakes."""
 
 from __future__ import annotations
 
@@ -163,5 +163,3 @@ def test_without_a_mistake_nothing_is_caught(tmp_path: Path):
     expected = exact("fwd", left, right)
     found = run("fwd", left, right, kernel=kernel).astype(np.float64)
     assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
-
-

@@ -80,7 +80,7 @@ def test_exponential_of_gen4():
         (into(nisa.activation, nl.exp, X, bias=1.0), (A,), "trn1", "bias: found 1.0 on gen2"),
         (into(nisa.activation, nl.reciprocal, X, bias=V), (B, COLUMN), "trn1", "nl.reciprocal on gen2"),
         (into(nisa.activation, nl.exp, X, scale=Y), (A, B), "trn2", r"expected \(64, 1\)"),
-        (into(nisa.activation, nl.exp, X, scale=V), (A, COLUMN.astype(BF16)), "trn2", "found bfloat16, expected float32"),
+        (into(nisa.activation, nl.exp, X, scale=V), (A, COLUMN.astype(BF16)), "trn2", "bfloat16, expected float32"),
         (into(nisa.activation, nl.exp, X, reduce_op=nl.maximum, reduce_cmd=CMD.reset_reduce), (A,), "trn2", "nl.add"),
         (into(nisa.activation, nl.sqrt, X), (A,), "trn2", "nl.sqrt of -"),
         (into(nisa.activation, nl.log, X), (A,), "trn2", "nl.log of -"),
@@ -91,7 +91,7 @@ def test_exponential_of_gen4():
         (into(nisa.tensor_tensor, X, Y, nl.bitwise_and), (A, B), "trn2", "bitvec operator: found float32"),
         (into(nisa.tensor_scalar, X, nl.mod, 2.0), (A,), "trn2", "found nl.mod"),
         (into(nisa.tensor_scalar, X, nl.abs, 2.0), (A,), "trn2", "None or 0 with nl.abs"),
-        (into(nisa.tensor_scalar, X, nl.maximum, 2.0, engine=ENGINE.scalar), (A,), "trn2", "found scalar, expected vector"),
+        (into(nisa.tensor_scalar, X, nl.maximum, 2.0, engine=ENGINE.scalar), (A,), "trn2", "scalar, expected vector"),
         (into(nisa.tensor_scalar, X, nl.add, 2.0, engine=ENGINE.gpsimd), (A,), "trn2", "found gpsimd"),
         (into(nisa.tensor_scalar, X, nl.add, V), (A, COLUMN.astype(BF16)), "trn2", "found bfloat16, expected float32"),
         (into(nisa.scalar_tensor_tensor, X, nl.bitwise_or, 1.0, nl.add, Y), (A, B), "trn2", "found nl.bitwise_or"),
@@ -166,7 +166,11 @@ def reductions(first: Any, second: Any) -> Any:
     """A kernel that runs two instructions, each with the tile, a scratch tile and the result's tile."""
 
     def kernel(source: Any) -> Any:
-        x, scratch, found = load(source), nl.ndarray(source.shape, nl.float32), nl.ndarray((source.shape[0], 1), nl.float32)
+        x, scratch, found = (
+            load(source),
+            nl.ndarray(source.shape, nl.float32),
+            nl.ndarray((source.shape[0], 1), nl.float32),
+        )
         first(scratch, x, found)
         second(scratch, x, found)
         return store(found)
@@ -256,7 +260,7 @@ def test_tensor_reduce_refuses(kernel: Any, message: str):
 def test_operators_are_no_functions_of_tiles_here():
     if api.real():
         pytest.skip("the real ones are")
-    with pytest.raises(REFUSED, match="nl.add on tiles is experimental"):
+    with pytest.raises(REFUSED, match=r"nl\.add on tiles is experimental"):
         nl.add(1, 2)
-    with pytest.raises(REFUSED, match="nl.softmax is not modelled"):
+    with pytest.raises(REFUSED, match=r"nl\.softmax is not modelled"):
         nl.softmax  # noqa: B018

@@ -11,7 +11,9 @@ from perwatt_kernels.nki_interpreter import api
 from perwatt_kernels.nki_interpreter.api import nisa, nl
 from support.nki import BF16, load, on_tiles, refuse, simulate, store, values
 
-pytestmark = pytest.mark.skipif(api.real(), reason="the real simulator has no capacity and no marks of what was written")
+pytestmark = pytest.mark.skipif(
+    api.real(), reason="the real simulator has no capacity and no marks of what was written"
+)
 A = values(128, 64)
 
 

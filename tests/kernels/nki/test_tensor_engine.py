@@ -97,7 +97,9 @@ REFUSALS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("target", "operands", "options", "message"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS])
+@pytest.mark.parametrize(
+    ("target", "operands", "options", "message"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS]
+)
 def test_nc_matmul_refuses(target: str, operands: Any, options: Any, message: str):
     dtypes, *shapes = operands
     pair = dtypes if isinstance(dtypes, tuple) else (dtypes, dtypes)

@@ -10,7 +10,15 @@ from perwatt_kernels.nki_interpreter.errors import reject
 from perwatt_kernels.nki_interpreter.formats import FORMATS, narrowed
 from perwatt_kernels.nki_interpreter.isa.enums import engine as engines
 from perwatt_kernels.nki_interpreter.isa.operands import (
-    alike, chosen, copy_speed, no_psum, put, put_raw, rows, stream_cycles, tile,
+    alike,
+    chosen,
+    copy_speed,
+    no_psum,
+    put,
+    put_raw,
+    rows,
+    stream_cycles,
+    tile,
 )  # fmt: skip
 from perwatt_kernels.nki_interpreter.machine import Handle, current
 from perwatt_kernels.nki_interpreter.stream import Lanes
@@ -42,7 +50,7 @@ def tensor_copy(dst: Any, src: Any, engine: engines = engines.unknown, name: str
     return core.issue(on, where, (src,), (dst,), work, compute)
 
 
-def memset(dst: Any, value: float, engine: engines = engines.unknown, name: str | None = None) -> Handle:
+def memset(dst: Any, value: Any, engine: engines = engines.unknown, name: str | None = None) -> Handle:
     """Fill a tile with a constant, on Vector or GpSimd (isa memset).
 
     Raises:

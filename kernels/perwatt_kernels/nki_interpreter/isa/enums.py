@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 
-class engine(Enum):  # noqa: N801  NKI's own spelling, as of all names here
+class engine(Enum):
     """Engines of a core."""
 
     unknown = 0
@@ -17,7 +17,7 @@ class engine(Enum):  # noqa: N801  NKI's own spelling, as of all names here
     sync = 6
 
 
-class reduce_cmd(Enum):  # noqa: N801
+class reduce_cmd(Enum):
     """What an instruction does to the registers that its engine reduces into."""
 
     idle = 0
@@ -27,7 +27,7 @@ class reduce_cmd(Enum):  # noqa: N801
     load_reduce = 4
 
 
-class dge_mode(Enum):  # noqa: N801
+class dge_mode(Enum):
     """Who makes the descriptors of a transfer."""
 
     unknown = 0
@@ -36,21 +36,21 @@ class dge_mode(Enum):  # noqa: N801
     none = 3
 
 
-class oob_mode(Enum):  # noqa: N801
+class oob_mode(Enum):
     """What happens to an index out of bounds."""
 
     error = 0
     skip = 1
 
 
-class matmul_perf_mode(Enum):  # noqa: N801
+class matmul_perf_mode(Enum):
     """Modes of the tensor engine."""
 
     none = "none"
     double_row = "double_row"
 
 
-class nc_version(Enum):  # noqa: N801
+class nc_version(Enum):
     """Generations."""
 
     gen2 = 2
@@ -58,7 +58,7 @@ class nc_version(Enum):  # noqa: N801
     gen4 = 4
 
 
-class dma_engine(Enum):  # noqa: N801
+class dma_engine(Enum):
     """What moves data between the two cores of a kernel."""
 
     dma = 1

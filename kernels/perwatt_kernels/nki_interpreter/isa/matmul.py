@@ -47,7 +47,9 @@ def nc_matmul(
     transposes = is_transpose and engine.exact_transpose
     results = (stationary.dtype,) if transposes else engine.results
     if dst.dtype not in results:
-        raise reject(f"{op}: dst", dst.dtype, f"{' or '.join(results)} on {core.generation.name}", f"{PAGE}, data types")
+        raise reject(
+            f"{op}: dst", dst.dtype, f"{' or '.join(results)} on {core.generation.name}", f"{PAGE}, data types"
+        )
     result_extent(op, core, dst, m, n)
     passes = 1
     if moving.dtype == "float32":
@@ -93,7 +95,9 @@ def _double_row(core: Core, stationary: NkiTensor, moving: NkiTensor, is_transpo
         raise reject("nc_matmul: perf_mode", "double_row with is_transpose", "one of them", "v3 guide, double FP8")
     for role, one in (("stationary", stationary), ("moving", moving)):
         if one.ndim != 3 or one.shape[1] != 2 or one.dtype not in FP8:
-            raise reject(f"nc_matmul: {role}", f"{one.dtype} {one.shape}", "8-bit floats [k, 2, free]", f"{PAGE}, layout")
+            raise reject(
+                f"nc_matmul: {role}", f"{one.dtype} {one.shape}", "8-bit floats [k, 2, free]", f"{PAGE}, layout"
+            )
 
 
 def _row_tile(op: str, core: Core, position: tuple[int, ...], size: tuple[int, ...]) -> int:
@@ -106,7 +110,9 @@ def _row_tile(op: str, core: Core, position: tuple[int, ...], size: tuple[int, .
     if size[0] not in sizes or size[1] != core.generation.tensor.columns:
         raise reject(f"{op}: tile_size", size, f"({'/'.join(map(str, sizes))}, 128)", f"{PAGE}, tile_size")
     if position[1] != 0 or position[0] % size[0] or not 0 <= position[0] < core.generation.tensor.rows:
-        raise reject(f"{op}: tile_position", position, f"(a multiple of {size[0]} below 128, 0)", f"{PAGE}, tile_position")
+        raise reject(
+            f"{op}: tile_position", position, f"(a multiple of {size[0]} below 128, 0)", f"{PAGE}, tile_position"
+        )
     return size[0]
 
 
@@ -147,7 +153,7 @@ def accumulated(op: str, core: Core, dst: NkiTensor, product: Array, accumulate:
         adds = NEVER not in seen
     if adds:
         if NEVER in seen:
-            raise reject(f"{op}: dst", "accumulation onto what was never written", "a product with accumulate=False first",
+            raise reject(f"{op}: dst", "accumulation onto what was never written", "one with accumulate=False first",
                          f"{PAGE}, accumulation mode")  # fmt: skip
         if WRITTEN in seen and core.generation.number < 4:
             raise reject(f"{op}: dst", "accumulation onto what a copy or memset wrote", "a product before it",
@@ -176,7 +182,9 @@ def nc_transpose(dst: Any, data: Any, engine: engines = engines.unknown, name: s
     if where == "tensor" and (data.buffer, dst.buffer) != ("sbuf", "psum"):
         raise reject(f"{op} on tensor", f"{data.buffer} to {dst.buffer}", "sbuf to psum", f"isa {op}, memory types")
     if max(data.partitions, data.free) > limit:
-        raise reject(f"{op} on {where}: data", f"shape {data.shape}", f"at most [{limit}, {limit}]", f"isa {op}, tile size")
+        raise reject(
+            f"{op} on {where}: data", f"shape {data.shape}", f"at most [{limit}, {limit}]", f"isa {op}, tile size"
+        )
     if dst.dtype != data.dtype:
         raise reject(f"{op}: dst", dst.dtype, data.dtype, f"isa {op}, data types")
     if (dst.partitions, dst.free) != (data.free, data.partitions):
@@ -189,9 +197,11 @@ def nc_transpose(dst: Any, data: Any, engine: engines = engines.unknown, name: s
 
     def compute() -> None:
         values = data.read(f"{op}: data").reshape(data.partitions, data.free)
-        if where == "tensor" and not core.generation.tensor.exact_transpose and not np.isfinite(
-            values.astype(np.float32)
-        ).all():
+        if (
+            where == "tensor"
+            and not core.generation.tensor.exact_transpose
+            and not np.isfinite(values.astype(np.float32)).all()
+        ):
             raise reject(f"{op} on tensor", "NaN or infinity on gen2", "finite values", f"isa {op}")
         put_raw(dst, values.T, PRODUCT if where == "tensor" else WRITTEN)
 

@@ -106,7 +106,9 @@ def quantize_mx(dst: Any, src: Any, dst_scale: Any, name: str | None = None) -> 
     one_format(f"{op}: src", src, HALF, f"isa {op}, data types")
     one_format(f"{op}: dst", dst, tuple(LARGEST_EXPONENT), f"isa {op}, data types")
     if src.partitions % QUADRANT or src.free % SCALE_GROUP[1]:
-        raise reject(f"{op}: src", f"shape {src.shape}", "a multiple of 32 partitions and of 4 elements", f"isa {op}, tile size")
+        raise reject(
+            f"{op}: src", f"shape {src.shape}", "a multiple of 32 partitions and of 4 elements", f"isa {op}, tile size"
+        )
     if (dst.partitions, dst.free) != (src.partitions, src.free // SCALE_GROUP[1]):
         raise reject(f"{op}: dst", f"shape {dst.shape}", f"({src.partitions}, {src.free // 4})", f"isa {op}, tile size")
     _scale_tile(op, "dst_scale", dst_scale, src.partitions, dst.free, core)

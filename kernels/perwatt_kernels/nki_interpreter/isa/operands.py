@@ -42,7 +42,9 @@ def tile(where: str, found: Any, core: Core, regions: Iterable[str] = CHIP, *, a
     count = found.partitions
     if not any_start and found.start not in gen.starts(count):
         allowed = "/".join(map(str, gen.starts(count)))
-        raise reject(where, f"{count} partitions from {found.start}", f"a start at {allowed}", "v2 guide, start_partition")
+        raise reject(
+            where, f"{count} partitions from {found.start}", f"a start at {allowed}", "v2 guide, start_partition"
+        )
     if found.ndim - 1 > gen.dimensions:
         raise reject(where, f"{found.ndim - 1} free axes", f"at most {gen.dimensions}", "v2 guide, access pattern")
     limit = gen.sbuf_free if found.buffer == "sbuf" else gen.psum_free
@@ -176,7 +178,9 @@ def reduced(
     elif cmd is not reduce_cmd.reduce:
         before = np.full((values.shape[0], 1), op.start, np.float32)
     if before is None or before.shape[0] != values.shape[0]:
-        raise Rejected(f"{where}: reduces onto registers whose state is unknown; begin with reset_reduce (isa reduce_cmd)")
+        raise Rejected(
+            f"{where}: reduces onto registers whose state is unknown; begin with reset_reduce (isa reduce_cmd)"
+        )
     if cmd is not reduce_cmd.reset:
         assert op.alu is not None
         before = op.alu(before, op.alu.reduce(values, axis=1, keepdims=True)).astype(np.float32)

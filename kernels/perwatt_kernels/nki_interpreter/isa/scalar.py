@@ -7,7 +7,18 @@ from typing import Any
 from perwatt_kernels.nki_interpreter.errors import reject
 from perwatt_kernels.nki_interpreter.isa.enums import reduce_cmd as commands
 from perwatt_kernels.nki_interpreter.isa.operands import (
-    Scalar, alike, lanes, number, one_format, per_partition, put, reduced, rows, stream_cycles, tile, write_sums,
+    Scalar,
+    alike,
+    lanes,
+    number,
+    one_format,
+    per_partition,
+    put,
+    reduced,
+    rows,
+    stream_cycles,
+    tile,
+    write_sums,
 )  # fmt: skip
 from perwatt_kernels.nki_interpreter.machine import Handle, current
 from perwatt_kernels.nki_interpreter.operators import OPERATORS, operator
@@ -55,7 +66,9 @@ def _activation(
     if bias is not None:
         given = per_partition(name, "bias", bias, data, core)
         if core.generation.number < 3 and not given:
-            raise reject(f"{name}: bias", f"{bias!r} on gen2", "a tile with one element a partition", f"isa {name}, layout")
+            raise reject(
+                f"{name}: bias", f"{bias!r} on gen2", "a tile with one element a partition", f"isa {name}, layout"
+            )
         if core.generation.number < 3 and function.name == "reciprocal":
             raise reject(f"{name}: bias", "one with nl.reciprocal on gen2", "none", "shared, engine selection")
         for one in given:

@@ -13,8 +13,21 @@ from perwatt_kernels.nki_interpreter.formats import FORMATS, UNSIGNED, Array
 from perwatt_kernels.nki_interpreter.hardware import FP32_LOWEST, INDEX_LIMIT
 from perwatt_kernels.nki_interpreter.isa.enums import reduce_cmd as commands
 from perwatt_kernels.nki_interpreter.isa.operands import (
-    Scalar, alike, lanes, not_both_in_psum, number, one_format, per_partition, put, put_raw, reduced, rows, since,
-    stream_cycles, tile, write_sums,
+    Scalar,
+    alike,
+    lanes,
+    not_both_in_psum,
+    number,
+    one_format,
+    per_partition,
+    put,
+    put_raw,
+    reduced,
+    rows,
+    since,
+    stream_cycles,
+    tile,
+    write_sums,
 )  # fmt: skip
 from perwatt_kernels.nki_interpreter.isa.vector import _result
 from perwatt_kernels.nki_interpreter.machine import Handle, current
@@ -32,7 +45,9 @@ def _affine(op: str, dst: NkiTensor, pattern: Pattern, offset: int, multiplier: 
         raise reject(f"{op}: pattern", pattern, "one to four pairs of step and count", f"isa {op}")
     count = prod(pair[1] for pair in pattern)
     if count != dst.free:
-        raise reject(f"{op}: pattern", f"{count} elements", f"{dst.free}, as a partition of dst", f"isa {op}, tile size")
+        raise reject(
+            f"{op}: pattern", f"{count} elements", f"{dst.free}, as a partition of dst", f"isa {op}, tile size"
+        )
     for what, value in (("offset", offset), ("channel_multiplier", multiplier)):
         if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
             raise reject(f"{op}: {what}", repr(value), "an int32", f"isa {op}")
@@ -46,9 +61,7 @@ def _values(dst: NkiTensor, pattern: Pattern, offset: int, multiplier: int) -> A
     return (offset + np.arange(dst.partitions)[:, None] * multiplier + free).astype(np.int32)
 
 
-def iota(
-    dst: Any, pattern: Pattern, offset: int = 0, channel_multiplier: int = 0, name: str | None = None
-) -> Handle:
+def iota(dst: Any, pattern: Pattern, offset: int = 0, channel_multiplier: int = 0, name: str | None = None) -> Handle:
     """``offset + partition * channel_multiplier + sum(step * index)`` in int32, on GpSimd (isa iota).
 
     Raises:
@@ -64,10 +77,10 @@ def iota(
 
 
 def affine_select(
-    dst: Any, pattern: Pattern, channel_multiplier: int, on_true_tile: Any, on_false_value: float,
+    dst: Any, pattern: Pattern, channel_multiplier: int, on_true_tile: Any, on_false_value: Any,
     cmp_op: Any = OPERATORS["equal"], offset: int = 0, name: str | None = None,
 ) -> Handle:  # fmt: skip
-    """``on_true_tile`` where the affine expression compares with 0, else ``on_false_value``, on GpSimd (isa affine_select).
+    """``on_true_tile`` where an affine expression compares with 0, else a number, on GpSimd (isa affine_select).
 
     Raises:
         Rejected: placement, extents, or a pattern that does not fill the tile.
@@ -97,7 +110,7 @@ def range_select(
     reduce_cmd: commands = commands.reset_reduce, reduce_res: Any = None, reduce_op: Any = OPERATORS["maximum"],
     range_start: int = 0, on_false_value: float = FP32_LOWEST, name: str | None = None,
 ) -> Handle:  # fmt: skip
-    """Elements whose index compares with two bounds of their partition, and their maximum, on Vector (isa range_select).
+    """Elements whose index compares with two bounds of its partition, and their maximum, on Vector (isa range_select).
 
     Raises:
         Rejected: generation, comparison, fill, placement, extents or formats that the page excludes.
@@ -122,7 +135,7 @@ def range_select(
         raise reject(f"{where}: on_false_value", on_false_value, f"{FP32_LOWEST}", f"isa {where}")
     if reduce_op is not OPERATORS["maximum"]:
         raise reject(f"{where}: reduce_op", getattr(reduce_op, "name", reduce_op), "nl.maximum", f"isa {where}")
-    if not 0 <= range_start or range_start + dst.free > INDEX_LIMIT:
+    if not range_start >= 0 or range_start + dst.free > INDEX_LIMIT:
         raise reject(f"{where}: range_start", range_start, f"indices below {INDEX_LIMIT}", f"isa {where}")
     writes = [dst, *_result(where, reduce_res, on_true_tile, core)]
 

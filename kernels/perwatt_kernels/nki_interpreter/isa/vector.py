@@ -13,8 +13,24 @@ from perwatt_kernels.nki_interpreter.hardware import FAST_EXP, RECIPROCAL_CYCLES
 from perwatt_kernels.nki_interpreter.isa.enums import engine as engines
 from perwatt_kernels.nki_interpreter.isa.enums import reduce_cmd as commands
 from perwatt_kernels.nki_interpreter.isa.operands import (
-    Scalar, alike, chosen, copy_speed, lanes, no_psum, not_both_in_psum, number, one_format, per_partition, put, put_raw,
-    reduced, rows, since, stream_cycles, tile, write_sums,
+    Scalar,
+    alike,
+    chosen,
+    copy_speed,
+    lanes,
+    no_psum,
+    not_both_in_psum,
+    number,
+    one_format,
+    per_partition,
+    put,
+    put_raw,
+    reduced,
+    rows,
+    since,
+    stream_cycles,
+    tile,
+    write_sums,
 )  # fmt: skip
 from perwatt_kernels.nki_interpreter.machine import Core, Handle, current
 from perwatt_kernels.nki_interpreter.operators import OPERATORS, Operator, operator
@@ -118,13 +134,13 @@ def _engines(core: Core, names: tuple[str, ...], bits: bool) -> tuple[str, ...]:
 Step = tuple[Operator, Scalar | None, bool]
 
 
-def _step(
-    where: str, which: str, op: Any, operand: Scalar | None, reverse: bool, data: NkiTensor, core: Core
-) -> Step:
+def _step(where: str, which: str, op: Any, operand: Scalar | None, reverse: bool, data: NkiTensor, core: Core) -> Step:
     function = operator(f"{where}: op{which}", op, (*ALU, "unary"))
     if function.kind == "unary":
         if isinstance(operand, NkiTensor) or operand not in (None, 0):
-            raise reject(f"{where}: operand{which}", repr(operand), f"None or 0 with nl.{function.name}", f"isa {where}")
+            raise reject(
+                f"{where}: operand{which}", repr(operand), f"None or 0 with nl.{function.name}", f"isa {where}"
+            )
         return function, None, False
     for one in per_partition(where, f"operand{which}", operand, data, core):
         wanted = INTEGERS if function.kind == "bitvec" else ("float32",)
