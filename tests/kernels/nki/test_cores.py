@@ -154,3 +154,18 @@ def test_the_environment_can_simulate(monkeypatch: pytest.MonkeyPatch):
     torch = pytest.importorskip("torch")
     found = nki.jit(lambda source: store(load(source)))(torch.from_numpy(A).bfloat16())
     np.testing.assert_array_equal(found.float().numpy(), A.astype(BF16).astype(np.float32))
+
+
+@pytest.mark.parametrize(("target", "version"), [("trn1", 2), ("trn2", 3), ("trn3", 4)])
+def test_a_kernel_can_ask_for_its_generation(target: str, version: int):
+    def kernel(source: Any) -> Any:
+        tile = load(source)
+        nisa.tensor_scalar(tile, tile, nl.multiply, float(nisa.get_nc_version().value))
+        return store(tile)
+
+    np.testing.assert_array_equal(simulate(kernel, A, target=target), version * A)
+
+
+def test_without_a_kernel_there_is_no_generation():
+    with pytest.raises(REFUSED, match=r"outside of a kernel|context"):
+        nisa.get_nc_version()
