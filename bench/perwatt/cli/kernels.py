@@ -91,10 +91,11 @@ def _cost(kernel: Costed, sizes: dict[str, int], target: str, precision: str, ln
         raise InputError(expected(precision, kernel.formats), field="--precision")
     if lnc is not None and lnc not in gen.lnc:
         raise InputError(f"found {lnc}, expected 1, as {target} has no logical cores of two", field="--lnc")
-    if why := kernel.unsupported(sizes, gen):
+    size = format_of(dtype).bytes
+    if why := kernel.unsupported(sizes, gen, size):
         raise InputError(why, field="--shape")
     launched, args = kernel.build(sizes, dtype, lnc or max(gen.lnc))
-    return model.cost(launched, args, gen), kernel.compulsory(sizes, format_of(dtype).bytes)
+    return model.cost(launched, args, gen), kernel.compulsory(sizes, size)
 
 
 def _row(kernel: Costed, sizes: dict[str, int], target: str, precision: str, cost: Cost) -> Row:

@@ -11,7 +11,7 @@ from perwatt_kernels.nki_interpreter.costed import Costed
 if TYPE_CHECKING:
     from perwatt_kernels.nki_interpreter.hardware import Generation
 
-FORMATS = {"bf16": "bfloat16", "fp16": "float16"}
+FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 # Whether the depth is the last axis in memory of the left and of the right operand, as a linear layer has them:
 # y = x w^T, dx = dy w, dw = dy^T x with x [tokens, in], w [out, in], dy [tokens, out].
 TURNED = {"fwd": (True, True), "dgrad": (True, False), "wgrad": (False, False)}
@@ -30,14 +30,14 @@ def shapes(product: str, sizes: Mapping[str, int]) -> tuple[tuple[int, int], tup
     return (rows, depth) if left else (depth, rows), (columns, depth) if right else (depth, columns)
 
 
-def unsupported(product: str, sizes: Mapping[str, int], gen: Generation) -> str | None:
-    """Why a product cannot be done on a generation, with what can; None if it can."""
+def unsupported(product: str, sizes: Mapping[str, int], gen: Generation, size: int = 2) -> str | None:
+    """Why a product of elements of so many bytes cannot be done on a generation, with what can; None if it can."""
     from perwatt_kernels.matmul.nki_kernel import COLUMNS, GROUP, SPARE, TILE
 
     if any(TURNED[product]) and not gen.dma.transpose_rate:
         return f"found {product} on {gen.name}, expected wgrad, as its DMA engines cannot transpose"
     depth = extents(product, sizes)[2]
-    most = (gen.sbuf_partition - SPARE) // (GROUP * TILE * 2) * TILE
+    most = (gen.sbuf_partition - SPARE) // (GROUP * TILE * size) * TILE
     if depth > most:
         return f"found a depth of {depth}, expected at most {most} on {gen.name} (blocks of {COLUMNS} columns in SBUF)"
     return None
@@ -54,7 +54,7 @@ def _costed(product: str) -> Costed:
     return Costed(
         operation="matmul" if product == "fwd" else f"matmul_{product}", impl="nki", workload="gemm",
         extents=("m", "n", "k"), formats=FORMATS, build=build, params={"product": product},
-        unsupported=lambda sizes, gen: unsupported(product, sizes, gen),
+        unsupported=lambda sizes, gen, size: unsupported(product, sizes, gen, size),
         useful=lambda sizes: prod(sizes.values()),
         compulsory=lambda s, size: size * (s["m"] * s["k"] + s["k"] * s["n"] + s["m"] * s["n"]),
     )  # fmt: skip

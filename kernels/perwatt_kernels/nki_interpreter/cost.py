@@ -113,7 +113,7 @@ def cost(kernel: Any, args: Sequence[Any], target: Generation, **kwargs: Any) ->
 
 def of_run(run: Run) -> Cost:
     """The same of a kernel that ran."""
-    gen, found = run.generation, [schedule(stream, run.generation) for stream in run.streams]
+    gen, found = run.generation, schedule(run.streams, run.generation)
     slowest = max(found, key=lambda one: one.total_ns)
     works = [one.work for stream in run.streams for one in stream]
     multiply_adds = sum(work.multiply_adds for work in works if isinstance(work, Product))

@@ -23,7 +23,8 @@ class Costed:
         extents: names of the sizes of a shape, in order.
         formats: operands that it takes, by precision policies' names, as NKI calls them.
         build: the kernel, launched on so many cores, and specs of its arguments, from sizes, format and cores.
-        unsupported: why sizes cannot be done on a generation, with the nearest that can; None if they can.
+        unsupported: why sizes cannot be done on a generation with elements of so many bytes, and what can; None if
+            they can.
         useful: multiply-adds that the operation has.
         compulsory: bytes that it has to move, each operand and result once, from sizes and bytes of an element.
         params: further parameters of the workload.
@@ -35,7 +36,7 @@ class Costed:
     extents: tuple[str, ...]
     formats: Mapping[str, str]
     build: Callable[[Sizes, str, int], tuple[Any, tuple[Any, ...]]]
-    unsupported: Callable[[Sizes, Generation], str | None]
+    unsupported: Callable[[Sizes, Generation, int], str | None]
     useful: Callable[[Sizes], int]
     compulsory: Callable[[Sizes, int], int]
     params: Mapping[str, Any] = field(default_factory=dict)

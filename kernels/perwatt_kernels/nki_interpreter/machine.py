@@ -33,7 +33,12 @@ class Handle:
 
     def depends_on(self, *producers: Handle) -> Handle:
         """Wait for other instructions too."""
-        return self.after(producer._instruction.index for producer in producers)
+        return self.after(producer.index for producer in producers)
+
+    @property
+    def index(self) -> int:
+        """Place in the stream of its core."""
+        return self._instruction.index
 
     def after(self, indices: Iterable[int]) -> Handle:
         """The same by their places in the stream."""

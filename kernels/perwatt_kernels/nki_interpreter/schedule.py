@@ -2,18 +2,20 @@
 
 What is modelled: one queue for each compute engine, in program order; transfers that begin when their operands are
 ready and share the DMA engines, earlier ones in the program first; the memories that engines of gen2 exclude each other
-from; the tensor engine's ramp after rest. What is not: queues of DMA rings, semaphores, instruction fetch, clashes on
-PSUM banks, the other core, launching the kernel.
+from; the tensor engine's ramp after rest; two cores that wait for each other at barriers and exchanges. What is not:
+queues of DMA rings, semaphores, instruction fetch, clashes on PSUM banks, launching the kernel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from perwatt_kernels.nki_interpreter.hardware import Generation
 from perwatt_kernels.nki_interpreter.rates import clock_ghz, engine_cycles, load_cycles, transfer_ns
 from perwatt_kernels.nki_interpreter.stream import ENGINES, Instruction, Product, Transfer
 
+MEETINGS = ("core_barrier", "sendrecv")  # where cores wait for each other
 SLOT_NS = 500.0  # grain in which time of the DMA engines is given out
 RAMP_RATE = 0.75  # of the tensor engine on average, from half to all of its rate (explorer, throttling)
 
@@ -75,40 +77,79 @@ class Schedule:
     count: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENGINES, 0))
 
 
-def schedule(stream: list[Instruction], gen: Generation) -> Schedule:
-    """Run a stream on one core."""
-    found, dma, free = Schedule(), DmaTime(gen.dma.engines), dict.fromkeys(ENGINES, 0.0)
-    ends: list[float] = []
-    ports = dict.fromkeys(gen.shared_ports, 0.0)
-    clocks = {engine: clock_ghz(engine, gen) for engine in ENGINES}
-    cold = gen.tensor.ramp_us * 1e3  # how long the tensor engine still runs slowly
-    for one in stream:
-        engine, work = one.engine, one.work
-        ready = max((ends[index] for index in one.after), default=0.0)
-        found.count[engine] += 1
-        if isinstance(work, Transfer):
-            needed = transfer_ns(work, gen)
-            found.busy_ns[engine] += needed / gen.dma.engines
-            ends.append(dma.take(ready + gen.dma.start_ns, needed, work.engines))
-            continue
-        start = max(ready, free[engine])
+class CoreTime:
+    """One core on its way through its stream."""
+
+    def __init__(self, stream: list[Instruction], gen: Generation) -> None:
+        self.stream, self.gen, self.found = stream, gen, Schedule()
+        self.dma, self.free = DmaTime(gen.dma.engines), dict.fromkeys(ENGINES, 0.0)
+        self.ends: list[float] = []
+        self.ports = dict.fromkeys(gen.shared_ports, 0.0)
+        self.clocks = {engine: clock_ghz(engine, gen) for engine in ENGINES}
+        self.cold = gen.tensor.ramp_us * 1e3  # how long the tensor engine still runs slowly
+
+    def advance(self, met: float | None = None) -> float | None:
+        """Run up to where cores meet.
+
+        Args:
+            met: when they met at the place that it had come to; None at the first.
+
+        Returns:
+            When this core is at the next such place; None at the end.
+        """
+        for one in self.stream[len(self.ends) :]:
+            ready = max((self.ends[index] for index in one.after), default=0.0)
+            if one.op in MEETINGS:
+                ready = max(ready, self.free[one.engine])
+                if met is None:
+                    return ready
+                ready, met = max(ready, met), None
+            self.found.count[one.engine] += 1
+            self.ends.append(
+                self._transfer(one.work, ready) if isinstance(one.work, Transfer) else self._run(one, ready)
+            )
+        self.found.total_ns = max(self.ends, default=0.0)
+        return None
+
+    def _transfer(self, work: Transfer, ready: float) -> float:
+        needed = transfer_ns(work, self.gen)
+        self.found.busy_ns["dma"] += needed / self.gen.dma.engines
+        return self.dma.take(ready + self.gen.dma.start_ns, needed, work.engines)
+
+    def _run(self, one: Instruction, ready: float) -> float:
+        """When the result of a compute engine's instruction can be used."""
+        engine, clock, gen = one.engine, self.clocks[one.engine], self.gen
         locks = [memory for memory, engines in gen.shared_ports.items() if engine in engines and memory in one.ports]
-        start = max([start, *(ports[memory] for memory in locks)])
+        start = max([ready, self.free[engine], *(self.ports[memory] for memory in locks)])
         cycles = engine_cycles(one, gen)
-        took = cycles / clocks[engine]
-        if isinstance(work, Product):
-            if start > free[engine]:  # nothing hides the loading of its stationary operand
-                start += load_cycles(work, gen) / clocks[engine]
-            if start - free[engine] > gen.tensor.ramp_us * 1e3:
-                cold = gen.tensor.ramp_us * 1e3
-            if cold > 0:
-                cold -= took / RAMP_RATE
-                took /= RAMP_RATE
-        free[engine] = start + took
+        took = cycles / clock
+        if isinstance(one.work, Product):
+            start, took = self._product(one.work, start, took)
+        self.free[engine] = start + took
         for memory in locks:
-            ports[memory] = start + took
-        found.busy_ns[engine] += cycles / clocks[engine]
-        found.cycles[engine] += cycles
-        ends.append(start + took + gen.dependent / clocks[engine])
-    found.total_ns = max(ends, default=0.0)
-    return found
+            self.ports[memory] = start + took
+        self.found.busy_ns[engine] += cycles / clock
+        self.found.cycles[engine] += cycles
+        return start + took + gen.dependent / clock
+
+    def _product(self, work: Product, start: float, took: float) -> tuple[float, float]:
+        """Start and time of a product, with what rest before it costs."""
+        ramp, free = self.gen.tensor.ramp_us * 1e3, self.free["tensor"]
+        if start > free:  # nothing hides the loading of its stationary operand
+            start += load_cycles(work, self.gen) / self.clocks["tensor"]
+        if start - free > ramp:
+            self.cold = ramp
+        if self.cold > 0:
+            took /= RAMP_RATE
+            self.cold -= took
+        return start, took
+
+
+def schedule(streams: Sequence[list[Instruction]], gen: Generation) -> list[Schedule]:
+    """Run the streams of a kernel's cores, which wait for each other where they meet."""
+    cores = [CoreTime(stream, gen) for stream in streams]
+    places = [core.advance() for core in cores]
+    while all(place is not None for place in places):
+        met = max(place for place in places if place is not None)
+        places = [core.advance(met) for core in cores]
+    return [core.found for core in cores]

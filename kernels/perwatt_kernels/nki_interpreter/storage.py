@@ -41,12 +41,13 @@ class Storage:
         writers: boxes written, each with the instruction that did it last.
         readers: boxes read since, by engine, each with the instruction that did it last.
         given: instructions that used this memory under another name, and that its first use waits for.
+        fences: the last barrier of each core, which all later uses wait for.
         touched: of memory that both cores see, the boxes that each core read, and wrote, since the last barrier.
     """
 
     __slots__ = (
-        "__weakref__", "address", "data", "given", "marks", "name", "readers", "region", "shape", "start", "strides",
-        "touched", "writers",
+        "__weakref__", "address", "data", "fences", "given", "marks", "name", "readers", "region", "shape", "start",
+        "strides", "touched", "writers",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,7 @@ class Storage:
         self.writers: dict[Box, int] = {}
         self.readers: dict[tuple[Box, str], int] = {}
         self.given: tuple[int, ...] = ()
+        self.fences: dict[int, int] = {}
         self.touched: dict[tuple[int, str], list[Box]] = {}
 
     def fill(self, values: Array) -> None:
@@ -101,13 +103,14 @@ class Storage:
         Of readers on one engine, which keeps their order, the last one counts for all.
         """
         before = {writer for written, writer in self.writers.items() if overlap(written, box)}
+        before.update(self.fences.values())
         if self.region in ("sbuf", "psum") or self.writers:
             self.readers[box, engine if engine != "dma" else str(index)] = index
         return before
 
     def write(self, box: Box, index: int) -> set[int]:
         """Note that an instruction writes a box; the instructions that wrote or read it before."""
-        before = set(self.given)
+        before = {*self.given, *self.fences.values()}
         for written, writer in list(self.writers.items()):
             if overlap(written, box):
                 before.add(writer)

@@ -78,7 +78,7 @@ class NkiTensor:
     @property
     def start(self) -> int:
         """First partition that it lies in."""
-        return self.storage.start + self.offset // self.strides[0]
+        return self.storage.start + self.offset * self.size_bytes // self.storage.strides[0]
 
     @property
     def box(self) -> Box:

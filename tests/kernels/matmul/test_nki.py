@@ -40,7 +40,9 @@ def run(product: str, left: Any, right: Any, target: str = "trn2", lnc: int = 2,
 
 @pytest.mark.parametrize("product", list(nki_impl.TURNED))
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize(("dtype", "lnc"), [(BF16, 2), (np.float16, 1)])
+@pytest.mark.parametrize(
+    ("dtype", "lnc"), [(BF16, 2), (np.float16, 1), (np.float32, 2)], ids=lambda x: getattr(x, "__name__", x)
+)
 def test_error_is_at_most_twice_that_of_float32_sums(product: str, sizes: tuple[int, int, int], dtype: Any, lnc: int):
     left, right = operands(product, *sizes, dtype)
     expected = exact(product, left, right)
@@ -107,9 +109,10 @@ def test_4096_keeps_the_tensor_engine_busy(product: str):
 @pytest.mark.skipif(api.real(), reason="counts what the stand-ins record")
 @pytest.mark.parametrize("gen", GENERATIONS, ids=lambda g: g.name)
 def test_the_greatest_depth_still_fits(gen: Any):
-    most = 25600 if gen.number == 3 else 21504 if gen.number == 2 else 29696
+    most = {2: 21504, 3: 25600, 4: 29696}[gen.number]
     assert nki_impl.unsupported("wgrad", {"m": most, "n": 8, "k": 8}, gen) is None
     assert nki_impl.unsupported("wgrad", {"m": most + 1, "n": 8, "k": 8}, gen) is not None
+    assert nki_impl.unsupported("wgrad", {"m": most // 2 + 1, "n": 8, "k": 8}, gen, size=4) is not None
     assert counted("wgrad", most, 1300, 1100, gen=gen).multiply_adds == most * 1300 * 1100
 
 

@@ -240,3 +240,52 @@ def test_memory_used_again_is_waited_for():
 
     one, two = (of(kernel(buffers), (128, 2048), dtype="float32").modeled_s for buffers in (1, 2))
     assert one > 1.3 * two
+
+
+def test_cores_wait_for_each_other_at_a_barrier():
+    """The second core has nothing to do before the barrier and ten times the other's work behind it."""
+
+    def kernel(before: int, barrier: bool) -> Any:
+        def body(source: Any) -> Any:
+            out = nl.ndarray((2, 128, 4096), nl.float32, buffer=nl.shared_hbm)
+            core, tile = nl.program_id(0), nl.ndarray((128, 4096), nl.float32)
+            for _ in range(before if core == 0 else 1):
+                nisa.memset(tile, 0)
+            nisa.dma_copy(out[core], tile)
+            if barrier:
+                nisa.core_barrier(out, (0, 1))
+                nisa.dma_copy(tile, out[1 - core])
+            for _ in range(1 if core == 0 else before):
+                nisa.activation(tile, nl.exp, tile)
+            nisa.dma_copy(out[core], tile) if not barrier else None
+            return out
+
+        return body
+
+    apart, together = (of(kernel(100, barrier), (1, 1), lnc=2).modeled_s for barrier in (False, True))
+    each = 100 * 4096
+    assert apart == pytest.approx(max(each / 0.96e9, each / 1.2e9), rel=0.2)
+    assert together == pytest.approx(each / 0.96e9 + each / 1.2e9, rel=0.2)
+
+
+def test_an_instruction_can_be_told_to_wait():
+    """Two engines with nothing between them work at once, unless one is told to run after the other."""
+
+    def kernel(waits: bool) -> Any:
+        def body(source: Any) -> Any:
+            out = nl.ndarray((2, 128, 4096), nl.float32, buffer=nl.shared_hbm)
+            a, b = nl.ndarray((128, 4096), nl.float32), nl.ndarray((128, 4096), nl.float32)
+            first = [nisa.memset(a, 0, engine=nisa.engine.vector) for _ in range(50)]
+            second = nisa.memset(b, 0, engine=nisa.engine.gpsimd)
+            if waits:
+                second.depends_on(first[-1])
+            for _ in range(50):
+                nisa.activation(b, nl.exp, b)
+            nisa.dma_copy(out[0], a)
+            nisa.dma_copy(out[1], b)
+            return out
+
+        return body
+
+    apart, together = (of(kernel(waits), (1, 1)).modeled_s for waits in (False, True))
+    assert together > 1.6 * apart

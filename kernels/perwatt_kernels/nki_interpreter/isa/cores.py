@@ -45,7 +45,7 @@ def core_barrier(
     core.machine.meet(core, ("core_barrier", id(storage)), None, lambda a, b: storage.touched.clear())
     before = core.own(storage.users())
     handle = core.issue(engine.name, "core_barrier", (), (), None, lambda: None)
-    handle.after(before)
+    storage.fences[core.index] = core.base + handle.after(before).index
     return handle
 
 
