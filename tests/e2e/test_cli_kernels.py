@@ -58,3 +58,23 @@ def test_wrong_input_is_one_line(perwatt: Perwatt, arguments: tuple[str, ...], m
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_targets_that_nobody_named_are_left_out_where_they_cannot(perwatt: Perwatt):
+    done = perwatt("kernels", "cost", "matmul", "--shape", "256x256x256", "--json")
+    assert [found["target"] for found in json.loads(done.stdout)] == ["trn2", "trn3"]
+    assert done.stderr == (
+        "warning: trn1: --shape: found fwd on gen2, expected wgrad, as its DMA engines cannot transpose\n"
+    )
+
+
+def test_without_a_command_it_helps(perwatt: Perwatt):
+    done = perwatt("kernels")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cost" in done.stdout
+
+
+def test_debug_may_stand_behind(perwatt: Perwatt):
+    done = perwatt("kernels", "cost", "nothing", "--shape", "1x1x1", "--debug")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Traceback")

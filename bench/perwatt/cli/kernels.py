@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from perwatt.cli._app import debug_option
 from perwatt.cli._output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
@@ -19,9 +20,12 @@ TARGETS = ("trn1", "trn2", "trn3")
 CHIPS = {"trn1": "trainium1", "trn2": "trainium2", "trn3": "trainium3"}
 
 
-@click.group("kernels")
-def command() -> None:
-    """Show what this package's own kernels cost, without the chip."""
+@click.group("kernels", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Show what a kernel costs, without its chip."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @command.command("cost")
@@ -45,7 +49,7 @@ def cost(
 
     kernel = _kernel(operation)
     sizes = _sizes(shape, kernel)
-    found = [(target, *_cost(kernel, sizes, target, precision, lnc)) for target in targets or TARGETS]
+    found = _all(kernel, sizes, targets, precision, lnc)
     rows = [_row(kernel, sizes, target, precision, cost) for target, cost, _ in found]
     if out is not None:
         csvfile.write(rows, Path(out))
@@ -54,6 +58,31 @@ def cost(
         return
     for target, cost, least in found:
         _tell(kernel, sizes, target, cost, least)
+
+
+cost.params.append(debug_option())
+
+
+def _all(
+    kernel: Costed, sizes: dict[str, int], targets: tuple[str, ...], precision: str, lnc: int | None
+) -> list[tuple[str, Cost, int]]:
+    """Costs on every target; of targets that nobody named, those that can do it, with a line for the others."""
+    from perwatt.errors import InputError
+
+    found: list[tuple[str, Cost, int]] = []
+    refused: list[tuple[str, InputError]] = []
+    for target in targets or TARGETS:
+        try:
+            found.append((target, *_cost(kernel, sizes, target, precision, lnc)))
+        except InputError as error:
+            if targets:
+                raise
+            refused.append((target, error))
+    if not found:
+        raise refused[-1][1]
+    for target, why in refused:
+        click.echo(f"warning: {target}: {why}", err=True)
+    return found
 
 
 def _kernel(name: str) -> Costed:
