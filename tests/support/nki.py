@@ -15,7 +15,6 @@ from perwatt_kernels.nki_interpreter.errors import Rejected
 
 REFUSED: Any = Exception if api.real() else Rejected
 BF16 = ml_dtypes.bfloat16
-RNG = np.random.default_rng(3)
 
 
 def values(*shape: int, dtype: Any = np.float32) -> Any:
