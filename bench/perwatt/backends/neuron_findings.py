@@ -29,7 +29,7 @@ ROOM = 5 * 2**30  # bytes; a suite's programs and what the compiler writes on th
 Which = Callable[[str], "str | None"]
 
 
-def findings(stack: Stack, cache: Cache, which: Which = shutil.which) -> Iterator[Finding]:
+def findings(stack: Stack, cache: Cache, which: Which = neuron_tools.which) -> Iterator[Finding]:
     """Every look at this machine's Neuron stack.
 
     Args:

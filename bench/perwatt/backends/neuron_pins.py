@@ -19,7 +19,6 @@ EXEC_TIMEOUT_S = 600  # of one execution; 30 or 2 s by the runtime's two default
 ALWAYS = {
     "TORCH_NEURONX_DISABLE_FALLBACK_EXECUTION": "1",  # a graph that does not compile raises, and never runs eagerly
     "TORCH_NEURONX_FALLBACK_ONLY_FOR_UNIMPLEMENTED_OPS": "1",  # an operation that fails raises, and never runs on a CPU
-    "TORCH_NEURONX_DYNAMO_DISABLE_CPU_AUTOCOPY": "1",  # nothing is copied to the device inside a sample, unseen
     "NEURON_RT_INSPECT_ENABLE": "0",  # no profile
     "NEURON_LAUNCH_BLOCKING": "0",
     "TORCH_NEURONX_ENABLE_STACK_TRACE": "0",  # costs every operation time

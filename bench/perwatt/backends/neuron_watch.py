@@ -7,13 +7,12 @@ heat and throttling are nowhere but in profiles: they stay unknown.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from perwatt.backends.base import Health
-from perwatt.hardware import neuron_cores
+from perwatt.hardware import neuron_cores, neuron_tools
 from perwatt.hardware.neuron_cores import Cores, Engine
 from perwatt.hardware.neuron_monitor import COMMAND, Monitor
 from perwatt.hardware.neuron_report import MonitorError, Report
@@ -39,10 +38,11 @@ class Counts:
 
 def monitor() -> Monitor | None:
     """A running neuron-monitor, or None where there is none."""
-    if not shutil.which(COMMAND[0]):
+    found = neuron_tools.which(COMMAND[0])
+    if found is None:
         return None
     try:
-        return Monitor(PERIOD_S)
+        return Monitor(PERIOD_S, (found,))
     except MonitorError:
         return None
 

@@ -7,7 +7,9 @@ files do not tell, and nothing depends on it alone. Keys that newer tools add ar
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ LS = ("neuron-ls", "--json-output")
 MODINFO = ("modinfo", "-F", "version", "neuron")
 RUNTIME = "aws-neuronx-runtime-lib"
 PACKAGES = (("dpkg-query", "-W", "-f", "${Version}", RUNTIME), ("rpm", "-q", "--qf", "%{VERSION}", RUNTIME))
+TOOLS = "/opt/aws/neuron/bin"  # where aws-neuronx-tools puts them; the setup guide has users add it to PATH
 LIMIT_S = 20.0  # for one tool; neuron-ls on 16 chips takes about a second
 Tool = Callable[[Sequence[str]], "str | None"]
 _NUMBER = re.compile(r"\d+(?:\.\d+)+", re.ASCII)
@@ -53,11 +56,22 @@ class Listed:
     instance_type: str
 
 
+def path() -> str:
+    """Folders that tools are looked for in."""
+    return os.pathsep.join(filter(None, (os.environ.get("PATH", os.defpath), TOOLS)))
+
+
+def which(tool: str) -> str | None:
+    """Where a tool is, or None."""
+    return shutil.which(tool, path=path())
+
+
 def run(command: Sequence[str]) -> str | None:
     """What a tool writes to its standard output, or None where it is missing, fails or takes too long."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=True
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=True,
+            env={**os.environ, "PATH": path()},
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
