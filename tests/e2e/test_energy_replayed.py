@@ -116,6 +116,9 @@ def test_watts_that_are_declared(run: Any, tmp_path: Path) -> None:
         assert row.energy_j_lo == pytest.approx(650 * row.time_s_lo)
         assert row.energy_window_s is None
     assert not (tmp_path / "out" / "power.csv").exists()
+    done, again = run("replay-h100", "--resume")
+    assert (done.returncode, again) == (2, rows)
+    assert "--power-w: cannot resume: found none, expected one as the run had (650.0), or --energy off" in done.stderr
 
 
 def test_watts_of_the_sheet(run: Any) -> None:

@@ -173,7 +173,7 @@ def test_samples_that_repeat_themselves_are_refused():
 def test_a_reading_that_is_missing_does_not_part_a_stall():
     stalled = trace(SAMPLES, faults=Faults(stall=(7.0, 11.0)))
     with pytest.raises(Unusable, match="repeated itself for"):
-        measured(changed(stalled, lambda now, old: None if 8.8 < now < 9.1 else old), START, END)
+        measured(changed(stalled, lambda now, old: None if 8.2 < now < 8.5 else old), START, END)
 
 
 def test_samples_that_never_move_are_refused():
