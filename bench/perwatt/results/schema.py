@@ -304,9 +304,7 @@ class Row:
     energy_j: float | None = _timed("Energy", "joules of an iteration of all copies, gross", "J")
     energy_j_lo: float | None = _timed("Energy", "lower end of its 95 % interval (resolution and sampling)", "J")
     energy_j_hi: float | None = _timed("Energy", "upper end of its 95 % interval (resolution and sampling)", "J")
-    energy_rel_sys: float | None = _timed(
-        "Energy", "relative systematic uncertainty (gain of the sensor, or what an assumption leaves open)"
-    )
+    energy_rel_sys: float | None = _timed("Energy", "relative systematic uncertainty (gain of sensor or assumption)")
     energy_j_net: float | None = _timed("Energy", "joules of an iteration of all copies, idle taken off", "J")
     energy_time_s: float | None = _timed("Energy", "time of one iteration in the energy window", "s")
     energy_window_s: float | None = _timed("Energy", "length of the energy window", "s")

@@ -88,7 +88,7 @@ class Blind:
     def visit(self, *_):
         pass
 
-    event = part = visit
+    event = part = note = visit
 
 
 @pytest.fixture
