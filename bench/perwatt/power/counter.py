@@ -18,9 +18,9 @@ from perwatt.power.polled import Floats, Polled, channels, updates
 from perwatt.power.trace import Trace
 
 NEAR = 4  # updates on each side, whose mean power is that at an update
-STILL = 6.0  # usual distances between updates, after which a counter that has not moved is looked at
+STILL = 4.0  # usual distances between updates, after which a counter that has not moved is looked at
 FAINT = 0.05  # of the usual power: what a load draws at least
-FEW = 4  # updates, of which none can be called unusual
+FEW = 4  # updates, of which none can be called unusual: below, what the sensor states of itself is usual
 CAUGHT = 0.5  # of the usual energy: a counter that moved by so much when it moved again has lost nothing
 
 
@@ -44,7 +44,7 @@ def _curve(facts: Facts, polled: Polled, wrap: float | None, start: float, end: 
         raise Unusable(f"{facts.sensor}: {polled.name} stands still at {polled.values[0]:g} J under load")
     at = np.maximum.accumulate(when.at - facts.lag_s)
     inside = (at >= start) & (at <= end)
-    _moves(facts, polled.name, at[inside], used[when.index][inside])
+    _moves(facts, polled, at[inside], used[when.index][inside])
     used = used[when.index]
     late = partial(_late, at, when.half, used)
     return Curve(at=at, half=when.half, used=used, late=late, inner=partial(_steps, facts.resolution))
@@ -104,19 +104,20 @@ def _backwards(facts: Facts, polled: Polled, where: int) -> str:
     return f"{facts.sensor}: {polled.name} went back from {polled.values[where]:g} to {polled.values[where + 1]:g} J"
 
 
-def _moves(facts: Facts, name: str, at: Floats, used: Floats) -> None:
+def _moves(facts: Facts, polled: Polled, at: Floats, used: Floats) -> None:
     """A counter moves at every update of a load. One that stood still and then went on as before has lost energy.
 
     Raises:
         Unusable: it stood still.
     """
-    if at.size < FEW:
+    if at.size < 2:
         return
     seconds, grown = np.diff(at), np.diff(used)
-    usual = float(np.median(seconds))
+    stated = max(facts.update_s, float(np.median(np.diff(polled.latest))))
+    usual = float(np.median(seconds)) if at.size >= FEW else stated
     power = (used[-1] - used[0]) / (at[-1] - at[0])
     power = max(power, float(np.median(grown)) / usual if usual > 0.0 else 0.0)
     still = seconds > STILL * max(usual, facts.update_s)
     lost = still & (grown < CAUGHT * power * seconds) & (FAINT * power * seconds > 2.0 * facts.resolution)
     if lost.any():
-        raise Unusable(f"{facts.sensor}: {name} stood still for {seconds[lost].max():.3g} s under load")
+        raise Unusable(f"{facts.sensor}: {polled.name} stood still for {seconds[lost].max():.3g} s under load")

@@ -10,6 +10,7 @@ from support.power_settings import LOADS, SENSORS, Kind, counter, sampled, setti
 from support.power_trials import ASKED, FEWER, TRIALS, WIDEST, judge
 
 CASES = [(sensor, load) for sensor in SENSORS for load in LOADS]
+PASSED = 0.01  # share of stalls that may give a wrong interval: coarse sensors repeat themselves by nature, too
 QUICK = 0.90  # of 200 trials, two in a thousand fall below it where 95 % is true
 
 
@@ -83,4 +84,4 @@ STALLED = {
 def test_a_stalled_sensor_is_refused_or_right(sensor: str):
     found = judge(setting(Kind(sensor=STALLED[sensor], faults=stalling)), TRIALS, seed=14)
     assert found.refused >= 0.2
-    assert (1.0 - found.coverage) * (1.0 - found.refused) <= 1.0 - ASKED
+    assert (1.0 - found.coverage) * (1.0 - found.refused) <= PASSED

@@ -165,6 +165,12 @@ def test_a_counter_that_stands_still_is_refused_if_energy_is_lost(forgets: bool)
         assert found.lo <= 300.0 * found.seconds <= found.hi
 
 
+@pytest.mark.parametrize("stall", [(2.1, 17.85), (9.1, 9.6)])
+def test_a_counter_that_forgets_is_refused_however_long_it_stood_still(stall: tuple[float, float]):
+    with pytest.raises(Unusable, match="stood still for"):
+        measured(trace(COUNTER, faults=Faults(stall=stall, forgets=True)), START, END)
+
+
 def test_samples_that_repeat_themselves_are_refused():
     with pytest.raises(Unusable, match="repeated itself for"):
         measured(trace(SAMPLES, faults=Faults(stall=(7.0, 11.0))), START, END)
