@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -134,7 +133,7 @@ def test_a_compilation_that_fails_costs_its_own_row_only(run: Run) -> None:
         ("old_runtime", "needs a runtime of 2.33 or later, found 2.32.31.0"),
         ("xla_product", "is the XLA product"),
         ("placeholder", "is an empty placeholder"),
-        ("core_taken", f"cores are held by pid {os.getpid()} on neuron0"),
+        ("core_taken", "cores are held by pid"),
         ("lnc_mismatch", "NEURON_LOGICAL_NC_CONFIG"),
     ],
 )

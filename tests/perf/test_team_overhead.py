@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perf.abba import compare
+from perwatt.backends.base import Timing
+from perwatt.backends.cpu import BACKEND
 from perwatt.runner.part import Part
+from perwatt.runner.ranks import Ranks
 from perwatt.runner.supervisor import Worker
 from perwatt.spec.case import build
 from perwatt.timing.statistics import estimate
 
-PAIRS = 40
+PAIRS, BATCHES = 40, 400
 MOST = 1.01
 SAMPLES = 20  # the same number on both sides, whatever the interval
 CASE: dict[str, Any] = {
@@ -42,6 +46,24 @@ def sides(tmp_path: Path) -> Iterator[list[Callable[[], float]]]:
     yield [median_of(worker) for worker in workers]
     for worker in workers:
         worker.stop()
+
+
+def test_agreeing_adds_at_most_one_percent_to_a_batch(tmp_path: Path, benchmark: Any) -> None:
+    """The same in one process, batch by batch, which a busy machine disturbs less."""
+    import torch
+    import torch.distributed as dist
+
+    BACKEND.start()
+    group = dist.ProcessGroupGloo(dist.HashStore(), 0, 1, timedelta(seconds=60))
+    ranks, ring = Ranks(group, 0, 1, tmp_path), [None]
+    a, b = torch.rand(2, 512, 512)
+    calls = 8
+
+    def alone() -> Timing:
+        return BACKEND.time(lambda slot: a @ b, calls, 0, ring)
+
+    found = compare(benchmark, lambda: ranks.timed(alone).total_s, lambda: alone().total_s, BATCHES)
+    assert found.lo <= MOST, f"agreeing adds {found.median - 1:.1%} ({found.lo - 1:.1%} to {found.hi - 1:.1%})"
 
 
 def test_a_team_of_one_adds_at_most_one_percent(sides: list[Callable[[], float]], benchmark: Any) -> None:

@@ -41,6 +41,15 @@ def test_a_case_is_named_once():
     assert printed([OK, replace(OK, impl="other")]).count("1024x1024x1024") == 1
 
 
+def test_what_several_devices_did_stands_beside_the_case():
+    chip = replace(OK, placement="chip", world_size=4, devices_used=4)
+    copies, job = replace(chip, mode="replicate", replicas=4), replace(chip, mode="shard", replicas=1, parallel="fsdp")
+    text = printed([OK, copies, job], 120)
+    assert text.count("1024x1024x1024 fwd fp32") == 3
+    assert "fp32, chip: 4 copies" in text
+    assert "fp32, chip: fsdp over 4" in text
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_line_is_wider_than_the_terminal(width):
     long = replace(OK, case="gemm " + "9" * 100, impl="an-impl-of-a-long-name", tokens_per_s=1e9, gbps=1.0)

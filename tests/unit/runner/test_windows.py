@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,30 @@ def test_every_row_gets_a_window_between_two_looks_at_rest(make: Make) -> None:
         assert one.energy_time_s == pytest.approx(ITERATION_S)
     assert scene.screen.phases == ["window-open", "window"] * 3
     assert scene.folder.power.exists()
+
+
+def test_rows_of_another_placement_than_the_sensors_look_at_say_so(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = sighted(make)
+    looked: list[int] = []
+    monkeypatch.setattr(Paper, "world_of", lambda self, placement: {"device": 1, "chip": 4}[placement])
+    monkeypatch.setattr(Paper, "count", lambda self: 4)
+    monkeypatch.setattr(
+        Paper, "target", lambda self, devices=1: looked.append(devices) or Target(backend="p", chip="x")
+    )
+    recorder = scene.recorder([["good"]])
+    alone, chip = scene.cases[0], replace(scene.cases[0], placement="chip")
+    recorder.add(case_event(chip, 4))
+    recorder.add_part(Part(case=chip.identity, impl="good", samples=[ITERATION_S] * 30, blocks=[0] * 30,
+                           iters_per_sample=1, elapsed_s=3.0))  # fmt: skip
+    scene.cases = [alone, chip]
+    windows = scene.windows(recorder)
+    windows.begin()
+    windows.run(None)
+    found = {row.placement: row for row in recorder.rows().values()}
+    assert looked == [4]
+    assert found["chip"].energy_j is not None
+    assert (found["device"].energy_j, "the chips of 4 devices" in found["device"].energy_note) == (None, True)
+    assert scene.crew.done.count("worker") == 1
 
 
 def test_what_is_to_come_is_told_before_it_does(make: Make) -> None:

@@ -11,6 +11,7 @@ import pytest
 from fakes.hurried import Hurried
 from perwatt.backends.base import Timing
 from perwatt.backends.cpu import Cpu
+from perwatt.backends.together import Together
 from perwatt.timing import load as module
 from perwatt.timing.load import AHEAD, BATCH_S, LEAST_BATCHES, Load, load, unsteady
 from perwatt.workloads.base import Session
@@ -107,6 +108,32 @@ def test_the_load_lasts_as_long_as_the_window_and_every_iteration_is_counted() -
     assert 10.0 <= times[-1] - times[0] <= 10.0 + (AHEAD + 1) * BATCH_S + 1e-6
     assert (counts[-1] - counts[0]) / (times[-1] - times[0]) == pytest.approx(1000.0)
     assert (session.closed, device.prepared, device.released) == (1, 1, 1)
+
+
+class Slower(Together):
+    """A second rank that decides by a clock of its own, and is always a little later."""
+
+    def __init__(self) -> None:
+        self.decided: list[bool] = []
+
+    def gather(self, value: Any) -> list[Any]:
+        if isinstance(value, bool):
+            self.decided.append(value)
+            return [value, not value]
+        if isinstance(value, str):
+            return [value, "not steady, says the other"]
+        return [value, [at + 0.25 for at in value] if isinstance(value, list) else value]
+
+
+def test_of_several_ranks_the_first_decides_and_the_last_to_finish_counts() -> None:
+    alone, device = loaded(Device()), Device()
+    device.together = Slower()
+    done = loaded(device)
+    assert [count for _, count in done.marks] == [count for _, count in alone.marks]
+    later = [b[0] - a[0] for a, b in zip(alone.marks, done.marks, strict=True)]
+    assert later == pytest.approx([0.25] * len(later))
+    assert device.together.decided[-1] is False
+    assert done.ended == ""
 
 
 def test_a_batch_is_of_the_length_that_was_meant_and_operands_take_turns() -> None:
