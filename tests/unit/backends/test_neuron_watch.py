@@ -128,11 +128,30 @@ def test_its_own_cores_are_no_neighbours(tmp_path: Path):
     assert scene.health.others == 0.0
 
 
-def test_a_chip_that_is_gone_leaves_everything_unknown(tmp_path: Path):
+def test_a_chip_that_is_gone_is_no_healthy_one(tmp_path: Path):
     with Scene(tmp_path) as scene:
         scene.driver.remove(0)
     found = scene.health
-    assert (found.ecc, found.device_errors, found.unhealthy) == (None, None, None)
+    assert (found.ecc, found.device_errors, found.unhealthy) == (None, None, "chip_gone")
+
+
+def test_a_part_that_was_unhealthy_at_the_start_is_told_though_it_recovers(tmp_path: Path):
+    scene = Scene(tmp_path)
+    scene.driver.unwell(0, "sram")
+    with scene:
+        scene.driver.unwell(0, "")
+    assert scene.health.unhealthy == "sram"
+
+
+def test_what_neuron_monitor_alone_counts_is_told_too(tmp_path: Path):
+    """A driver whose files have other names, or whose counters stand still."""
+    last = said(completed_with_err=2)
+    last["system_data"]["neuron_hw_counters"]["neuron_devices"][0]["sram_ecc_uncorrected"] = 3
+    with Scene(tmp_path, reports=(said(), said(), last)) as scene:
+        _until(scene)
+    assert (scene.health.ecc, scene.health.device_errors) == (3, 2)
+    scene.watch.tells_of_chip = False  # one of the chip's ranks does, or its errors would be added up
+    assert (scene.health.ecc, scene.health.device_errors) == (None, 0)
 
 
 def _until(scene: Scene) -> None:
