@@ -107,6 +107,7 @@ AS_ONE: dict[str, Callable[[list[Any]], Any]] = {
     "engine_busy": median,
 }
 """How the health of a row becomes one of that of several processes or devices; unknown values are left out before."""
+FAULTS = ("ecc", "device_errors", "unhealthy")  # fields of health with which no figure of the device can be trusted
 
 
 @contextmanager

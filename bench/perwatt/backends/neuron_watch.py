@@ -6,7 +6,7 @@ heat and throttling are nowhere but in profiles: they stay unknown.
 
 from __future__ import annotations
 
-import contextlib
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -122,6 +122,15 @@ def test_cores_of_others_count_over_whole_periods(tmp_path: Path):
     assert scene.health.others == pytest.approx(0.4501)
 
 
+def test_a_neuron_monitor_that_says_rubbish_is_told_and_what_it_said_before_counts(tmp_path: Path, capfd: Any):
+    rubbish = said()
+    rubbish["neuron_runtime_data"] = "none"
+    with Scene(tmp_path, reports=(said(timed_out=1), rubbish)) as scene:
+        scene.watch._thread.join(10)
+    assert scene.health.device_errors == 1
+    assert "neuron_runtime_data is 'none', expected a list" in capfd.readouterr().err
+
+
 def test_its_own_cores_are_no_neighbours(tmp_path: Path):
     with Scene(tmp_path, reports=(said(), said(), said())) as scene:
         _until(scene)
