@@ -1,6 +1,8 @@
-"""A device that is there until it is started."""
+"""A device that is there until it is started; of several the second one, which the others then wait for."""
 
 from __future__ import annotations
+
+import os
 
 from perwatt.backends.cpu import Cpu
 
@@ -12,7 +14,9 @@ class Stillborn(Cpu):
     priority = -1
 
     def start(self) -> None:
-        raise OSError("the driver is older than the runtime")
+        if os.environ.get("RANK", "1") == "1":
+            raise OSError("the driver is older than the runtime")
+        super().start()
 
 
 BACKEND = Stillborn()
