@@ -170,9 +170,9 @@ class Orchestrator:
         """
         attempt, world = Attempt(list(impls)), preflight.world(case, self._backend)
         while attempt.waiting:
-            if reason := self._no_team.get(world):
-                for impl in attempt.waiting:
-                    self._failed(case, impl, process, round_, Status.RANK_FAILED, reason)
+            if world in self._no_team:
+                for one in attempt.waiting:
+                    self._failed(case, one, process, round_, Status.RANK_FAILED, self._no_team[world])
                 return
             request = {
                 "case": case.message(), "impls": attempt.waiting, "seed": self._options.seed, "process": process,
@@ -183,10 +183,10 @@ class Orchestrator:
                 for event in worker.ask(request, self._limit_s(case), max(QUIET_S, case.measure.max_time_s)):
                     self._heard(event, attempt)
                 attempt.complete()
-            except MissingHardware as missing:
+            except MissingHardware as error:
                 if world == 1:
                     raise
-                self._no_team[world] = str(missing)
+                self._no_team[world] = str(error)
             except WorkerLost as lost:
                 self._crew.discharge()
                 if lost.status == Status.TIMEOUT and self._budget and self._budget.over(self._recorder.spent_s):
