@@ -204,6 +204,11 @@ def test_a_rank_that_fails_ends_its_case_and_is_named(run: Run, fault: str, word
     assert done.returncode != 0
 
 
+def test_betas_have_their_collectives_in_a_module_of_its_own(run: Run) -> None:
+    done, rows, _ = run(options=("--placement", "chip"), FAKE_NEURON_BETA="1")
+    assert [(row.status, row.world_size) for row in rows] == [("ok", 4)], done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("placement", [(), ("--placement", "chip")], ids=["device", "chip"])
 def test_every_row_of_smoke_is_ok(neuron_machine: Callable[..., Machine], placement: tuple[str, ...]) -> None:

@@ -58,6 +58,13 @@ class Neuron(Presence):
         super().join(rank, world)
         self.index = rank
         self._load()
+        import torch.distributed as dist
+
+        if self.collectives not in dist.Backend.backend_list:  # betas register them in a module of their own
+            try:
+                import torch_neuronx.distributed.backend  # noqa: F401
+            except Exception as error:  # likewise
+                raise MissingHardware(f"torch_neuronx has no collectives: {_one_line(error)}") from None
 
     def start(self) -> None:
         """Pin what changes numbers or times, take the one core, and see that it is no CPU.
@@ -87,9 +94,8 @@ class Neuron(Presence):
         os.environ.update(self._cache.variables)
         os.environ.update(neuron_pins.pinned(there.settings, os.environ))
         os.environ.update({LNC: str(there.lnc), VISIBLE: str(self.core)})
-        import torch
-
         try:
+            import torch  # which loads the product, where it loads backends by itself
             import torch_neuronx
 
             found = torch._C._get_privateuse1_backend_name()
