@@ -52,6 +52,7 @@ class Neuron(Presence):
         self._programs = 0
         self._doubts: tuple[str, ...] = ()
         self._graph = self._broken = False
+        self._peak_known = True
 
     def join(self, rank: int, world: int) -> None:
         """The core of the rank's number. The runtime is left alone: the process group starts it, and refuses else."""
@@ -182,9 +183,9 @@ class Neuron(Presence):
         return Timing(total_s=total, enqueue_s=enqueued)
 
     def reset_peak_memory(self) -> None:
-        """Of the allocator, which is behind by what is not done yet."""
+        """Of the allocator, which is behind by what is not done yet. Where it cannot, no peak is told."""
         self.synchronize()
-        self._torch.neuron.reset_peak_memory_stats()
+        self._peak_known = self._kept(lambda: self._torch.neuron.reset_peak_memory_stats())
 
     def held_memory(self) -> float:
         """Of tensors, by the allocator."""
@@ -192,7 +193,7 @@ class Neuron(Presence):
 
     def peak_memory(self) -> float | None:
         """Of tensors, by the allocator; compiled programs and the runtime's buffers are not in it."""
-        return self._memory("peak")
+        return self._memory("peak") if self._peak_known else None
 
     def _memory(self, moment: neuron_memory.Moment) -> float | None:
         self.synchronize()
@@ -203,12 +204,21 @@ class Neuron(Presence):
             return None
         return found
 
+    def _kept(self, call: Callable[[], object]) -> bool:
+        """Whether a call worked without which times are as good: one that a build lacks costs no row."""
+        try:
+            call()
+        except Exception as error:  # likewise
+            print(f"torch.neuron: {_one_line(error)}", file=sys.stderr)
+            return False
+        return True
+
     def release(self) -> None:
         """Have the allocator give back what nobody holds."""
         self._graph = False  # what was compiled is closed, or has failed
         gc.collect()
         if not self._broken:
-            self._torch.neuron.empty_cache()
+            self._kept(lambda: self._torch.neuron.empty_cache())
 
     def compile(self, function: Callable[..., Any], *, autotune: bool = False) -> Callable[..., Any]:
         """Through the stack's own backend of Dynamo; it refuses dynamic shapes, and has no other mode."""
