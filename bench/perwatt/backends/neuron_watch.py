@@ -59,7 +59,8 @@ class Watch:
         opened: starts neuron-monitor.
 
     Attributes:
-        tells_of_chip: whether errors of the whole chip are told; of several ranks on a chip one does.
+        tells_of_chip: whether neuron-monitor is listened to, and errors of the whole chip are told; of several ranks on
+            a chip one does.
     """
 
     tells_of_chip = True
@@ -78,12 +79,14 @@ class Watch:
     def start(self) -> None:
         """Begin to listen."""
         self._before = self._counts()
-        self._thread.start()
+        if self.tells_of_chip:
+            self._thread.start()
 
     def stop(self) -> None:
         """End, and read the counters once more."""
         self._ended.set()
-        self._thread.join()
+        if self.tells_of_chip:
+            self._thread.join()
         self._after = self._counts()
 
     def health(self) -> Health:
@@ -120,7 +123,7 @@ class Watch:
         """Executions that failed: by the driver's counters of these cores, or neuron-monitor's of all processes."""
         found = neuron_cores.failed(neuron_cores.moved(self._before.faults, self._after.faults))
         seen = [runtime.executions for report in self._reports for runtime in report.runtimes if runtime.executions]
-        if not seen or not self.tells_of_chip:
+        if not seen:
             return found
         return _most(found, sum(max(sum(one.outcomes[name] for name in BAD), one.errors["hardware"]) for one in seen))
 

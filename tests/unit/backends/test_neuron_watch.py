@@ -159,8 +159,16 @@ def test_what_neuron_monitor_alone_counts_is_told_too(tmp_path: Path):
     with Scene(tmp_path, reports=(said(), said(), last)) as scene:
         _until(scene)
     assert (scene.health.ecc, scene.health.device_errors) == (3, 2)
-    scene.watch.tells_of_chip = False  # one of the chip's ranks does, or its errors would be added up
-    assert (scene.health.ecc, scene.health.device_errors) == (None, 0)
+
+
+def test_one_rank_of_a_chip_listens_to_neuron_monitor(tmp_path: Path):
+    """Or all would tell the same errors, which are added up, and a host of 64 cores would have 64 of the tool."""
+    scene = Scene(tmp_path, reports=(said(completed_with_err=2),) * 3)
+    scene.watch.tells_of_chip = False
+    with scene:
+        scene.driver.errs(0, "mem_ecc_uncorrected", 4)
+        scene.driver.count(0, 0, "hw_error", 1)
+    assert (scene.health.ecc, scene.health.device_errors, scene.watch._reports) == (None, 1, [])
 
 
 def _until(scene: Scene) -> None:
