@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -40,9 +40,21 @@ def find(package: str, constant: str, group: str) -> dict[str, Any]:
 
 
 def _scan(package: str, constant: str) -> Iterator[Any]:
-    path = importlib.import_module(package).__path__
-    for info in pkgutil.walk_packages(path, prefix=f"{package}."):
-        yield from _several(getattr(importlib.import_module(info.name), constant, ()))
+    """Plug-ins of a package. A module whose text does not have the constant's name is not imported for it."""
+    for info in _modules(importlib.import_module(package).__path__, f"{package}."):
+        spec = info.module_finder.find_spec(info.name, None)
+        source = getattr(spec and spec.loader, "get_source", lambda name: None)(info.name)
+        if source is None or constant in source:
+            yield from _several(getattr(importlib.import_module(info.name), constant, ()))
+
+
+def _modules(path: Iterable[str], prefix: str) -> Iterator[pkgutil.ModuleInfo]:
+    """Modules below a path, without importing any."""
+    for info in pkgutil.iter_modules(path, prefix):
+        yield info
+        if info.ispkg:
+            spec = info.module_finder.find_spec(info.name, None)
+            yield from _modules((spec and spec.submodule_search_locations) or (), f"{info.name}.")
 
 
 def _load(entry: importlib.metadata.EntryPoint, group: str) -> tuple[Any, ...]:

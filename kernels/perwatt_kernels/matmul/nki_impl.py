@@ -1,0 +1,63 @@
+"""The product in NKI for Trainium: what it takes, and what it costs. Not yet bound to torch (docs/kernels.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from perwatt_kernels.nki_interpreter.costed import Costed
+
+if TYPE_CHECKING:
+    from perwatt_kernels.nki_interpreter.hardware import Generation
+
+FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+# Whether the depth is the last axis in memory of the left and of the right operand, as a linear layer has them:
+# y = x w^T, dx = dy w, dw = dy^T x with x [tokens, in], w [out, in], dy [tokens, out].
+TURNED = {"fwd": (True, True), "dgrad": (True, False), "wgrad": (False, False)}
+
+
+def extents(product: str, sizes: Mapping[str, int]) -> tuple[int, int, int]:
+    """Rows, columns and depth of a product; sizes are tokens ``m``, output features ``n``, input features ``k``."""
+    m, n, k = sizes["m"], sizes["n"], sizes["k"]
+    return {"fwd": (m, n, k), "dgrad": (m, k, n), "wgrad": (n, k, m)}[product]
+
+
+def shapes(product: str, sizes: Mapping[str, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Of both operands in memory."""
+    rows, columns, depth = extents(product, sizes)
+    left, right = TURNED[product]
+    return (rows, depth) if left else (depth, rows), (columns, depth) if right else (depth, columns)
+
+
+def unsupported(product: str, sizes: Mapping[str, int], gen: Generation, size: int = 2) -> str | None:
+    """Why a product of elements of so many bytes cannot be done on a generation, with what can; None if it can."""
+    from perwatt_kernels.matmul.nki_kernel import COLUMNS, GROUP, SPARE, TILE
+
+    if any(TURNED[product]) and not gen.dma.transpose_rate:
+        return f"found {product} on {gen.name}, expected wgrad, as its DMA engines cannot transpose"
+    depth = extents(product, sizes)[2]
+    most = (gen.sbuf_partition - SPARE) // (GROUP * TILE * size) * TILE
+    if depth > most:
+        return f"found a depth of {depth}, expected at most {most} on {gen.name} (blocks of {COLUMNS} columns in SBUF)"
+    return None
+
+
+def _costed(product: str) -> Costed:
+    def build(sizes: Mapping[str, int], dtype: str, lnc: int) -> tuple[Any, tuple[Any, ...]]:
+        from perwatt_kernels.matmul.nki_kernel import matmul
+        from perwatt_kernels.nki_interpreter.launch import Kernel, Spec
+
+        left, right = shapes(product, sizes)
+        return Kernel(matmul, lnc), (Spec(left, dtype), Spec(right, dtype), *TURNED[product])
+
+    return Costed(
+        operation="matmul" if product == "fwd" else f"matmul_{product}", impl="nki", workload="gemm",
+        extents=("m", "n", "k"), formats=FORMATS, build=build, params={"product": product},
+        unsupported=lambda sizes, gen, size: unsupported(product, sizes, gen, size),
+        useful=lambda sizes: prod(sizes.values()),
+        compulsory=lambda s, size: size * (s["m"] * s["k"] + s["k"] * s["n"] + s["m"] * s["n"]),
+    )  # fmt: skip
+
+
+COSTED = tuple(_costed(product) for product in TURNED)

@@ -1,0 +1,80 @@
+"""``perwatt kernels cost``: tables, JSON, rows, and wrong input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from perwatt.results import csvfile, validate
+
+Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
+COST = ("kernels", "cost", "matmul_wgrad", "--shape", "512x1024x640")
+
+
+def test_a_table_for_each_generation(perwatt: Perwatt):
+    done = perwatt(*COST)
+    assert done.returncode == 0, done.stderr
+    for line in ("on trn1, 1", "on trn2, 2", "on trn3, 2", "NeuronCore-v4", "bound by", "x compulsory"):
+        assert line in " ".join(done.stdout.split())
+
+
+def test_json_and_rows_say_that_they_are_modeled(perwatt: Perwatt, tmp_path: Path):
+    out = tmp_path / "rows.csv"
+    done = perwatt(*COST, "--target", "trn2", "--json", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert found["flops"] == 2 * 512 * 1024 * 640
+    assert {engine["engine"] for engine in found["engines"]} == {"tensor", "vector", "scalar", "dma"}
+    assert found["expected_s"] == pytest.approx(1.01 * found["modeled_s"])
+    assert 0 < found["useful_share"] <= 1
+    assert found["hbm_over_compulsory"] >= 1
+    assert not validate.check(out)
+    (row,) = csvfile.read(out)
+    assert (row.time_evidence, row.flags, row.status) == ("modeled", "modeled", "ok")
+    assert (row.chip, row.lnc, row.devices_per_chip) == ("trainium2", 2, 4)
+    assert row.time_s == pytest.approx(found["expected_s"])
+    assert row.tflops == pytest.approx(found["flops"] / found["expected_s"] / 1e12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("matmull", "--shape", "1x1x1"), "OPERATION: found 'matmull', expected one of"),
+        (("matmul", "--shape", "1x1"), "--shape: found '1x1', expected mxnxk in whole numbers"),
+        (("matmul", "--shape", "0x1x1"), "--shape: found '0x1x1'"),
+        (("matmul", "--shape", "8x8x8", "--target", "trn1"), "--shape: found fwd on gen2, expected wgrad"),
+        (("matmul", "--shape", "8x8x8", "--precision", "fp8"), "--precision: found 'fp8'"),
+        (("matmul_wgrad", "--shape", "8x8x8", "--target", "trn1", "--lnc", "2"), "--lnc: found 2, expected 1"),
+        (("matmul", "--shape", "8x8x99999", "--target", "trn2"), "expected at most 25600 on gen3"),
+    ],
+)
+def test_wrong_input_is_one_line(perwatt: Perwatt, arguments: tuple[str, ...], message: str):
+    done = perwatt("kernels", "cost", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_targets_that_nobody_named_are_left_out_where_they_cannot(perwatt: Perwatt):
+    done = perwatt("kernels", "cost", "matmul", "--shape", "256x256x256", "--json")
+    assert [found["target"] for found in json.loads(done.stdout)] == ["trn2", "trn3"]
+    assert done.stderr == (
+        "warning: trn1: --shape: found fwd on gen2, expected wgrad, as its DMA engines cannot transpose\n"
+    )
+
+
+def test_without_a_command_it_helps(perwatt: Perwatt):
+    done = perwatt("kernels")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cost" in done.stdout
+
+
+def test_debug_may_stand_behind(perwatt: Perwatt):
+    done = perwatt("kernels", "cost", "nothing", "--shape", "1x1x1", "--debug")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Traceback")
