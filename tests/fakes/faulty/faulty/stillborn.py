@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from perwatt.backends.cpu import Cpu
 
@@ -12,6 +13,11 @@ class Stillborn(Cpu):
 
     name = "stillborn"
     priority = -1
+
+    def join(self, rank: int, world: int) -> None:
+        while rank == 1 and os.environ.get("STILLBORN") == "hangs":
+            time.sleep(60)
+        super().join(rank, world)
 
     def start(self) -> None:
         if os.environ.get("RANK", "1") == "1":
