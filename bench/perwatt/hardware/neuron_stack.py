@@ -124,7 +124,8 @@ class Stack:
 
     def chip_of(self, core: int) -> NeuronChip | None:
         """The chip that a logical core is of: as neuron-ls says, else cores are numbered chip by chip."""
-        said = next((one.number for one in self.listed or () if core in one.cores), None)
+        listed = (one for one in self.listed or () if len(one.cores) == self.devices_per_chip)
+        said = next((one.number for one in listed if core in one.cores), None)
         number = core // self.devices_per_chip if said is None else said
         return next((chip for chip in self.chips if chip.number == number), None)
 
@@ -153,7 +154,9 @@ class Stack:
             said = " and ".join(str(lnc) for lnc in sorted(map(int, filter(None, listed))))
             return InputError(f"found {self.lnc}, expected {said} as neuron-ls says: unset it, or set it for both",
                               field=LNC)  # fmt: skip
-        counts = {chip.count for chip in self.listed or ()} - {self.devices_per_chip}
+        # Where an older tool does not say the LNC, it may count physical cores.
+        counts = {chip.count for chip in self.listed or () if chip.lnc or chip.count != self._physical}
+        counts -= {self.devices_per_chip}
         if counts:
             return InputError(f"found LNC {self.lnc}, which makes {self.devices_per_chip} logical cores of a chip, "
                               f"expected {counts.pop()} as neuron-ls says", field=LNC)  # fmt: skip

@@ -102,6 +102,16 @@ def test_without_neuron_ls_the_chips_default_counts(tmp_path: Path, listed: Any)
     assert found.owners([0]) is None
 
 
+def test_an_older_neuron_ls_counts_physical_cores_and_does_not_say_so(tmp_path: Path):
+    tools = Tools(lnc=1, chips=2)
+    assert tools.listed is not None
+    for chip in tools.listed:
+        del chip["logical_neuroncore_config"]
+    found = stack(tmp_path, tools, chips=2)
+    assert (found.mistake(), found.lnc, found.devices_per_chip) == (None, 2, 4)
+    assert [chip.number for core in (3, 4) if (chip := found.chip_of(core))] == [0, 1]
+
+
 def test_lnc_1_makes_eight_devices_of_a_chip(tmp_path: Path):
     found = stack(tmp_path, Tools(lnc=1), NEURON_LOGICAL_NC_CONFIG="1")
     assert (found.lnc, found.devices_per_chip, found.physical(3)) == (1, 8, (3,))
