@@ -22,6 +22,7 @@ from perwatt.hardware.neuron_sysfs import NeuronChip
 from perwatt.hardware.neuron_tools import Listed
 
 STRICT_DRIVER, STRICT_RUNTIME = (2, 29), (2, 33)  # from that driver on `nrt_init` fails with an older runtime
+FAMILIES = {"trn1": "Trainium1", "trn2": "Trainium2", "trn3": "Trainium3", "inf2": "Inferentia2"}
 NATIVE_CHIPS = ("Trainium2", "Trainium3")
 UPDATE = "sudo apt-get install --only-upgrade aws-neuronx-dkms aws-neuronx-runtime-lib"
 
@@ -59,8 +60,13 @@ class Stack:
 
     @property
     def device_name(self) -> str | None:
-        """Kind of chip, such as ``Trainium2``; None where chips do not tell, or are of several kinds."""
+        """Kind of chip, such as ``Trainium2``; None where nothing tells, or there are several kinds.
+
+        By the driver's files, else by the family of the instance, which has one kind.
+        """
         kinds = {chip.device_name for chip in self.chips}
+        if kinds == {None}:
+            return FAMILIES.get((self.instance_type or "")[:4].lower())
         return kinds.pop() if len(kinds) == 1 else None
 
     @property
