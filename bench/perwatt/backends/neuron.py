@@ -43,6 +43,7 @@ class Neuron(Presence):
     timing_method = "wall"
     collectives = "neuron"
     keeps_compiled = True
+    compiled = "neff"
 
     def __init__(self, index: int = 0, stack: Stack | None = None) -> None:
         super().__init__(index, stack)
@@ -268,9 +269,9 @@ class Neuron(Presence):
         import torch_neuronx
 
         self.guards()
+        graph = self._graph
         self.noted(call)
         self.synchronize()
-        graph, self._graph = self._graph, False
         path = neuron_seen.path(torch_neuronx.get_executed_ops(), torch_neuronx.get_fallback_ops(), graph=graph)
         return f"{path} nki" if not graph and neuron_seen.FUSED in self._doubts else path
 
@@ -279,7 +280,8 @@ class Neuron(Presence):
 
         Nor of those of several ranks, whose collectives are not operations of one device.
         """
-        if self._graph or self.world > 1:
+        graph, self._graph = self._graph, False  # the next session may be an eager one
+        if graph or self.world > 1:
             self._doubts = ()
             call()
         else:
