@@ -221,7 +221,10 @@ def test_placements_take_turns_and_a_run_that_is_killed_goes_on(tmp_path, monkey
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--nproc", "2", "--placement", "device"], "--nproc: found 2, expected the devices of a placement"),
+        (
+            ["--nproc", "2", "--placement", "device"],
+            "--nproc: found 2, expected the devices of a placement (device takes 1): add --placement chip, or node",
+        ),
         (["--nproc", "2", "--mode", "together"], "--mode: found 'together', expected one of replicate, shard"),
     ],
 )
