@@ -139,6 +139,8 @@ def test_people_are_told_what_it_is_good_for(
     [
         (["nowhere.yaml"], "nowhere.yaml"),
         (["smoke", "--device", "cpux"], "--device: found 'cpux', expected one of auto, cpu"),
+        (["smoke", "--placement", "chop"], "--placement: found 'chop', expected one of chip"),
+        (["own.yaml", "--mode", "shard"], "--mode: found 'shard', expected replicate"),
         (["smoke", "--timeout", "5"], "--timeout: found '5', expected a time such as 90s"),
         (["smoke", "--jobs", "0"], "0 is not in the range"),
         (["own.yaml", "--out", "own.yaml"], "own.yaml: cannot be written (file exists)"),
@@ -183,6 +185,15 @@ def test_a_run_on_trainium_finds_what_was_compiled(perwatt: Perwatt, tmp_path: P
     for row in json.loads(done.stdout)["rows"]:
         assert row["compile_cold_s"] is None, "it was compiled before"
         assert row["compile_warm_s"] > 0
+
+
+def test_what_is_compiled_is_spread_as_a_run_would_be(perwatt: Perwatt, tmp_path: Path) -> None:
+    environment = Machine(tmp_path / "machine").environment(OMP_NUM_THREADS="1")
+    (tmp_path / "own.yaml").write_text(TRAINIUM.rpartition("  - {")[0])
+    words = ("compile", "own.yaml", "--json", "--device", "neuron", "--placement", "chip")
+    done = perwatt(*words, **environment)
+    assert done.returncode == 0, done.stderr
+    assert [(one["placement"], one["status"]) for one in json.loads(done.stdout)["compiled"]] == [("chip", "ok")]
 
 
 def test_a_compilation_that_fails_on_trainium_costs_its_row(perwatt: Perwatt, tmp_path: Path) -> None:

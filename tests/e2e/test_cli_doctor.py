@@ -152,7 +152,9 @@ def test_a_trainium_machine(perwatt: Perwatt, tmp_path: Path, faults: tuple[str,
         "chip": 4,
         "node": 4,
     }
-    assert smoke["placements"]["chip"]["measurable"] > 0
+    chip = smoke["placements"]["chip"]
+    assert chip["measurable"] == smoke["rows"] - 1
+    assert chip["reasons"] == {"a batch of 1 sequence cannot be spread over 4 devices, only over 1": 1}
 
 
 SICK = """

@@ -209,9 +209,10 @@ def _placements(loaded: Suite, backend: Backend) -> Facts:
 def _placed(loaded: Suite, place: str, world: int | None, backend: Backend) -> Facts:
     reason = backend.unsupported_world(world) if world and world > 1 else "" if world else "not known here"
     if reason:
-        return {"devices": world, "measurable": 0, "error": reason}
+        return {"devices": world, "measurable": 0, "reasons": {}, "error": reason}
     try:
         rows = _reasons(session.placed(loaded, place).cases, backend, "")
     except InputError as error:
-        return {"devices": world, "measurable": 0, "error": error.message}
-    return {"devices": world, "measurable": rows.count(None), "error": None}
+        return {"devices": world, "measurable": 0, "reasons": {}, "error": error.message}
+    why = dict(Counter(reason for reason in rows if reason))
+    return {"devices": world, "measurable": rows.count(None), "reasons": why, "error": None}

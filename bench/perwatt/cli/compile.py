@@ -28,6 +28,8 @@ PAGE = 120  # columns where no terminal sets a width
 @click.argument("suite")
 @click.option("--device", default="auto", metavar="NAME", show_default=True,
               help="Kind of device to compile for, and which of several: cuda:1.")  # fmt: skip
+@click.option("--placement", metavar="NAME", help="As for perwatt run: device, chip, node, cluster.")
+@click.option("--mode", metavar="NAME", help="As for perwatt run: replicate, shard.")
 @click.option("--jobs", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="N",
               help="Worker processes at once.")  # fmt: skip
 @click.option("--timeout", metavar="TIME",
@@ -38,7 +40,8 @@ PAGE = 120  # columns where no terminal sets a width
 @click.option("--yes", is_flag=True, help="Allow a suite of more than 10,000 cases.")
 @json_option
 def command(
-    suite: str, device: str, jobs: int, timeout: str | None, out: str | None, yes: bool, as_json: bool
+    suite: str, device: str, placement: str | None, mode: str | None, jobs: int, timeout: str | None, out: str | None,
+    yes: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Compile what SUITE compiles, without measuring it.
 
@@ -55,7 +58,7 @@ def command(
     from perwatt.runner.folder import new_run_id
     from perwatt.spec import suite as suites
 
-    loaded = suites.load(suite, yes=yes)
+    loaded = session.spread(suites.load(suite, yes=yes), placement, mode)
     timeout_s = parse(timeout, "--timeout") if timeout else None
     backend = backends.choose(device)
     cases = session.bound(loaded, backend)[0].cases

@@ -128,7 +128,7 @@ def _backend(backend: dict[str, Any]) -> tuple[str, str, str]:
     if backend["missing"]:
         return backend["name"], "no", backend["missing"]
     device = backend["device"]
-    threads = f", {device['threads']} threads" if device["threads"] else ""
+    threads = f", {device['threads']} thread{'s' if device['threads'] > 1 else ''}" if device["threads"] else ""
     return backend["name"], "yes", f"{device['chip']}, {_gb(device['memory_bytes'])}{threads}"
 
 
@@ -137,10 +137,24 @@ def _suites(suites: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
     for suite in suites:
         reasons = [f"{count} x {reason}" for reason, count in grouped(suite["reasons"])]
+        reasons += _reasons_of_several(suite)
         if len(reasons) > REASONS:
             reasons = [*reasons[:REASONS], f"and {len(reasons) - REASONS} other reasons"]
         rows, measurable = str(suite["rows"]), str(suite["measurable"])
         yield suite["name"], rows, measurable, _placements(suite["placements"]), suite["error"] or "; ".join(reasons)
+
+
+def _reasons_of_several(suite: dict[str, Any]) -> list[str]:
+    """What only rows on several devices lack, once for all placements of as many devices."""
+    from perwatt.report.reasons import grouped
+
+    found: dict[int, list[str]] = {}
+    for one in suite["placements"].values():
+        devices = one["devices"] or 1
+        if devices > 1 and devices not in found:
+            own = {reason: count for reason, count in one["reasons"].items() if reason not in suite["reasons"]}
+            found[devices] = [f"on {devices}: {count} x {reason}" for reason, count in grouped(own)]
+    return [reason for reasons in found.values() for reason in reasons]
 
 
 def _placements(found: dict[str, Any]) -> str:

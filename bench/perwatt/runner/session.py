@@ -91,7 +91,7 @@ def run(request: Request, screens: Screens) -> Result:
         MissingHardware: there is no such device, or it does not start.
         Stopped: by Ctrl-C or SIGTERM.
     """
-    suite = _shared_out(placed(suites.load(request.suite, yes=request.yes), request.placement), request.mode)
+    suite = spread(suites.load(request.suite, yes=request.yes), request.placement, request.mode)
     if request.resume and request.out is None:
         raise InputError("needs the folder to go on in: give it with --out", field="--resume")
     backend = _divided(backends.choose(request.device), suite, request.nproc)
@@ -124,6 +124,11 @@ def run(request: Request, screens: Screens) -> Result:
             with _stoppable(folder.path), _projected(recorder), screen_of as screen:
                 Orchestrator(suite.cases, backend, request.options, recorder, screen, folder.log, suite.energy).run()
     return Result(run_id=ledger.run["run_id"], folder=folder, rows=list(recorder.rows().values()))
+
+
+def spread(suite: Suite, placement: str | None, mode: str | None) -> Suite:
+    """The suite as ``--placement`` and ``--mode`` ask for it."""
+    return _shared_out(placed(suite, placement), mode)
 
 
 def placed(suite: Suite, placement: str | None) -> Suite:

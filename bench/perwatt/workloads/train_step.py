@@ -112,7 +112,8 @@ class TrainStep(Workload):
         if params.batch % devices == 0:
             return None
         able = ", ".join(str(count) for count in range(1, devices + 1) if params.batch % count == 0)
-        return f"a batch of {params.batch} sequences cannot be spread over {devices} devices, only over {able}"
+        sequences = f"{params.batch} sequence{'s' if params.batch > 1 else ''}"
+        return f"a batch of {sequences} cannot be spread over {devices} devices, only over {able}"
 
     def counts(self, params: TrainStepParams, pass_: str, precision: Precision) -> Counts:
         """Three times the forward products, with the weights that a token meets and visible pairs only."""
