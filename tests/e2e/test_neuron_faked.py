@@ -204,6 +204,27 @@ def test_a_rank_that_fails_ends_its_case_and_is_named(run: Run, fault: str, word
     assert done.returncode != 0
 
 
+def test_the_path_of_a_step_names_the_stacks_own_compiler(run: Run) -> None:
+    step = "{workload: train_step, params: {model: llama-tiny, layers: 1, batch: 1, seq: 32}, impl: [IMPL]}"
+    done, rows, _ = run(more=f"  - {step.replace('IMPL', 'torch.compile, torch')}\n", timeout=240)
+    found = {row.impl: row.path.split() for row in rows if row.workload == "train_step"}
+    assert (found["torch.compile"][:1], "neff" in found["torch"]) == (["neff"], False), done.stderr
+
+
+def test_what_only_memory_needs_costs_no_row(run: Run, tmp_path: Path) -> None:
+    lines = neuron_table.PAGE.read_text().splitlines(keepends=True)
+    lacking = tuple(f"| `torch.neuron.{name}(" for name in ("reset_peak_memory_stats", "empty_cache"))
+    page = tmp_path / "page.md"
+    page.write_text("".join(line for line in lines if not line.startswith(lacking)))
+    done, rows, _ = run(FAKE_NEURON_TABLE=str(page))
+    assert [(row.status, row.peak_bytes) for row in rows] == [("ok", None)], done.stderr
+
+
+def test_betas_have_their_collectives_in_a_module_of_its_own(run: Run) -> None:
+    done, rows, _ = run(options=("--placement", "chip"), FAKE_NEURON_BETA="1")
+    assert [(row.status, row.world_size) for row in rows] == [("ok", 4)], done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("placement", [(), ("--placement", "chip")], ids=["device", "chip"])
 def test_every_row_of_smoke_is_ok(neuron_machine: Callable[..., Machine], placement: tuple[str, ...]) -> None:

@@ -26,15 +26,15 @@ HEAD = f"suite: teams\nenergy: off\nmeasure: {MEASURE}\ndefaults: {{placement: c
 pytestmark = pytest.mark.skipif(machine.usable_cores() < 2, reason="a processor of one core cannot be divided")
 
 
-def start(folder, *words):
-    command = [sys.executable, "-m", "perwatt", "run", "suite.yaml", "--device", "cpu", "--out", "out", *words]
+def start(folder, *words, device="cpu"):
+    command = [sys.executable, "-m", "perwatt", "run", "suite.yaml", "--device", device, "--out", "out", *words]
     return subprocess.Popen(
         command, cwd=folder, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
-def run(folder, *words):
-    process = start(folder, *words)
+def run(folder, *words, device="cpu"):
+    process = start(folder, *words, device=device)
     out, err = process.communicate(timeout=280)
     return process.returncode, out, err
 
@@ -147,6 +147,22 @@ def test_copies_and_one_job_are_told_apart(faults):
     assert rows["good"].path == "rank 0 of 2"
 
 
+def test_a_rank_that_does_not_start_is_named_and_costs_the_rows_of_its_team(tmp_path):
+    cases = ["{workload: teamwork, params: {n: 0}, impl: [good, slow]}", "{workload: teamwork, params: {n: 1}}"]
+    (tmp_path / "suite.yaml").write_text(HEAD + "".join(f"  - {case}\n" for case in cases))
+    began = time.monotonic()
+    code, _, _ = run(tmp_path, "--nproc", "2", device="stillborn")
+    assert [(row.status, row.impl) for row in rows_of(tmp_path)] == [
+        ("rank_failed", "good"), ("rank_failed", "slow"), ("rank_failed", "good"),
+    ]  # fmt: skip
+    [error] = {row.error for row in rows_of(tmp_path)}
+    assert "rank 1 exited with code 1" in error
+    assert "OSError: the driver is older than the runtime" in error
+    assert code == 3
+    assert (tmp_path / "out" / "worker.log").read_text().count("Error: the driver is older") == 2  # tried twice, once
+    assert time.monotonic() - began < 120
+
+
 def test_a_straggler_is_named_and_sets_the_time(faults):
     rows = {row.impl: row for row in rows_of(faults[0]) if row.status == "ok"}
     slow = rows["slow"]
@@ -205,7 +221,10 @@ def test_placements_take_turns_and_a_run_that_is_killed_goes_on(tmp_path, monkey
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--nproc", "2", "--placement", "device"], "--nproc: found 2, expected the devices of a placement"),
+        (
+            ["--nproc", "2", "--placement", "device"],
+            "--nproc: found 2, expected the devices of a placement (device takes 1): add --placement chip, or node",
+        ),
         (["--nproc", "2", "--mode", "together"], "--mode: found 'together', expected one of replicate, shard"),
     ],
 )

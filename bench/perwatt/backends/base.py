@@ -107,6 +107,7 @@ AS_ONE: dict[str, Callable[[list[Any]], Any]] = {
     "engine_busy": median,
 }
 """How the health of a row becomes one of that of several processes or devices; unknown values are left out before."""
+FAULTS = ("ecc", "device_errors", "unhealthy")  # fields of health with which no figure of the device can be trusted
 
 
 @contextmanager
@@ -132,6 +133,7 @@ class Backend(ABC):
         processes: default number of process restarts.
         keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
             Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
+        compiled: word in the column ``path`` for code that ``torch.compile`` made.
         clock: of the host, as its workers and sensors see it.
         collectives: name of the device's collectives for ``torch.distributed.init_process_group``.
         rank, world: which of how many processes this one is that work on a case together, one for each device.
@@ -145,6 +147,7 @@ class Backend(ABC):
     timing_method: ClassVar[str]
     processes: ClassVar[int] = 3
     keeps_compiled: ClassVar[bool] = False
+    compiled: ClassVar[str] = "inductor"
     clock: ClassVar[Clock] = Clock()
     collectives: ClassVar[str] = "gloo"
     rank: int = 0

@@ -43,6 +43,7 @@ class Neuron(Presence):
     timing_method = "wall"
     collectives = "neuron"
     keeps_compiled = True
+    compiled = "neff"
 
     def __init__(self, index: int = 0, stack: Stack | None = None) -> None:
         super().__init__(index, stack)
@@ -52,12 +53,20 @@ class Neuron(Presence):
         self._programs = 0
         self._doubts: tuple[str, ...] = ()
         self._graph = self._broken = False
+        self._peak_known = True
 
     def join(self, rank: int, world: int) -> None:
         """The core of the rank's number. The runtime is left alone: the process group starts it, and refuses else."""
         super().join(rank, world)
         self.index = rank
         self._load()
+        import torch.distributed as dist
+
+        if self.collectives not in dist.Backend.backend_list:  # betas register them in a module of their own
+            try:
+                import torch_neuronx.distributed.backend  # noqa: F401
+            except Exception as error:  # likewise
+                raise MissingHardware(f"torch_neuronx has no collectives: {_one_line(error)}") from None
 
     def start(self) -> None:
         """Pin what changes numbers or times, take the one core, and see that it is no CPU.
@@ -87,9 +96,8 @@ class Neuron(Presence):
         os.environ.update(self._cache.variables)
         os.environ.update(neuron_pins.pinned(there.settings, os.environ))
         os.environ.update({LNC: str(there.lnc), VISIBLE: str(self.core)})
-        import torch
-
         try:
+            import torch  # which loads the product, where it loads backends by itself
             import torch_neuronx
 
             found = torch._C._get_privateuse1_backend_name()
@@ -176,9 +184,9 @@ class Neuron(Presence):
         return Timing(total_s=total, enqueue_s=enqueued)
 
     def reset_peak_memory(self) -> None:
-        """Of the allocator, which is behind by what is not done yet."""
+        """Of the allocator, which is behind by what is not done yet. Where it cannot, no peak is told."""
         self.synchronize()
-        self._torch.neuron.reset_peak_memory_stats()
+        self._peak_known = self._kept(lambda: self._torch.neuron.reset_peak_memory_stats())
 
     def held_memory(self) -> float:
         """Of tensors, by the allocator."""
@@ -186,7 +194,7 @@ class Neuron(Presence):
 
     def peak_memory(self) -> float | None:
         """Of tensors, by the allocator; compiled programs and the runtime's buffers are not in it."""
-        return self._memory("peak")
+        return self._memory("peak") if self._peak_known else None
 
     def _memory(self, moment: neuron_memory.Moment) -> float | None:
         self.synchronize()
@@ -197,12 +205,21 @@ class Neuron(Presence):
             return None
         return found
 
+    def _kept(self, call: Callable[[], object]) -> bool:
+        """Whether a call worked without which times are as good: one that a build lacks costs no row."""
+        try:
+            call()
+        except Exception as error:  # likewise
+            print(f"torch.neuron: {_one_line(error)}", file=sys.stderr)
+            return False
+        return True
+
     def release(self) -> None:
         """Have the allocator give back what nobody holds."""
         self._graph = False  # what was compiled is closed, or has failed
         gc.collect()
         if not self._broken:
-            self._torch.neuron.empty_cache()
+            self._kept(lambda: self._torch.neuron.empty_cache())
 
     def compile(self, function: Callable[..., Any], *, autotune: bool = False) -> Callable[..., Any]:
         """Through the stack's own backend of Dynamo; it refuses dynamic shapes, and has no other mode."""
@@ -252,9 +269,9 @@ class Neuron(Presence):
         import torch_neuronx
 
         self.guards()
+        graph = self._graph
         self.noted(call)
         self.synchronize()
-        graph, self._graph = self._graph, False
         path = neuron_seen.path(torch_neuronx.get_executed_ops(), torch_neuronx.get_fallback_ops(), graph=graph)
         return f"{path} nki" if not graph and neuron_seen.FUSED in self._doubts else path
 
@@ -263,7 +280,8 @@ class Neuron(Presence):
 
         Nor of those of several ranks, whose collectives are not operations of one device.
         """
-        if self._graph or self.world > 1:
+        graph, self._graph = self._graph, False  # the next session may be an eager one
+        if graph or self.world > 1:
             self._doubts = ()
             call()
         else:

@@ -118,10 +118,11 @@ class Presence(Backend):
         if world & (world - 1):
             below = 1 << (world.bit_length() - 1)
             return f"collectives of the native stack join powers of two, found {world}: expected {below} or {2 * below}"
-        cores = self.stack.devices[:world]
+        cores, per_chip = self.stack.devices[:world], self.stack.devices_per_chip
         chips = {chip.number for core in cores if (chip := self.stack.chip_of(core))}
-        if world == self.stack.devices_per_chip and len(chips) > 1:
-            return f"{VISIBLE} starts in the middle of a chip, and {world} cores are a whole one: name those of one"
+        if world % per_chip == 0 and len(chips) > world // per_chip:  # a rate of so many chips would be of none
+            whole = "a whole one" if world == per_chip else f"those of {world // per_chip} whole ones"
+            return f"{VISIBLE} starts in the middle of a chip, and {world} cores are {whole}: name all of each chip"
         return None
 
     def findings(self) -> Iterable[Finding]:

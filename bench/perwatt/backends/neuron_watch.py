@@ -6,7 +6,7 @@ heat and throttling are nowhere but in profiles: they stay unknown.
 
 from __future__ import annotations
 
-import contextlib
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from perwatt.hardware.neuron_sysfs import NeuronChip
 
 UNCORRECTED = ("mem_ecc_uncorrected", "mem_ecc_repairable_uncorrected", "sram_ecc_uncorrected")
 BAD = ("completed_with_err", "timed_out", "incorrect_input", "failed_to_queue")  # of neuron-monitor's outcomes
+GONE = "chip_gone"  # the driver showed the chip, and does no longer
 PERIOD_S = 1
 READ_S = 2.0 * PERIOD_S
 WHOLE = 100.0
@@ -58,7 +59,8 @@ class Watch:
         opened: starts neuron-monitor.
 
     Attributes:
-        tells_of_chip: whether errors of the whole chip are told; of several ranks on a chip one does.
+        tells_of_chip: whether neuron-monitor is listened to, and errors of the whole chip are told; of several ranks on
+            a chip one does.
     """
 
     tells_of_chip = True
@@ -77,22 +79,23 @@ class Watch:
     def start(self) -> None:
         """Begin to listen."""
         self._before = self._counts()
-        self._thread.start()
+        if self.tells_of_chip:
+            self._thread.start()
 
     def stop(self) -> None:
         """End, and read the counters once more."""
         self._ended.set()
-        self._thread.join()
+        if self.tells_of_chip:
+            self._thread.join()
         self._after = self._counts()
 
     def health(self) -> Health:
         """What was counted meanwhile."""
         before, after = self._before, self._after
-        ecc = _grown(before.ecc, after.ecc) if self.tells_of_chip else None
         return Health(
-            limiter="unknown", ecc=ecc, chip_id=self._chip.identity,
-            device_errors=self._errors(), unhealthy=None if after.unhealthy is None else " ".join(after.unhealthy),
-            others=self._others(), engine_busy=neuron_cores.busy_share(before.engine, after.engine),
+            limiter="unknown", ecc=self._ecc() if self.tells_of_chip else None, chip_id=self._chip.identity,
+            device_errors=self._errors(), unhealthy=self._unhealthy(), others=self._others(),
+            engine_busy=neuron_cores.busy_share(before.engine, after.engine),
         )  # fmt: skip
 
     def _counts(self) -> Counts:
@@ -103,15 +106,26 @@ class Watch:
             engine=self._cores.engine(), unhealthy=chip.unhealthy,
         )  # fmt: skip
 
+    def _unhealthy(self) -> str | None:
+        """What the driver calls so, and a chip that it shows no longer."""
+        if not self._chip.folder.is_dir():
+            return GONE
+        known = [found for found in (self._before.unhealthy, self._after.unhealthy) if found is not None]
+        return " ".join(dict.fromkeys(part for found in known for part in found)) if known else None
+
+    def _ecc(self) -> int | None:
+        """New uncorrected errors, by the driver's files or by neuron-monitor, whichever saw more."""
+        seen = [counts for report in self._reports if (counts := report.ecc.get(self._chip.number))]
+        sums = [sum(counts[name] for name in UNCORRECTED if name in counts) for counts in seen]
+        return _most(_grown(self._before.ecc, self._after.ecc), _grown(sums[0], sums[-1]) if sums else None)
+
     def _errors(self) -> int | None:
-        """Executions that failed: by the driver's counters of these cores, else neuron-monitor's of all processes."""
+        """Executions that failed: by the driver's counters of these cores, or neuron-monitor's of all processes."""
         found = neuron_cores.failed(neuron_cores.moved(self._before.faults, self._after.faults))
-        if found is not None:
-            return found
         seen = [runtime.executions for report in self._reports for runtime in report.runtimes if runtime.executions]
         if not seen:
-            return None
-        return sum(max(sum(one.outcomes[name] for name in BAD), one.errors["hardware"]) for one in seen)
+            return found
+        return _most(found, sum(max(sum(one.outcomes[name] for name in BAD), one.errors["hardware"]) for one in seen))
 
     def _others(self) -> float | None:
         """Largest share of a core that others used it for; whole periods only, which the outer ones are not."""
@@ -126,10 +140,17 @@ class Watch:
         running = self._opened()
         if running is None:
             return
-        with running, contextlib.suppress(MonitorError):
-            while not self._ended.is_set():
-                if report := running.read(READ_S):
-                    self._reports.append(report)
+        with running:
+            try:
+                while not self._ended.is_set():
+                    if report := running.read(READ_S):
+                        self._reports.append(report)
+            except MonitorError as error:
+                print(error, file=sys.stderr)
+
+
+def _most(*counts: int | None) -> int | None:
+    return max((count for count in counts if count is not None), default=None)
 
 
 def _grown(before: int | None, after: int | None) -> int | None:

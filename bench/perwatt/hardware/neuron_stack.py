@@ -22,6 +22,7 @@ from perwatt.hardware.neuron_sysfs import NeuronChip
 from perwatt.hardware.neuron_tools import Listed
 
 STRICT_DRIVER, STRICT_RUNTIME = (2, 29), (2, 33)  # from that driver on `nrt_init` fails with an older runtime
+FAMILIES = {"trn1": "Trainium1", "trn2": "Trainium2", "trn3": "Trainium3", "inf2": "Inferentia2"}
 NATIVE_CHIPS = ("Trainium2", "Trainium3")
 UPDATE = "sudo apt-get install --only-upgrade aws-neuronx-dkms aws-neuronx-runtime-lib"
 
@@ -59,8 +60,13 @@ class Stack:
 
     @property
     def device_name(self) -> str | None:
-        """Kind of chip, such as ``Trainium2``; None where chips do not tell, or are of several kinds."""
+        """Kind of chip, such as ``Trainium2``; None where nothing tells, or there are several kinds.
+
+        By the driver's files, else by the family of the instance, which has one kind.
+        """
         kinds = {chip.device_name for chip in self.chips}
+        if kinds == {None}:
+            return FAMILIES.get((self.instance_type or "")[:4].lower())
         return kinds.pop() if len(kinds) == 1 else None
 
     @property
@@ -124,7 +130,8 @@ class Stack:
 
     def chip_of(self, core: int) -> NeuronChip | None:
         """The chip that a logical core is of: as neuron-ls says, else cores are numbered chip by chip."""
-        said = next((one.number for one in self.listed or () if core in one.cores), None)
+        listed = (one for one in self.listed or () if len(one.cores) == self.devices_per_chip)
+        said = next((one.number for one in listed if core in one.cores), None)
         number = core // self.devices_per_chip if said is None else said
         return next((chip for chip in self.chips if chip.number == number), None)
 
@@ -153,7 +160,9 @@ class Stack:
             said = " and ".join(str(lnc) for lnc in sorted(map(int, filter(None, listed))))
             return InputError(f"found {self.lnc}, expected {said} as neuron-ls says: unset it, or set it for both",
                               field=LNC)  # fmt: skip
-        counts = {chip.count for chip in self.listed or ()} - {self.devices_per_chip}
+        # Where an older tool does not say the LNC, it may count physical cores.
+        counts = {chip.count for chip in self.listed or () if chip.lnc or chip.count != self._physical}
+        counts -= {self.devices_per_chip}
         if counts:
             return InputError(f"found LNC {self.lnc}, which makes {self.devices_per_chip} logical cores of a chip, "
                               f"expected {counts.pop()} as neuron-ls says", field=LNC)  # fmt: skip

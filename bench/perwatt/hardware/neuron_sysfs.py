@@ -81,14 +81,15 @@ class NeuronChip:
     @property
     def ecc(self) -> dict[str, int]:
         """Counts of memory errors that the driver shows. It shows 0 for a register it cannot read: 0 proves nothing."""
-        counts = {name: _count(self._text(name)) for name in ECC}
-        return {name: count for name, count in counts.items() if count is not None}
+        counts = {name: [_count(read(path)) for path in self.files.get(name, ())] for name in ECC}
+        known = {name: [count for count in found if count is not None] for name, found in counts.items()}
+        return {name: sum(found) for name, found in known.items() if found}
 
     @property
     def unhealthy(self) -> tuple[str, ...] | None:
         """Parts that the driver calls unhealthy; None where it does not say (before driver 2.30)."""
-        text = self._text(UNHEALTHY)
-        return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+        said = [text for path in self.files.get(UNHEALTHY, ()) if (text := read(path)) is not None]
+        return tuple(part.strip() for text in said for part in text.split(",") if part.strip()) if said else None
 
     def minutes(self) -> Path | None:
         """The file with the last minute's power, or None.
@@ -108,8 +109,8 @@ class NeuronChip:
         return self._one("utilization_raw", self.files.get("utilization_raw", []))
 
     def _text(self, name: str) -> str | None:
-        found = self.files.get(name, [])
-        return read(found[0]) if len(found) == 1 else None
+        said = {text for path in self.files.get(name, ()) if (text := read(path)) is not None}
+        return said.pop() if len(said) == 1 else None
 
     def _one(self, name: str, found: list[Path]) -> Path | None:
         if len(found) > 1:

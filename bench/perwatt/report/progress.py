@@ -7,6 +7,7 @@ its own is drawn.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +42,7 @@ class Lines:
     def __init__(self, console: Console, cases: Sequence[Case]) -> None:
         self._console = console
         self._numbers = {case.identity: number for number, case in enumerate(cases, 1)}
+        self._names = Counter(case.name for case in cases)
         self._head = ""
         self._timeout_s = 0.0
         self._phase, self._phase_at, self._slow = "", 0.0, False
@@ -55,7 +57,14 @@ class Lines:
         self._phase, self._slow = "", False
         restart = f", restart {process}" if process else ""
         self._timeout_s = case.measure.timeout_s
-        self._head = f"[{self._numbers[case.identity]}/{len(self._numbers)}] {plain(case.name)}{restart}"
+        self._head = f"[{self._numbers[case.identity]}/{len(self._numbers)}] {plain(self._named(case))}{restart}"
+
+    def _named(self, case: Case) -> str:
+        """The case, with what it is done on and how where another has its name: ``..., chip fsdp``."""
+        if self._names[case.name] == 1:
+            return case.name
+        how = "" if case.placement == "device" else f" {case.parallel or case.mode}"
+        return f"{case.name}, {case.placement}{how}"
 
     def event(self, event: dict[str, Any]) -> None:
         """Lines are for what is over, and one for what takes so long that it seems to hang."""

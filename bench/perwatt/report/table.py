@@ -15,10 +15,11 @@ from rich.text import Text
 
 from perwatt.report.format import interval, number, plain, seconds
 from perwatt.report.narrow import fitted, paragraphs
-from perwatt.results.schema import Row, Status
+from perwatt.results.schema import FLAGS, Row, Status
 
 STYLES = {Status.OK: "green", Status.UNSUPPORTED: "dim", Status.SKIPPED: "dim", Status.UNSTABLE: "yellow"}
 FAILED = "bold red"  # every other status
+COSTS = ("slow_index", "attention_unfused", "straggler")  # flags that say what a time was spent on, or lost to
 Figures = tuple[tuple[str, Callable[[Row], float | None]], ...]
 ENERGY: Figures = (
     ("energy J", attrgetter("energy_j")),
@@ -54,7 +55,18 @@ def show(console: Console, rows: Sequence[Row], csv: str, best: Container[str | 
         console.print(Text(text, style="dim"))
     if any(_shared(row) for row in rows):
         console.print(Text("shared: other processes used the device too, so these times say little about the device."))
+    _costs(console, rows)
     _energy(console, rows)
+
+
+def _costs(console: Console, rows: Sequence[Row]) -> None:
+    """What made rows slow, as far as a flag says it: each flag once, with the first row that has it."""
+    for flag in COSTS:
+        found = [row for row in rows if flag in _flags(row)]
+        if found:
+            more = f" and {_counted(len(found) - 1)} more" if len(found) > 1 else ""
+            first = f"{plain(_named(found[0]))}, {plain(found[0].impl or '')}"
+            console.print(Text(f"{flag}: {FLAGS[flag].replace('`', '')}: {first}{more}", overflow="fold"))
 
 
 def _energy(console: Console, rows: Sequence[Row]) -> None:
@@ -120,11 +132,15 @@ def _cells(
 
 def _label(row: Row) -> str:
     """The case without its workload, and what several devices did: ``chip: fsdp over 4``, ``node: 8 copies``."""
-    label = row.case.removeprefix(f"{row.workload} ")
+    return _named(row).removeprefix(f"{row.workload} ")
+
+
+def _named(row: Row) -> str:
+    """The case with its workload, and what several devices did."""
     if (row.world_size or 1) == 1:
-        return label
+        return row.case
     done = f"{row.parallel or 'one job'} over {row.world_size}" if row.mode == "shard" else f"{row.replicas} copies"
-    return f"{label}, {row.placement}: {done}"
+    return f"{row.case}, {row.placement}: {done}"
 
 
 def _figure(row: Row, head: str, value: float | None) -> str:
@@ -134,12 +150,16 @@ def _figure(row: Row, head: str, value: float | None) -> str:
 
 
 def _shared(row: Row) -> bool:
-    return "shared" in (row.flags or "").split()
+    return "shared" in _flags(row)
+
+
+def _flags(row: Row) -> list[str]:
+    return (row.flags or "").split()
 
 
 def _failures(console: Console, rows: list[Row]) -> None:
     for row in rows:
-        head = Text.assemble((row.status, _style(row.status)), f"  {plain(row.case)}, {plain(row.impl or '')}")
+        head = Text.assemble((row.status, _style(row.status)), f"  {plain(_named(row))}, {plain(row.impl or '')}")
         console.print(head)
         console.print(Padding(Text(plain(row.error or "no reason given")), (0, 0, 0, 4), expand=False))
     if rows:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from perwatt.backends.base import AS_ONE
 from perwatt.results.samples import samples_digest
 from perwatt.results.schema import Status
+from perwatt.runner.journal import Event
 from perwatt.runner.part import Part
 from perwatt.timing import statistics
 from perwatt.timing.statistics import Estimate
@@ -125,11 +126,12 @@ def compiling(parts: Sequence[Part]) -> Cells:
     return {name: _median(getattr(part, name) for part in fresh) for name in ("compile_cold_s", "compile_warm_s")}
 
 
-def health(parts: Sequence[Part]) -> Cells:
-    """State of the device over all samples, and what happened inside them that may not."""
+def health(parts: Sequence[Part], window: Event | None = None) -> Cells:
+    """State of the device over all samples, and what happened inside them, or in the energy window, that may not."""
+    faults = (window or {}).get("faults", {})
     cells = Cells(peak_bytes=max((part.peak_bytes for part in parts if part.peak_bytes is not None), default=None))
     for name, combine in AS_ONE.items():
-        seen = [value for part in parts if (value := part.health.get(name)) is not None]
+        seen = [value for found in (*(part.health for part in parts), faults) if (value := found.get(name)) is not None]
         cells[name] = combine(seen) if seen else None
     for name in GUARDS:
         counted = [part.guards[name] for part in parts if name in part.guards]

@@ -64,7 +64,7 @@ def row(ledger: Ledger, key: Key) -> Row:
     most = limits.of(cells, case["compute"])
     if cells["flops"] is not None:
         cells |= {"peak_tflops": most.peak_tflops, "peak_basis": most.peak_basis}
-    cells |= merge.gate(parts) | merge.compiling(parts) | merge.health(parts)
+    cells |= merge.gate(parts) | merge.compiling(parts) | merge.health(parts, ledger.windows.get(key))
     if late := ledger.late.get(key):
         cells["device_errors"] = (cells["device_errors"] or 0) + late
     if any(part.samples for part in parts):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from perwatt.backends.base import Backend
 from perwatt.errors import MissingHardware
 from perwatt.runner import environment
-from perwatt.runner.supervisor import Worker
+from perwatt.runner.supervisor import START_S, Worker
 
 Noted = Callable[[environment.Record], None]
 Left = Callable[[int], None]
-STARTS = 2  # a worker that does not come up twice in a row will not come up
+STARTS = 2  # a worker that dies twice in a row before it is up will not come up
 
 
 class Crew:
@@ -89,13 +90,13 @@ class Crew:
         for attempt in range(1, STARTS + 1):
             world = self._world if self._world > 1 else None
             self._reckoning = self._backend.reckoning(self._world)
-            self._on_duty = Worker(self._backend.address, self._log, self._run_id, world)
+            self._on_duty, began = Worker(self._backend.address, self._log, self._run_id, world), time.monotonic()
             try:
                 facts = self._on_duty.wait_ready()
                 break
             except MissingHardware:
                 self.discharge()
-                if attempt == STARTS:
+                if attempt == STARTS or time.monotonic() - began >= START_S:  # what hangs once hangs again
                     raise
         if not self._known:
             self._noted(environment.record(self._backend.describe(), facts))

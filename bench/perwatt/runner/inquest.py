@@ -74,6 +74,8 @@ def judge(steps: Sequence[Step], world: int, now: float, late: str) -> Finding:
         late: what is to be said besides.
     """
     found = {step.rank: step for step in steps}
+    if not found:
+        return Finding(status=Status.RANK_FAILED, reason=f"no rank came up; {late}")
     for rank in range(world):
         if rank not in found:
             return Finding(status=Status.RANK_FAILED, reason=f"rank {rank} did not come up; {late}")

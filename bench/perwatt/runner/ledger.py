@@ -88,6 +88,7 @@ class Ledger:
                 self.idles.append(event)
             case "window":
                 self.windows[event["case"], event["impl"]] = event
+                self._unsettled.append((event["case"], event["impl"]))
             case "meter":
                 self._metered(event)
             case "left":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from perwatt.backends.base import Backend
+from perwatt.errors import MissingHardware
 from perwatt.power.settings import Settings
 from perwatt.results.schema import TIMED, Status
 from perwatt.runner import preflight
@@ -88,6 +89,7 @@ class Orchestrator:
         self._sessions = 2 if options.aa else 1
         self._windows = Windows(cases, backend, energy, options.energy, options.seed, self._crew, recorder, screen)
         self._budget: Budget | None = None
+        self._no_team: dict[int, str] = {}  # why there is none, by its number of ranks
 
     def run(self) -> None:
         """Do all that the journal does not have yet.
@@ -162,18 +164,29 @@ class Orchestrator:
                 self._recorder.add({"event": "skipped", "case": case.identity, "impl": impl, "reason": reason})
 
     def _measure(self, case: Case, impls: Sequence[str], process: int, round_: int, seconds: float) -> None:
-        """Have impls measured together; whichever costs the worker its life is left out when it is tried again."""
-        attempt = Attempt(list(impls))
+        """Have impls measured together; whichever costs the worker its life is left out when it is tried again.
+
+        A team that does not come up costs the cases of its size. Without a worker by itself there is no run.
+        """
+        attempt, world = Attempt(list(impls)), preflight.world(case, self._backend)
         while attempt.waiting:
+            if world in self._no_team:
+                for one in attempt.waiting:
+                    self._failed(case, one, process, round_, Status.RANK_FAILED, self._no_team[world])
+                return
             request = {
                 "case": case.message(), "impls": attempt.waiting, "seed": self._options.seed, "process": process,
                 "round": round_, "aa": self._options.aa, "max_time_s": seconds,
             }  # fmt: skip
             try:
-                worker = self._crew.worker(preflight.world(case, self._backend))
+                worker = self._crew.worker(world)
                 for event in worker.ask(request, self._limit_s(case), max(QUIET_S, case.measure.max_time_s)):
                     self._heard(event, attempt)
                 attempt.complete()
+            except MissingHardware as error:
+                if world == 1:
+                    raise
+                self._no_team[world] = str(error)
             except WorkerLost as lost:
                 self._crew.discharge()
                 if lost.status == Status.TIMEOUT and self._budget and self._budget.over(self._recorder.spent_s):

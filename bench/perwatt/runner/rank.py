@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from perwatt.runner.channel import Channel
 from perwatt.runner.ranks import PATIENCE_S, Ranks
+from perwatt.runner.trail import Trail
 from perwatt.runner.worker import Link, die_with, environment, serve
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def _opened(leader: int, reader: int, writer: int) -> Channel:
 
 def _joined(address: str, rank: int, world: int) -> tuple[Backend, Ranks]:
     """The started backend and what ranks agree by. A runtime may start only when collectives are there."""
+    folder = Path(tempfile.gettempdir())
+    trail = Trail(folder, rank)  # first of all, so that a rank which hangs before the ranks have met is told
     from perwatt import backends
 
     backend = backends.addressed(address)
@@ -79,7 +82,7 @@ def _joined(address: str, rank: int, world: int) -> tuple[Backend, Ranks]:
 
     dist.init_process_group(backend.collectives)
     group = dist.new_group(backend="gloo", timeout=FOR_EVER)
-    ranks = Ranks(group, rank, world, Path(tempfile.gettempdir()))
+    ranks = Ranks(group, rank, world, folder, trail)
     backend.together = ranks
     backend.start()
     ranks.gather(None)

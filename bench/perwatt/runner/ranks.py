@@ -49,15 +49,16 @@ class Ranks(Together):
         group: gloo's process group of all ranks, used by nobody else.
         rank, world: which of how many.
         folder: the team's, for what the orchestrator wants to know if one is lost.
+        trail: of this rank, where it has begun one.
 
     Attributes:
         patience_s: how long a rank that failed waits for the others; for ever where they cannot wait for it.
         left: why this rank was through with its request early; empty where it was not.
     """
 
-    def __init__(self, group: Any, rank: int, world: int, folder: Path) -> None:
+    def __init__(self, group: Any, rank: int, world: int, folder: Path, trail: Trail | None = None) -> None:
         self._group, self._world = group, world
-        self._trail, self._last = Trail(folder, rank), last_words(folder, rank)
+        self._trail, self._last = trail or Trail(folder, rank), last_words(folder, rank)
         self.patience_s = math.inf
         self.left = ""
 

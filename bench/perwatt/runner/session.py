@@ -168,7 +168,7 @@ def _divided(backend: Backend, suite: Suite, nproc: int | None) -> Backend:
     worlds = {case.placement: backend.world_of(case.placement) for case in suite.cases}
     if nproc not in worlds.values():
         taken = ", ".join(f"{placement} takes {world or 'more hosts'}" for placement, world in worlds.items())
-        raise InputError(f"found {nproc}, expected the devices of a placement ({taken}): name --placement",
+        raise InputError(f"found {nproc}, expected the devices of a placement ({taken}): add --placement chip, or node",
                          field="--nproc")  # fmt: skip
     return backend
 

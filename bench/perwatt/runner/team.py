@@ -20,6 +20,7 @@ from perwatt.runner.worker import die_with
 
 FAILED = "failed.json"
 MONITOR_S = 0.2  # between two looks at the ranks
+HOST = "127.0.0.1"  # a number: ranks hand it to the device's runtime, which need not resolve names
 AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"  # whether `import torch` loads the device's package
 
 
@@ -41,7 +42,7 @@ def _launch(world: int, words: list[str]) -> None:
     os.environ |= {} if before is None else {AUTOLOAD: before}
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=world, run_id=f"perwatt-{os.getpid()}", role="rank", max_restarts=0,
-        monitor_interval=MONITOR_S, rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+        monitor_interval=MONITOR_S, rdzv_backend="c10d", rdzv_endpoint=f"{HOST}:0", local_addr=HOST,
     )  # fmt: skip
     try:
         elastic_launch(config, sys.executable)(*words)

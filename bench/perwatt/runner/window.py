@@ -25,6 +25,7 @@ class Window:
         marks: monotonic seconds and iterations that were done by then; none where the load did not come to its end.
         ended: why the load ended early; empty where it did not.
         others: share of the device that other processes used meanwhile; None where nobody knows.
+        faults: of the device meanwhile, by name; see :class:`perwatt.timing.load.Load`.
         clocks: the monotonic and the wall clock at one moment.
         traces: of the sensors, in the order of their probes.
         failed: why there is no load; empty where there is one.
@@ -33,6 +34,7 @@ class Window:
     marks: list[list[float]] = field(default_factory=list)
     ended: str = ""
     others: float | None = None
+    faults: dict[str, Any] = field(default_factory=dict)
     clocks: list[float] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)
     failed: str = ""
@@ -73,6 +75,7 @@ def take(
                 case "load":
                     clock.sleep(plan.quiet_s)
                     found.marks, found.ended, found.others = event["marks"], event["ended"], event["others"]
+                    found.faults = event.get("faults", {})
                     found.clocks = [clock.monotonic(), clock.unix()]
                 case "failed":
                     raise WorkerLost(Status(event["status"]), event["error"])

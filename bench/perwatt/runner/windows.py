@@ -181,8 +181,8 @@ class Windows:
         assert self._plan
         self._recorder.add({
             "event": "window", "case": case.identity, "impl": impl, "ramp_s": self._plan.ramp_s, "marks": found.marks,
-            "ended": found.ended, "others": found.others, "failed": found.failed, "clocks": found.clocks,
-            "traces": [trace.message() for trace in found.traces],
+            "ended": found.ended, "others": found.others, "faults": found.faults, "failed": found.failed,
+            "clocks": found.clocks, "traces": [trace.message() for trace in found.traces],
         })  # fmt: skip
 
     def _idle(self, when: str) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from perwatt.results.schema import Status
@@ -143,7 +143,7 @@ def _load(link: Link, backend: Backend, case: Case, request: Mapping[str, Any]) 
 
     options = {"impl": request["impl"], "seed": request["seed"], "seconds": request["window_s"]}
     done = load(case, **options, backend=backend, report=link.tell, duty=request.get("duty", 1.0))
-    link.tell(finite({"event": "load", "marks": done.marks, "ended": done.ended, "others": done.others}))
+    link.tell(finite({"event": "load", **{one.name: getattr(done, one.name) for one in fields(done)}}))
 
 
 def _compile(link: Link, backend: Backend, case: Case, request: Mapping[str, Any]) -> None:

@@ -197,8 +197,8 @@ def shared_out(workload: Workload, mode: str = "", parallel: str = "") -> tuple[
     if mode and mode not in get_args(Mode):
         raise InputError(expected(mode, get_args(Mode)), field="mode")
     if not workload.layouts and (mode == "shard" or parallel):
-        field, found = ("parallel", parallel) if parallel else ("mode", mode)
-        message = f"found {shorten(found)}, expected replicate: {workload.name} cannot be sharded"
+        field, found, wanted = ("parallel", parallel, "none") if parallel else ("mode", mode, "replicate")
+        message = f"found {shorten(found)}, expected {wanted}: {workload.name} cannot be sharded"
         raise InputError(message, field=field)
     if parallel and parallel not in workload.layouts:
         raise InputError(expected(parallel, workload.layouts, f"a layout of {workload.name}"), field="parallel")

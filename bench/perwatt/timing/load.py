@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from perwatt.backends.base import Backend
+from perwatt.backends.base import FAULTS, Backend
 from perwatt.spec.case import Case
 from perwatt.timing import whole
 from perwatt.timing.body import Body
@@ -35,11 +35,13 @@ class Load:
         marks: monotonic seconds at which the device had finished so many iterations; the first is the start, with 0.
         ended: why it ended early; empty where it did not.
         others: share of the device, 0 to 1, that other processes used meanwhile; None where nobody knows.
+        faults: what of the device's health is a fault, :data:`perwatt.backends.base.FAULTS`, by name.
     """
 
     marks: list[Mark]
     ended: str = ""
     others: float | None = None
+    faults: dict[str, Any] = field(default_factory=dict)
 
 
 def load(
@@ -71,7 +73,8 @@ def load(
         report({"event": "window", "impl": impl})
         with backend.watched():
             done = _run(body, backend, seconds, duty)
-        return replace(done, others=whole.health(backend, [(done.marks[0][0], done.marks[-1][0])])["others"])
+        health = whole.health(backend, [(done.marks[0][0], done.marks[-1][0])])
+        return replace(done, others=health["others"], faults={name: health[name] for name in FAULTS})
     finally:
         body.close()
         backend.release()

@@ -202,14 +202,15 @@ class TrainStepSession(Session):
         return fits
 
     def path(self) -> str:
-        """The attention operation that one untimed step really ran, after ``inductor`` where the step is compiled.
+        """The attention operation that one untimed step really ran, after the compiler's word where it is compiled.
 
         ``written_out`` where scores are capped, which no operation of the framework does.
         """
         from perwatt.backends.observe import operations
 
         seen = operations(lambda: self._backend.noted(lambda: self._trainer.run(0))).split()
-        names = [name for name in (SDPA.get(op, op) for op in seen) if name in {"inductor", *SDPA.values()}]
+        words = SDPA | {"inductor": self._backend.compiled}  # of the profiler
+        names = [words[op] for op in seen if op in words]
         return " ".join([*names, "written_out"] if self._trainer.params.shape.attention_softcap else names)
 
     def close(self) -> None:

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fakes.neuron_driver import NeuronDriver
 from perwatt.backends import neuron_cache, neuron_errors, neuron_memory, neuron_pins, neuron_seen
+from perwatt.backends.neuron import Neuron
 from perwatt.backends.neuron_cache import Cache
 from perwatt.backends.neuron_seen import Counted
-from perwatt.hardware import neuron_settings
+from perwatt.hardware import neuron_settings, neuron_stack
 from perwatt.spec.precision import policy
 
 
@@ -190,3 +192,12 @@ def test_indices_are_marked_where_int64_is_slow_and_not_elsewhere():
     assert neuron_seen.called(lambda: F.cross_entropy(x, ids[:, 0])) == (neuron_seen.SLOW_INDEX,)
     assert neuron_seen.called(lambda: F.embedding(ids, x)) == ()
     assert neuron_seen.called(lambda: x @ x.T) == ()
+
+
+def test_cores_that_are_no_whole_chips_are_refused_where_rates_would_be_of_chips(tmp_path: Path):
+    NeuronDriver(tmp_path, lambda chip, die, now: 0.0, chips=4)
+    said = {"NEURON_RT_VISIBLE_CORES": "2-9"}
+    there = neuron_stack.look(said, tmp_path, lambda command: None)
+    reasons = [Neuron(stack=there).unsupported_world(world) for world in (1, 2, 4, 8)]
+    assert [bool(reason) for reason in reasons] == [False, False, True, True]
+    assert "8 cores are those of 2 whole ones" in (reasons[-1] or "")

@@ -122,17 +122,53 @@ def test_cores_of_others_count_over_whole_periods(tmp_path: Path):
     assert scene.health.others == pytest.approx(0.4501)
 
 
+def test_a_neuron_monitor_that_says_rubbish_is_told_and_what_it_said_before_counts(tmp_path: Path, capfd: Any):
+    rubbish = said()
+    rubbish["neuron_runtime_data"] = "none"
+    with Scene(tmp_path, reports=(said(timed_out=1), rubbish)) as scene:
+        scene.watch._thread.join(10)
+    assert scene.health.device_errors == 1
+    assert "neuron_runtime_data is 'none', expected a list" in capfd.readouterr().err
+
+
 def test_its_own_cores_are_no_neighbours(tmp_path: Path):
     with Scene(tmp_path, reports=(said(), said(), said())) as scene:
         _until(scene)
     assert scene.health.others == 0.0
 
 
-def test_a_chip_that_is_gone_leaves_everything_unknown(tmp_path: Path):
+def test_a_chip_that_is_gone_is_no_healthy_one(tmp_path: Path):
     with Scene(tmp_path) as scene:
         scene.driver.remove(0)
     found = scene.health
-    assert (found.ecc, found.device_errors, found.unhealthy) == (None, None, None)
+    assert (found.ecc, found.device_errors, found.unhealthy) == (None, None, "chip_gone")
+
+
+def test_a_part_that_was_unhealthy_at_the_start_is_told_though_it_recovers(tmp_path: Path):
+    scene = Scene(tmp_path)
+    scene.driver.unwell(0, "sram")
+    with scene:
+        scene.driver.unwell(0, "")
+    assert scene.health.unhealthy == "sram"
+
+
+def test_what_neuron_monitor_alone_counts_is_told_too(tmp_path: Path):
+    """A driver whose files have other names, or whose counters stand still."""
+    last = said(completed_with_err=2)
+    last["system_data"]["neuron_hw_counters"]["neuron_devices"][0]["sram_ecc_uncorrected"] = 3
+    with Scene(tmp_path, reports=(said(), said(), last)) as scene:
+        _until(scene)
+    assert (scene.health.ecc, scene.health.device_errors) == (3, 2)
+
+
+def test_one_rank_of_a_chip_listens_to_neuron_monitor(tmp_path: Path):
+    """Or all would tell the same errors, which are added up, and a host of 64 cores would have 64 of the tool."""
+    scene = Scene(tmp_path, reports=(said(completed_with_err=2),) * 3)
+    scene.watch.tells_of_chip = False
+    with scene:
+        scene.driver.errs(0, "mem_ecc_uncorrected", 4)
+        scene.driver.count(0, 0, "hw_error", 1)
+    assert (scene.health.ecc, scene.health.device_errors, scene.watch._reports) == (None, 1, [])
 
 
 def _until(scene: Scene) -> None:

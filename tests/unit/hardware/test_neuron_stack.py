@@ -102,6 +102,29 @@ def test_without_neuron_ls_the_chips_default_counts(tmp_path: Path, listed: Any)
     assert found.owners([0]) is None
 
 
+def test_a_driver_that_calls_its_chips_nothing_is_known_by_the_instance(tmp_path: Path):
+    stack(tmp_path)
+    for path in tmp_path.rglob("device_name"):
+        path.unlink()
+    found = neuron_stack.look({}, tmp_path, Tools(), lambda: NATIVE)
+    assert (found.device_name, found.missing()) == ("Trainium2", None)
+    for path in tmp_path.rglob("instance_type"):
+        path.unlink()
+    found = neuron_stack.look({}, tmp_path, Tools(), lambda: NATIVE)
+    assert found.device_name is None
+    assert "do not tell one device_name" in (found.missing() or "")
+
+
+def test_an_older_neuron_ls_counts_physical_cores_and_does_not_say_so(tmp_path: Path):
+    tools = Tools(lnc=1, chips=2)
+    assert tools.listed is not None
+    for chip in tools.listed:
+        del chip["logical_neuroncore_config"]
+    found = stack(tmp_path, tools, chips=2)
+    assert (found.mistake(), found.lnc, found.devices_per_chip) == (None, 2, 4)
+    assert [found.chip_of(core) for core in (3, 4)] == list(found.chips)
+
+
 def test_lnc_1_makes_eight_devices_of_a_chip(tmp_path: Path):
     found = stack(tmp_path, Tools(lnc=1), NEURON_LOGICAL_NC_CONFIG="1")
     assert (found.lnc, found.devices_per_chip, found.physical(3)) == (1, 8, (3,))

@@ -47,6 +47,19 @@ def test_sixteen_chips_come_by_number_and_have_names_of_their_own(tmp_path: Path
     assert all("1d0f" not in (chip.identity or "") for chip in found)
 
 
+def test_a_layout_that_has_a_file_more_than_once(tmp_path: Path):
+    """What all of them say is so; errors of several memories are errors of the chip."""
+    driver = lay(tmp_path)
+    other = driver.folder(0) / "hbm1"
+    other.mkdir()
+    more = {"device_name": "Trainium2", "mem_ecc_uncorrected": "3", "unhealthy_components": "hbm", "serial_number": "b"}
+    for name, text in more.items():
+        (other / name).write_text(f"{text}\n")
+    [chip] = neuron_sysfs.chips(tmp_path)
+    assert (chip.device_name, chip.ecc["mem_ecc_uncorrected"], chip.unhealthy) == ("Trainium2", 3, ("hbm",))
+    assert chip.identity is None
+
+
 def test_nothing_is_ever_written(tmp_path: Path):
     lay(tmp_path, chips=2)
     before = tree(tmp_path)

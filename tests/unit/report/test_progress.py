@@ -89,3 +89,16 @@ def test_one_moving_line_on_a_terminal(width):
     assert "torch · warming up" in text
     assert "12 samples" in text
     assert "10.00 ms" in text
+
+
+def test_cases_of_one_name_are_told_apart():
+    step = {"workload": "train_step", "params": {"model": "llama-tiny", "batch": 2, "seq": 32, "optimizer": "adamw"}}
+    cases = [build({**step, **how}) for how in ({"placement": "chip"}, {"placement": "chip", "parallel": "ddp"}, {})]
+    stream = io.StringIO()
+    with progress.screen(console.console(stream), "s", [*cases, CASES[0]]) as screen:
+        for case in [*cases, CASES[0]]:
+            screen.visit(case, 0, 0.0)
+            screen.part(Part(case=case.identity, impl="torch", status="crashed", error="x"))
+    heads = [line for line in stream.getvalue().splitlines() if line.startswith("[")]
+    assert [line.rpartition(", ")[2] for line in heads[:3]] == ["chip fsdp", "chip ddp", "device"]
+    assert heads[3] == f"[4/4] {CASES[0].name}"

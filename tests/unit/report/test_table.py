@@ -128,3 +128,20 @@ def test_the_best_of_a_case_is_marked():
     assert not [line for line in lines if "torch *" in line]
     assert "* the best of its case" in stream.getvalue()
     assert "*" not in printed(rows)
+
+
+def test_what_made_a_row_slow_is_told_below():
+    first = replace(OK, flags="few_effective_samples attention_unfused")
+    text = " ".join(printed([OK, first, replace(first, impl="sdpa"), replace(OK, flags="straggler")]).split())
+    assert "attention_unfused: shapes that Neuron's attention kernel does not take" in text
+    assert f"by a third party: {OK.case}, torch and 1 row more" in text
+    assert "straggler: one device took over 5 % longer" in text
+    assert "slow_index" not in text
+    assert "few_effective_samples" not in text
+
+
+def test_what_several_devices_failed_at_is_told_apart():
+    spread = {"world_size": 2, "placement": "chip", "mode": "shard"}
+    text = printed([replace(BAD, parallel="fsdp", **spread), replace(BAD, parallel="ddp", **spread)])
+    for parallel in ("fsdp", "ddp"):
+        assert f"crashed  {OK.case}, chip: {parallel} over 2, torch.compile" in text

@@ -87,6 +87,29 @@ def test_processes_are_pooled_and_rounds_belong_to_their_process():
     assert "within_run_only" not in (row.flags or "")
 
 
+@pytest.mark.parametrize(
+    ("faults", "words"),
+    [
+        ({"ecc": 2, "device_errors": 0, "unhealthy": ""}, "2 memory errors"),
+        ({"ecc": None, "device_errors": 3, "unhealthy": None}, "3 executions failed on the device"),
+        ({"ecc": 0, "device_errors": None, "unhealthy": "hbm"}, "unhealthy: hbm"),
+    ],
+)
+def test_a_fault_in_the_energy_window_is_one_of_the_row(faults, words):
+    window = {"event": "window", "case": "c", "impl": "torch", "failed": "lost", "ended": "", "marks": [], "traces": []}
+    healthy = dict.fromkeys(faults)
+    assert one(case(), part(health=healthy), window | {"faults": healthy}).status == "ok"
+    row = one(case(), part(health={**healthy, "limiter": "none"}), window | {"faults": faults})
+    assert (row.status, words in row.error) == ("unstable", True)
+
+
+def test_what_a_process_counts_late_is_blamed_on_its_energy_window_too():
+    window = {"event": "window", "case": "c", "impl": "torch", "failed": "lost", "ended": "", "marks": [], "traces": []}
+    before = [case(), part(), {"event": "left", "errors": 0}]
+    assert one(*before, window, {"event": "left", "errors": 0}).status == "ok"
+    assert one(*before, window, {"event": "left", "errors": 1}).status == "unstable"
+
+
 def test_a_pass_timed_as_a_difference():
     row = one(case(), part(samples=[s + 2.0 for s in SAMPLES], minus=[2.0] * 30, method="difference"))
     assert row.time_s == pytest.approx(1.0)

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from perwatt import backends
 from perwatt.errors import MissingHardware
 from perwatt.runner import crew as module
 from perwatt.runner.crew import Crew
-
-
-class Recorder:
-    ledger = SimpleNamespace(run={"run_id": "R"}, env={})
-
-    def add_environment(self, env_id, record):
-        pass
 
 
 @pytest.fixture
@@ -46,7 +37,7 @@ def log(monkeypatch):
 
 @pytest.fixture
 def crew(tmp_path, log):
-    return Crew(backends.available()["cpu"], tmp_path / "worker.log", Recorder())
+    return Crew(backends.available()["cpu"], tmp_path / "worker.log", "R")
 
 
 def test_one_leaves_before_another_of_a_different_size_comes(crew, log):
@@ -78,3 +69,10 @@ def test_a_team_that_does_not_come_up_is_tried_again_and_then_told(crew, log):
         "start team of 3",
         "kill team of 3",
     ]
+
+
+def test_a_team_that_hung_at_its_start_is_not_waited_for_again(crew, log, monkeypatch):
+    monkeypatch.setattr(module, "START_S", 0.0)
+    with pytest.raises(MissingHardware, match="no"):
+        crew.worker(3)
+    assert log == ["start team of 3", "kill team of 3"]

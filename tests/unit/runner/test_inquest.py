@@ -41,6 +41,7 @@ def step(rank, count, *threads, waiting=False, since=0.0, alive=True):
         ([step(0, 9, waiting=True, since=59.5), step(1, 8, BUSY)], "timeout", "late"),  # merely slow
         ([step(0, 9, waiting=True), step(1, 8, alive=False)], "rank_failed", "rank 1 is gone"),
         ([step(1, 9, waiting=True)], "rank_failed", "rank 0 did not come up"),
+        ([], "rank_failed", "no rank came up"),
     ],
 )  # fmt: skip
 def test_the_rank_that_others_wait_for(steps, status, words):

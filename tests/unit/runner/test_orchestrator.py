@@ -147,6 +147,36 @@ def test_a_lost_worker_costs_one_row(run, crew):
     assert recorder.ledger.ended
 
 
+def test_a_team_that_does_not_come_up_costs_its_own_cases(run, crew, monkeypatch):
+    """It is waited for once, and cases on one device go on."""
+    worker, asked = PaperCrew.worker, []
+
+    def lame(self, world=1):
+        asked.append(world)
+        if world == 2:
+            raise MissingHardware("the cpu worker does not start: rank 1 killed by SIGKILL")
+        return worker(self, world)
+
+    monkeypatch.setattr(PaperCrew, "worker", lame)
+    monkeypatch.setattr("perwatt.runner.preflight.world", lambda case, backend: 1 + case.params.n % 2)
+    recorder = run([["good"], ["good2", "nan"], ["good"], ["good2"]])
+    assert [(str(row.status), row.error) for row in recorder.rows().values()] == [
+        ("ok", None), *[("rank_failed", "the cpu worker does not start: rank 1 killed by SIGKILL")] * 2,
+        ("ok", None), ("rank_failed", "the cpu worker does not start: rank 1 killed by SIGKILL"),
+    ]  # fmt: skip
+    assert asked == [1, 2, 1]
+    assert recorder.ledger.ended
+
+
+def test_without_a_worker_by_itself_there_is_no_run(run, crew, monkeypatch):
+    def lame(self, world=1):
+        raise MissingHardware("gone")
+
+    monkeypatch.setattr(PaperCrew, "worker", lame)
+    with pytest.raises(MissingHardware):
+        run([["good"]])
+
+
 def test_a_worker_that_cannot_go_on_costs_what_it_says(run, crew, monkeypatch):
     """What a fault left unusable is replaced, and the fault's own outcome need not be a crash."""
     ask = PaperWorker.ask

@@ -40,7 +40,7 @@ def test_a_job_is_shared_where_the_workload_can(fields, mode, parallel):
     [
         ({"mode": "both"}, "mode: found 'both', expected one of replicate, shard"),
         ({"workload": "faulty", "mode": "shard"}, "mode: found 'shard', expected replicate: faulty cannot be sharded"),
-        ({"workload": "faulty", "parallel": "fsdp"}, "parallel: found 'fsdp', expected replicate"),
+        ({"workload": "faulty", "parallel": "fsdp"}, "parallel: found 'fsdp', expected none: faulty cannot"),
         ({"parallel": "apar"}, "parallel: found 'apar', expected one of apart, together (did you mean 'apart'?)"),
         ({"mode": "replicate", "parallel": "apart"}, "parallel: found 'apart', expected none"),
     ],

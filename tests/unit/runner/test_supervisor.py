@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from perwatt.errors import MissingHardware
-from perwatt.runner import supervisor
+from perwatt.runner import inquest, supervisor
 from perwatt.runner.channel import Channel
 from perwatt.runner.supervisor import Worker, WorkerLost
 
@@ -50,6 +52,21 @@ def test_a_worker_that_is_not_up_in_time(worker, monkeypatch):
     monkeypatch.setattr(supervisor, "START_S", 0.0)
     with pytest.raises(MissingHardware, match="was not up after 0 s"):
         worker.wait_ready()
+
+
+def test_the_rank_that_a_team_waits_for_while_it_starts_is_named(tmp_path, monkeypatch, faulty):
+    fakes = Path(__file__).resolve().parents[2] / "fakes" / "faulty"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(fakes), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("STILLBORN", "hangs")
+    team = Worker("stillborn/2", tmp_path / "team.log", "T", 2)
+    try:
+        end, found = time.monotonic() + 120, ""
+        while "hangs" not in found and time.monotonic() < end:
+            time.sleep(1.0)
+            found = inquest.hanging(team._scratch, 2, "late").reason
+    finally:
+        team.kill()
+    assert re.fullmatch(r"rank 1 hangs in join \(faulty/stillborn\.py:\d+\), rank 0 waits for \d+ s; late", found)
 
 
 class Speaking:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fakes.hurried import Hurried
-from perwatt.backends.base import Timing
+from perwatt.backends.base import Health, Timing
 from perwatt.backends.cpu import Cpu
 from perwatt.backends.together import Together
 from perwatt.timing import load as module
@@ -108,6 +108,13 @@ def test_the_load_lasts_as_long_as_the_window_and_every_iteration_is_counted() -
     assert 10.0 <= times[-1] - times[0] <= 10.0 + (AHEAD + 1) * BATCH_S + 1e-6
     assert (counts[-1] - counts[0]) / (times[-1] - times[0]) == pytest.approx(1000.0)
     assert (session.closed, device.prepared, device.released) == (1, 1, 1)
+
+
+def test_faults_of_the_device_in_the_window_are_told() -> None:
+    device = Device()
+    device.health = lambda during: Health(ecc=2, device_errors=1, temp_c=60.0, others=0.5)  # type: ignore[method-assign]
+    done = loaded(device)
+    assert (done.faults, done.others) == ({"ecc": 2, "device_errors": 1, "unhealthy": None}, 0.5)
 
 
 class Slower(Together):

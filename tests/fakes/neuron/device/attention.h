@@ -40,7 +40,8 @@ attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& valu
   compile_once(name, shapes_of(query, key));
   auto shape = query.sizes().vec();
   shape.back() = value.size(-1);
-  at::Tensor out = at::empty(shape, query.options());
+  // Laid out as the query is: so says torch's meta function, and graphs are made by it.
+  at::Tensor out = shape == query.sizes() ? at::empty_like(query) : at::empty(shape, query.options());
   at::Tensor sums = at::empty({query.size(0), query.size(1), query.size(2)}, query.options().dtype(at::kFloat));
   at::Tensor none = at::empty({}, query.options().dtype(at::kLong));
   {

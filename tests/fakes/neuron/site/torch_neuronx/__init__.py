@@ -3,7 +3,7 @@
 Importing it writes environment defaults, loads the extension, names the device and registers ``torch.neuron``, the
 compiler and the process group; the runtime starts at the first use of the device, or with the process group. Without a
 device the import raises. ``FAKE_NEURON_MACHINE`` is the folder of the machine (``fakes/neuron/machine.py``),
-``FAKE_NEURON_FAULT`` what goes wrong on it.
+``FAKE_NEURON_FAULT`` what goes wrong on it. With ``FAKE_NEURON_BETA`` the process group has a module of its own.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ torch.utils.rename_privateuse1_backend("neuron")
 torch._register_device_module("neuron", _surface.module("torch.neuron"))
 torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
 
-from . import distributed  # noqa: E402
+if not os.environ.get("FAKE_NEURON_BETA"):
+    from .distributed import backend  # noqa: F401
 
 _surface.fill(globals(), "torch_neuronx")
-distributed.register()
 _faults.plan()

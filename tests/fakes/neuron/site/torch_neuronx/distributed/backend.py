@@ -1,4 +1,4 @@
-"""The process group ``neuron``: collectives through gloo, in the device's memory."""
+"""The process group ``neuron``, known once this is imported: collectives through gloo, in the device's memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from . import _extension, _runtime
+from .. import _extension, _runtime
 
 _broken = False
 _joined = False
@@ -41,3 +41,6 @@ def create(store: Any, rank: int, world: int, timeout: timedelta) -> Any:
     _joined = True
     gloo = dist.ProcessGroupGloo(store, rank, world, timeout)
     return _extension.C.Group(gloo, rank, world)
+
+
+register()
