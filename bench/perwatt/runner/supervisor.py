@@ -24,6 +24,7 @@ from perwatt.runner.channel import Channel
 START_S = 600.0  # a Neuron runtime takes minutes where a GPU takes seconds
 LEAVE_S = 10.0  # for a worker to end by itself: a Neuron core is free only when its process is gone
 LAST_WORDS = 160  # characters of the log quoted in a row
+NOISE = re.compile(r"\.cpp:\d+\] profiler_(start|stop)")  # what torch's profiler prints for other tools to see
 FRAME = re.compile(r'File "(?:.*/)?(.+?)", line (\d+) in (.+)')  # of a faulthandler dump
 
 
@@ -189,7 +190,7 @@ class Worker:
         with self._log.open("rb") as log:
             log.seek(self._log_from)
             text = log.read().decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not NOISE.search(line)]
         frame = FRAME.search(text)
         return (lines[-1][:LAST_WORDS] if lines else ""), ("{2} ({0}:{1})".format(*frame.groups()) if frame else "")
 
