@@ -25,6 +25,11 @@ MOST = 10_000  # basis points
 SHAPES = ("{die},{percent}", "{die},{percent},{counter}", "{die},{counter},{percent}")  # hypothetical
 ECC_24 = ("mem_ecc_uncorrected", "mem_ecc_repairable_uncorrected", "sram_ecc_uncorrected")  # guide, stats/hardware
 ECC_30 = ("mem_ecc_corrected", "sram_ecc_corrected")  # release notes of driver 2.30.2
+MEMORY = (
+    "collectives", "constants", "dma_rings", "driver_memory", "model_code", "model_shared_scratchpad",
+    "nonshared_scratchpad", "notifications", "runtime_memory", "tensors", "uncategorized",
+)  # fmt: skip
+"""Uses of a core's memory by the sysfs guide of SDK 2.32."""
 STATUS = ("success", "failure", "timeout", "hw_error", "execute_failed_to_queue", "execute_completed_with_num_error")
 """Some of neuron_sysfs_metrics.c, which has twenty more; the guide calls those with `execute_` in front `infer_`."""
 ENGINE = "xrow_grp,mm_active,wl_active,idle"  # neuron_sysfs_metrics.c of 2.24, undocumented
@@ -123,6 +128,12 @@ class NeuronDriver:
         """Executions of a physical core have ended with a status."""
         [path] = self._core(chip, core).glob(f"**/{status}/total")
         path.write_text(f"{int(path.read_text()) + number}\n")
+
+    def holds(self, chip: int, core: int, use: str, bytes_: int) -> None:
+        """Memory that a physical core uses for something now; ``peak`` is the most so far."""
+        [folder] = self._core(chip, core).glob(f"**/device_mem/{use}")
+        for kind in ("total", "peak"):
+            (folder / kind).write_text(f"{bytes_}\n")
 
     def works(self, chip: int, core: int, busy: int, idle: int) -> None:
         """Cycles of a physical core's Tensor Engine, in each of its row groups."""
@@ -240,6 +251,9 @@ class NeuronDriver:
                 self._lay(f"{base}/{stats}/other_info/{name}/{kind}", "0")
         for name in STATUS:
             self._lay(f"{base}/{stats}/status/{name}/total", "0")
+        for name in MEMORY:
+            for kind in ("total", "present", "peak"):
+                self._lay(f"{base}/{stats}/memory_usage/device_mem/{name}/{kind}", "0")
         if self.model is not TRN3:
             self._lay(
                 f"{base}/{stats}/tensor_engine/pe_cntrs", "\n".join([ENGINE, *(f"{row},0,0,0" for row in range(4))])

@@ -38,7 +38,7 @@ COMBINED: dict[str, Callable[[list[Any]], Any]] = {
     "started_at": min, "compile_cold_s": median, "compile_warm_s": median, "skew_s": max, "peak_bytes": max,
     "limiter": AS_ONE["limiter"], "power_limit_w": min, "sm_clock_mhz": median, "sm_clock_mhz_min": min,
     "mem_clock_mhz": median, "temp_c": max, "ecc": sum, "device_errors": sum, "unhealthy": AS_ONE["unhealthy"],
-    "engine_busy": median, "compilations": sum, "graph_breaks": sum, "cpu_fallbacks": sum,
+    "engine_busy": median, "held_bytes": max, "compilations": sum, "graph_breaks": sum, "cpu_fallbacks": sum,
     "power_w": fmean, "idle_w": fmean, "energy_j_net": fmean, "host_energy_j": fmean, "energy_time_s": median,
     "energy_window_s": sum, "energy_iters": sum, "energy_rel_sys": max, "power_util_min_pct": min,
     "power_util_avg_pct": fmean, "power_util_max_pct": max, "power_buckets": sum,

@@ -75,6 +75,7 @@ class Health:
         device_errors: executions that failed on the device meanwhile.
         unhealthy: parts of the chip that its driver calls unhealthy, separated by spaces; empty where none is.
         engine_busy: share of its cycles, 0 to 1, in which the unit for products worked, by counters nobody documents.
+        held_bytes: device memory in use right after the samples, by the driver's count, programs included.
     """
 
     limiter: str = "unknown"
@@ -90,6 +91,7 @@ class Health:
     device_errors: int | None = None
     unhealthy: str | None = None
     engine_busy: float | None = None
+    held_bytes: int | None = None
 
 
 AS_ONE: dict[str, Callable[[list[Any]], Any]] = {
@@ -105,6 +107,7 @@ AS_ONE: dict[str, Callable[[list[Any]], Any]] = {
     "device_errors": sum,
     "unhealthy": lambda seen: " ".join(dict.fromkeys(" ".join(seen).split())) or None,
     "engine_busy": median,
+    "held_bytes": max,
 }
 """How the health of a row becomes one of that of several processes or devices; unknown values are left out before."""
 FAULTS = ("ecc", "device_errors", "unhealthy")  # fields of health with which no figure of the device can be trusted

@@ -35,6 +35,7 @@ class Counts:
     faults: dict[str, int] | None
     engine: Engine | None
     unhealthy: tuple[str, ...] | None
+    memory: int | None
 
 
 def monitor() -> Monitor | None:
@@ -95,7 +96,7 @@ class Watch:
         return Health(
             limiter="unknown", ecc=self._ecc() if self.tells_of_chip else None, chip_id=self._chip.identity,
             device_errors=self._errors(), unhealthy=self._unhealthy(), others=self._others(),
-            engine_busy=neuron_cores.busy_share(before.engine, after.engine),
+            engine_busy=neuron_cores.busy_share(before.engine, after.engine), held_bytes=after.memory,
         )  # fmt: skip
 
     def _counts(self) -> Counts:
@@ -104,6 +105,7 @@ class Watch:
         return Counts(
             ecc=sum(known) if known else None, faults=self._cores.faults() if self._live else None,
             engine=self._cores.engine(), unhealthy=chip.unhealthy,
+            memory=self._cores.memory() if self._live else None,
         )  # fmt: skip
 
     def _unhealthy(self) -> str | None:

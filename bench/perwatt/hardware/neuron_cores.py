@@ -1,4 +1,4 @@
-"""Counters of the physical NeuronCores in the driver's sysfs tree: failed executions, and busy cycles of the engine.
+"""Counters of the physical NeuronCores in the driver's sysfs tree: failed executions, busy cycles, memory in use.
 
 Files are found by name below ``neuron_core<i>``, since driver 2.31 moved them, and are only ever read: writing to some
 clears a counter. Names of statuses are those of the guide (``infer_*``) and of the driver (``execute_*``).
@@ -16,6 +16,7 @@ from perwatt.hardware.cgroup import read
 from perwatt.hardware.neuron_sysfs import NeuronChip
 
 LIVE_FROM = (2, 30, 2)  # driver from which counters move while the process lives (runtime's release notes, SDK 2.32)
+MEMORY = "device_mem"  # folder of a folder for each use of memory, whose file ``total`` has the bytes in use now
 ENGINE = "pe_cntrs"
 ENGINE_HEAD = "xrow_grp,mm_active,wl_active,idle"
 _EITHER = ("failed_to_queue", "completed_with_error")  # `infer_` by the guide, `execute_` by the driver
@@ -57,15 +58,22 @@ class Cores:
         found = [path for name in sorted(wanted) for path in _files(chip.folder / name)]
         self._faults = [path for path in found if path.name == "total" and path.parent.name in FAULTS]
         self._engines = [path for path in found if path.name == ENGINE]
+        self._uses = [path for path in found if path.name == "total" and path.parent.parent.name == MEMORY]
 
     def faults(self) -> dict[str, int] | None:
         """Executions that failed so far, by status; None where no counter can be read."""
         known: dict[str, int] = {}
         for path in self._faults:
-            text = read(path)
-            if text is not None and re.fullmatch(r"\d+", text, re.ASCII):
-                known[path.parent.name] = known.get(path.parent.name, 0) + int(text)
+            count = _count(path)
+            if count is not None:
+                known[path.parent.name] = known.get(path.parent.name, 0) + count
         return known or None
+
+    def memory(self) -> int | None:
+        """Bytes of device memory in use, programs and their scratchpads included; None where one cannot be read."""
+        known = [_count(path) for path in self._uses]
+        there = [count for count in known if count is not None]
+        return sum(there) if there and len(there) == len(known) else None
 
     def engine(self) -> Engine | None:
         """Cycles of all these cores; None where the driver has no such file, or it says what is not known."""
@@ -103,6 +111,11 @@ def busy_share(before: Engine | None, after: Engine | None) -> float | None:
         return None
     busy, idle = after.busy - before.busy, after.idle - before.idle
     return busy / (busy + idle) if busy >= 0 and idle >= 0 and busy + idle > 0 else None
+
+
+def _count(path: Path) -> int | None:
+    text = read(path)
+    return int(text) if text is not None and re.fullmatch(r"\d+", text, re.ASCII) else None
 
 
 def _engine(text: str) -> Engine | None:

@@ -285,6 +285,8 @@ class Row:
     unhealthy: str | None = _timed("Health", "parts of the chip that its driver calls unhealthy", since="1.3")
     engine_busy: float | None = _timed("Health", "share of cycles in which the unit for products worked, by counters "
                                        "that nobody documents: experimental", since="1.3")  # fmt: skip
+    held_bytes: int | None = _timed("Health", "memory in use on the largest device after the samples, by the driver's "
+                                    "count, compiled programs included", "B", since="1.3")  # fmt: skip
     mig: str | None = _timed("Health", "MIG instance profile")
     compilations: int | None = _timed("Health", "compilations inside samples")
     graph_breaks: int | None = _timed("Health", "graph breaks inside samples")

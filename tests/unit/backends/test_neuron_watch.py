@@ -102,6 +102,19 @@ def test_the_engine_by_its_cycles(tmp_path: Path):
     assert scene.health.engine_busy == 0.75
 
 
+def test_memory_of_its_cores_with_programs_and_all(tmp_path: Path):
+    with Scene(tmp_path) as scene:
+        for core, use, bytes_ in ((0, "tensors", 5_000), (1, "model_code", 300), (2, "tensors", 70_000)):
+            scene.driver.holds(0, core, use, bytes_)
+    assert scene.health.held_bytes == 5_300
+
+
+def test_memory_is_not_told_where_counts_stand_still_while_a_process_lives(tmp_path: Path):
+    with Scene(tmp_path, version="2.29.0.0") as scene:
+        scene.driver.holds(0, 0, "tensors", 5_000)
+    assert scene.health.held_bytes is None
+
+
 @pytest.mark.parametrize("model", [None, TRN1])
 def test_an_old_driver_counts_too_late_so_nothing_is_known(tmp_path: Path, model: Model | None):
     with Scene(tmp_path, "2.30.1.0", model=model) as scene:
