@@ -240,3 +240,36 @@ def test_no_more_hosts(tmp_path):
     (tmp_path / "suite.yaml").write_text(HEAD + "  - {workload: teamwork, params: {n: 0}}\n")
     assert run(tmp_path, "--placement", "cluster")[0] == 3
     assert "cannot be measured yet" in rows_of(tmp_path)[0].error
+
+
+STEP = "params: {model: {hidden: 64, intermediate: 160, layers: 2, heads: 4, kv_heads: 2, vocab: 96}, batch: 4, seq: 16"
+HEADLINE = f"""suite: headline in small
+energy: off
+measure: {MEASURE}
+defaults: {{placement: chip, precision: bf16_master}}
+cases:
+  - {{workload: train_step, {STEP}, grad_accum: 2}}}}
+  - {{workload: train_step, {STEP}, grad_accum: 2}}, parallel: ddp}}
+"""
+
+
+def test_a_step_over_two_ranks_is_the_work_and_the_data_of_one(tmp_path):
+    """Losses and gradients of both passed the gate of the same answers; that they are equal, test_spread.py says."""
+    found = {}
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        folder.mkdir()
+        (folder / "suite.yaml").write_text(HEADLINE)
+        code, _, err = run(folder, "--nproc", str(devices))
+        assert code == 0, err
+        found[devices] = rows_of(folder)
+    (alone, again), (shards, copies) = found[1], found[2]
+    for row in (shards, copies):
+        assert (row.match_key, row.input_digest) == (alone.match_key, alone.input_digest)
+        assert row.rel_err < row.rel_err_bound
+        assert (row.mode, row.replicas, row.world_size, row.chips, row.micro_batch, row.grad_accum) == (
+            "shard", 1, 2, 1.0, 2, 1,
+        )  # fmt: skip
+        assert row.tokens_per_s_per_chip == pytest.approx(64 / row.time_s)
+    assert [row.parallel for row in (alone, again, shards, copies)] == [None, "ddp", "fsdp", "ddp"]
+    assert (alone.micro_batch, alone.grad_accum) == (2, 2)

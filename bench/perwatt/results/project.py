@@ -119,7 +119,7 @@ def _place(run: Event, case: Event) -> Cells:
         "devices_used": world,
         "devices_per_chip": per_chip,
         "chips": float(world // per_chip) if per_chip and world % per_chip == 0 else None,
-        "parallel": (case["parallel"] or None) if world > 1 else None,
+        "parallel": case.get("parallel") or None,
         "lnc": device["lnc"],
     }
 

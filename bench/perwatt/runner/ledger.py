@@ -153,6 +153,12 @@ def run_event(
     }
 
 
+def _layout(case: Case, world: int) -> str:
+    """The parallel layout that a row has: on one device none, unless a suite asks for two of them, which are two rows."""
+    usual = case.workload.layouts[:1]
+    return "" if case.placement == "device" or (world == 1 and case.parallel in usual) else case.parallel
+
+
 def case_event(case: Case, world: int = 1) -> Event:
     """Facts of a case that its rows need, so that they can be made from the journal alone.
 
@@ -174,7 +180,7 @@ def case_event(case: Case, world: int = 1) -> Event:
         "compute": case.precision.compute,
         "placement": case.placement,
         "mode": case.mode,
-        "parallel": case.parallel,
+        "parallel": _layout(case, world),
         "world": world,
         "cache": case.cache,
         "arrangement": case.workload.arrangement(case.params, world if sharded else 1),
