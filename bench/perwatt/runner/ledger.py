@@ -154,7 +154,7 @@ def run_event(
 
 
 def _layout(case: Case, world: int) -> str:
-    """The parallel layout that a row has: on one device none, unless a suite asks for two of them, which are two rows."""
+    """The parallel layout of a row: on one device none, unless it is not the usual one: then it is a row of its own."""
     usual = case.workload.layouts[:1]
     return "" if case.placement == "device" or (world == 1 and case.parallel in usual) else case.parallel
 
