@@ -74,8 +74,8 @@ def test_what_hangs_is_ended_and_leaves_no_process(compile_: Any, tmp_path: Path
     assert not [pid for _, pid in calls(tmp_path) if psutil.pid_exists(int(pid))]
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_an_interrupted_one_leaves_no_process(compile_: Any, tmp_path: Path, jobs: str) -> None:
+@pytest.mark.parametrize(("jobs", "signum"), [("1", signal.SIGTERM), ("2", signal.SIGINT)])
+def test_an_interrupted_one_leaves_no_process(compile_: Any, tmp_path: Path, jobs: str, signum: int) -> None:
     compile_({8: "torch"})  # writes the suite
     (tmp_path / "own.yaml").write_text(HEAD + CASE.format(n=8, impls="hangs") + CASE.format(n=16, impls="hangs"))
     process = subprocess.Popen(
@@ -85,7 +85,7 @@ def test_an_interrupted_one_leaves_no_process(compile_: Any, tmp_path: Path, job
     while not (tmp_path / "calls").exists() or len(calls(tmp_path)) < int(jobs):
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signum)
     assert process.wait(60) == 130
     assert not [pid for _, pid in calls(tmp_path) if psutil.pid_exists(int(pid))]
 
