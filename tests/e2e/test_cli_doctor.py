@@ -146,7 +146,8 @@ def test_a_trainium_machine(perwatt: Perwatt, tmp_path: Path, faults: tuple[str,
     found = {one["what"]: one["state"] for one in facts["findings"] if one["of"] == "neuron"}
     assert found["neuron0"] == state
     assert {found[what] for what in ("chips", "driver", "software", "cores", "neuron-ls", "power")} == {"ok"}
-    (smoke,) = [entry for entry in facts["suites"] if entry["name"] == "smoke"]
+    suites = {entry["name"]: entry for entry in facts["suites"]}
+    smoke, single = suites["smoke"], "a batch of 1 sequence cannot be spread over 4 devices, only over 1"
     assert {name: place["devices"] for name, place in smoke["placements"].items()} == {
         "device": 1,
         "chip": 4,
@@ -155,6 +156,8 @@ def test_a_trainium_machine(perwatt: Perwatt, tmp_path: Path, faults: tuple[str,
     chip = smoke["placements"]["chip"]
     assert chip["measurable"] == smoke["rows"]
     assert chip["reasons"] == {}
+    assert single in suites["full"]["placements"]["chip"]["reasons"]
+    assert single not in suites["full"]["placements"]["device"]["reasons"]
 
 
 SICK = """

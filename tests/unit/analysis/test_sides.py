@@ -139,7 +139,7 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     ),
     "local time": ({"started_at": "2026-01-02T03:04:05"}, "started_at: found '2026-01-02T03:04:05', expected a time"),
     "published cells": ({"grade": "A"}, "grade: found 'A', expected an empty cell in a row that is not published"),
-    "other version": ({"schema_version": "2.0"}, "schema_version: found '2.0', this perwatt reads '1.0', '1.1', '1.2' and"),
+    "other version": ({"schema_version": "2.0"}, "schema_version: found '2.0', this perwatt reads '1.0', '1.1', '1.2'"),
     "two versions": ({"schema_version": "1.0"}, "schema_version: found '1.0', expected '1.3' as above"),
     "the same row again": ({"impl": "torch"}, "same run_id, match_key, protocol_key, impl"),
 }  # fmt: skip
