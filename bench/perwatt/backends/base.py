@@ -134,6 +134,7 @@ class Backend(ABC):
         keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
             Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         processes: default number of process restarts.
+        longest_sequence: tokens of the longest sequence that the device's attention takes; None without a limit.
         keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
             Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         compiled: word in the column ``path`` for code that ``torch.compile`` made.
@@ -149,6 +150,7 @@ class Backend(ABC):
     brackets: ClassVar[bool]
     timing_method: ClassVar[str]
     processes: ClassVar[int] = 3
+    longest_sequence: ClassVar[int | None] = None
     keeps_compiled: ClassVar[bool] = False
     compiled: ClassVar[str] = "inductor"
     clock: ClassVar[Clock] = Clock()

@@ -42,6 +42,7 @@ class Neuron(Presence):
     brackets = False  # events hold times of the host
     timing_method = "wall"
     collectives = "neuron"
+    longest_sequence = 36_864  # of attention_cte, the kernel behind attention (SDK 2.32, NKI Library)
     keeps_compiled = True
     compiled = "neff"
 

@@ -132,6 +132,10 @@ class Attention(Workload):
         """``seq`` only sets the two lengths, so it is left out."""
         return params.model_dump(mode="json", exclude={"seq"})
 
+    def sequence(self, params: AttentionParams) -> int:
+        """Of queries or of keys."""
+        return max(params.q_len, params.kv_len)
+
     def label(self, params: AttentionParams) -> str:
         """``1x8/2x1024x64 causal``: batch x heads/kv_heads x length x head_dim."""
         heads = f"{params.heads}/{params.kv_heads}" if params.heads != params.kv_heads else f"{params.heads}"

@@ -195,4 +195,15 @@ class Workload(ABC):
 
     def unsupported(self, case: Case, impl: Impl, backend: Backend) -> str | None:
         """Why this case cannot run here, or None."""
-        return backend.unsupported(case.precision) or impl.unsupported(case, backend)
+        reason = backend.unsupported(case.precision) or self._too_long(case, backend.longest_sequence)
+        return reason or impl.unsupported(case, backend)
+
+    def sequence(self, params: Any) -> int:
+        """Tokens of the longest sequence that attends to itself or another; 0 where nothing attends."""
+        return 0
+
+    def _too_long(self, case: Case, most: int | None) -> str | None:
+        found = self.sequence(case.params)
+        if most is None or found <= most:
+            return None
+        return f"sequences of {found} tokens are longer than the {most} that attention takes here"

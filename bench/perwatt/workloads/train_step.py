@@ -93,6 +93,10 @@ class TrainStep(Workload):
         """The shape in place of the model's name; fields without a meaning spelled alike."""
         return params.work(precision)
 
+    def sequence(self, params: TrainStepParams) -> int:
+        """As given."""
+        return params.seq
+
     def label(self, params: TrainStepParams) -> str:
         """``llama-tiny batch 4 seq 128 adamw``."""
         accumulated = f" in {params.grad_accum}" if params.grad_accum > 1 else ""

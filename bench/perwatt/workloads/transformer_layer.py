@@ -88,6 +88,10 @@ class TransformerLayer(FunctionWorkload):
     Params = TransformerLayerParams
     multiplies = True
 
+    def sequence(self, params: TransformerLayerParams) -> int:
+        """As given."""
+        return params.seq
+
     def label(self, params: TransformerLayerParams) -> str:
         """``2x4096x2048x8192 heads 32/8``: batch x seq x hidden x intermediate."""
         heads = f"{params.heads}/{params.kv_heads}" if params.kv_heads != params.heads else f"{params.heads}"

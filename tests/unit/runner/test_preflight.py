@@ -6,6 +6,8 @@ import pytest
 
 from perwatt import backends
 from perwatt.backends.base import Device
+from perwatt.backends.cpu import Cpu
+from perwatt.backends.neuron import Neuron
 from perwatt.runner import preflight
 from perwatt.spec.case import build
 
@@ -132,3 +134,23 @@ def test_the_gate_of_one_session_has_to_fit_too(backend, monkeypatch):
             reason = preflight.unsupported(norm, "torch", backend, sessions)
             assert (reason is None) == fits
             assert preflight.fitting(replace(norm, impls=("torch", "torch.compile")), backend, sessions) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({"workload": "attention", "params": {"heads": 2, "head_dim": 64, "q_len": 512, "kv_len": 40_960}}, 40_960),
+        ({"workload": "train_step", "params": {"model": "llama-tiny", "batch": 1, "seq": 36_865}}, 36_865),
+        ({"workload": "gemm", "params": {"m": 65_536, "n": 8, "k": 8}}, 0),
+        ({"workload": "attention", "params": {"heads": 2, "head_dim": 64, "seq": 36_864}}, 0),
+    ],
+)
+def test_sequences_that_the_stack_does_not_take_are_refused_before(fields, tokens):
+    class Short(Cpu):
+        longest_sequence = Neuron.longest_sequence
+
+    made = build(fields)
+    reason = preflight.unsupported(made, made.impls[0], Short(), 1) or ""
+    words = f"sequences of {tokens} tokens are longer than the 36864 that attention takes here"
+    assert (reason == words) if tokens else ("longer" not in reason)
+    assert "longer" not in (preflight.unsupported(made, made.impls[0], Cpu(), 1) or "")
