@@ -74,7 +74,8 @@ def test_a_healthy_gpu(run: Any, tmp_path: Path) -> None:
 def test_what_is_wrong_with_the_gpu_is_in_the_row(
     run: Any, fault: str, status: str, words: str | None, flag: str | None
 ) -> None:
-    row = run(fault)[1][0]
+    longer = SUITE.replace("min_samples: 4", "min_samples: 50").replace("max_time_s: 0.4", "max_time_s: 3")
+    row = run(fault, suite=longer)[1][0]  # a second of samples, or too few readings fall into them on a busy machine
     assert row.status == status, row.error
     assert words is None or words in row.error
     assert flag is None or flag in row.flags.split()
