@@ -18,6 +18,7 @@ import yaml
 from yaml.composer import Composer
 from yaml.resolver import Resolver
 
+from perwatt import textfile
 from perwatt.errors import InputError, expected, shorten
 
 CONSTANTS = {
@@ -115,7 +116,7 @@ def load(path: str | Path) -> Document:
     Raises:
         InputError: unreadable, not UTF-8, empty, not YAML, or outside the dialect; with the line.
     """
-    file, text = str(path), _text(str(path))
+    file, text = str(path), textfile.read(str(path))
     root = _compose(file, text)
     if root is None:
         raise InputError("empty file, expected a mapping", file=file, line=1)
@@ -133,18 +134,6 @@ class _Places:
 
     lines: dict[str, int]
     spans: dict[str, tuple[int, int]]
-
-
-def _text(path: str) -> str:
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"found byte 0x{content[error.start]:02x}, expected UTF-8", file=path, line=line) from None
 
 
 class _Dialect(Composer):
