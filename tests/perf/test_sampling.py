@@ -25,7 +25,7 @@ from perwatt.runner.supervisor import Worker
 from perwatt.spec.case import build
 from perwatt.timing.statistics import Estimate, estimate
 
-GROUPS = 60  # of four slices
+GROUPS = 300  # of four slices: eight minutes, which it takes to tell half a percent from nothing
 SLICE_S = 0.4
 MOST = 0.005
 CASE: dict[str, Any] = {"workload": "gemm", "params": {"m": 512, "n": 512, "k": 512}, "impl": ["torch"]}

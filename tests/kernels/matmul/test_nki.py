@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from perwatt_kernels.matmul import nki_impl, nki_kernel
+from perwatt_kernels.matmul import nki_cost, nki_kernel, nki_limits
 from perwatt_kernels.nki_interpreter import api
 from perwatt_kernels.nki_interpreter.cost import Cost, cost
 from perwatt_kernels.nki_interpreter.hardware import GENERATIONS, V2, V3, V4
@@ -21,24 +21,24 @@ SIZES = [(128, 512, 128), (1, 1, 1), (129, 513, 130), (300, 100, 260), (640, 96,
 
 def operands(product: str, m: int, n: int, k: int, dtype: Any) -> tuple[Any, Any]:
     rng = np.random.default_rng(m + n + k)
-    shapes = nki_impl.shapes(product, {"m": m, "n": n, "k": k})
+    shapes = nki_limits.shapes(product, {"m": m, "n": n, "k": k})
     return tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes)  # type: ignore[return-value]
 
 
 def exact(product: str, left: Any, right: Any) -> Any:
-    turned = nki_impl.TURNED[product]
+    turned = nki_limits.TURNED[product]
     a, b = left.astype(np.float64), right.astype(np.float64)
     return (a if turned[0] else a.T) @ (b.T if turned[1] else b)
 
 
 def run(product: str, left: Any, right: Any, target: str = "trn2", lnc: int = 2, kernel: Any = None) -> Any:
     def body(a: Any, b: Any) -> Any:
-        return (kernel or nki_kernel.matmul)(a, b, *nki_impl.TURNED[product])
+        return (kernel or nki_kernel.matmul)(a, b, *nki_limits.TURNED[product])
 
     return simulate(body, left, right, target=target, lnc=lnc)
 
 
-@pytest.mark.parametrize("product", list(nki_impl.TURNED))
+@pytest.mark.parametrize("product", list(nki_limits.TURNED))
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize(
     ("dtype", "lnc"), [(BF16, 2), (np.float16, 1), (np.float32, 2)], ids=lambda x: getattr(x, "__name__", x)
@@ -46,7 +46,7 @@ def run(product: str, left: Any, right: Any, target: str = "trn2", lnc: int = 2,
 def test_error_is_at_most_twice_that_of_float32_sums(product: str, sizes: tuple[int, int, int], dtype: Any, lnc: int):
     left, right = operands(product, *sizes, dtype)
     expected = exact(product, left, right)
-    turned = nki_impl.TURNED[product]
+    turned = nki_limits.TURNED[product]
     a, b = (x.astype(np.float32) for x in (left, right))
     plain = ((a if turned[0] else a.T) @ (b.T if turned[1] else b)).astype(dtype).astype(np.float64)
     scale = np.linalg.norm(expected)
@@ -85,19 +85,19 @@ def test_rows_that_are_kept_fit(depth: int, rows: int):
     ],
 )
 def test_what_it_cannot_do(product: str, sizes: tuple[int, int, int], gen: Any, why: str):
-    found = nki_impl.unsupported(product, dict(zip("mnk", sizes, strict=True)), gen)
+    found = nki_limits.unsupported(product, dict(zip("mnk", sizes, strict=True)), gen)
     assert found is not None
     assert found.startswith(why)
 
 
 def counted(product: str, m: int, n: int, k: int, gen: Any = V3) -> Cost:
-    kernel = next(one for one in nki_impl.COSTED if one.params["product"] == product)
+    kernel = next(one for one in nki_cost.COSTED if one.params["product"] == product)
     launched, args = kernel.build({"m": m, "n": n, "k": k}, "bfloat16", max(gen.lnc))
     return cost(launched, args, gen)
 
 
 @pytest.mark.skipif(api.real(), reason="counts what the stand-ins record")
-@pytest.mark.parametrize("product", list(nki_impl.TURNED))
+@pytest.mark.parametrize("product", list(nki_limits.TURNED))
 def test_4096_keeps_the_tensor_engine_busy(product: str):
     """By the model: busy for 96 % of its 2.4 GHz, and HBM traffic at most 1.35 times what is compulsory."""
     found = counted(product, 4096, 4096, 4096)
@@ -110,9 +110,9 @@ def test_4096_keeps_the_tensor_engine_busy(product: str):
 @pytest.mark.parametrize("gen", GENERATIONS, ids=lambda g: g.name)
 def test_the_greatest_depth_still_fits(gen: Any):
     most = {2: 21504, 3: 25600, 4: 29696}[gen.number]
-    assert nki_impl.unsupported("wgrad", {"m": most, "n": 8, "k": 8}, gen) is None
-    assert nki_impl.unsupported("wgrad", {"m": most + 1, "n": 8, "k": 8}, gen) is not None
-    assert nki_impl.unsupported("wgrad", {"m": most // 2 + 1, "n": 8, "k": 8}, gen, size=4) is not None
+    assert nki_limits.unsupported("wgrad", {"m": most, "n": 8, "k": 8}, gen) is None
+    assert nki_limits.unsupported("wgrad", {"m": most + 1, "n": 8, "k": 8}, gen) is not None
+    assert nki_limits.unsupported("wgrad", {"m": most // 2 + 1, "n": 8, "k": 8}, gen, size=4) is not None
     assert counted("wgrad", most, 1300, 1100, gen=gen).multiply_adds == most * 1300 * 1100
 
 

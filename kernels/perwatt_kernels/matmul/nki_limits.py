@@ -1,12 +1,9 @@
-"""The product in NKI for Trainium: what it takes, and what it costs. Not yet bound to torch (docs/kernels.md)."""
+"""What the product in NKI takes: formats, shapes, limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
-from typing import TYPE_CHECKING, Any
-
-from perwatt_kernels.nki_interpreter.costed import Costed
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perwatt_kernels.nki_interpreter.hardware import Generation
@@ -41,23 +38,3 @@ def unsupported(product: str, sizes: Mapping[str, int], gen: Generation, size: i
     if depth > most:
         return f"found a depth of {depth}, expected at most {most} on {gen.name} (blocks of {COLUMNS} columns in SBUF)"
     return None
-
-
-def _costed(product: str) -> Costed:
-    def build(sizes: Mapping[str, int], dtype: str, lnc: int) -> tuple[Any, tuple[Any, ...]]:
-        from perwatt_kernels.matmul.nki_kernel import matmul
-        from perwatt_kernels.nki_interpreter.launch import Kernel, Spec
-
-        left, right = shapes(product, sizes)
-        return Kernel(matmul, lnc), (Spec(left, dtype), Spec(right, dtype), *TURNED[product])
-
-    return Costed(
-        operation="matmul" if product == "fwd" else f"matmul_{product}", impl="nki", workload="gemm",
-        extents=("m", "n", "k"), formats=FORMATS, build=build, params={"product": product},
-        unsupported=lambda sizes, gen, size: unsupported(product, sizes, gen, size),
-        useful=lambda sizes: prod(sizes.values()),
-        compulsory=lambda s, size: size * (s["m"] * s["k"] + s["k"] * s["n"] + s["m"] * s["n"]),
-    )  # fmt: skip
-
-
-COSTED = tuple(_costed(product) for product in TURNED)
