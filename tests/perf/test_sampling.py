@@ -87,6 +87,7 @@ def ratios(marks: list[list[float]], switching: Switching) -> Estimate:
     return estimate([math.sqrt(off[i] * off[i + 1] / (on[i] * on[i + 1])) for i in pairs])
 
 
+@pytest.mark.timeout(900)
 def test_sampling_costs_less_than_half_a_percent(worker: Worker, probe: Probe, benchmark: Any) -> None:
     switching = Switching(probe)
     seconds = 4 * GROUPS * SLICE_S + 2.0

@@ -13,7 +13,7 @@ from perwatt.power.base import Facts, Found, Lost, Probe, Reading, Sensor, Targe
 
 POWERCAP = "sys/class/powercap"
 UPDATE_S = 0.001  # Intel SDM 3B, 16.10.3: energy status is updated about every millisecond
-POLL_S = 0.05
+POLL_S = 0.1  # each reading costs a busy core up to a quarter of a millisecond
 WINDOW_S = 5.0
 STEP_J = 2.0**-14  # the usual energy status unit, 61 microjoules; AMD's is smaller
 GAIN = 0.05  # assumed: no vendor states one for what is modelled or measured behind the counter
