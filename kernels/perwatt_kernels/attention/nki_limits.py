@@ -1,0 +1,2 @@
+FORMATS = {"bf16": "bfloat16", "fp16": "float16"}
+def unsupported(pass_, sizes, gen, size): return None
