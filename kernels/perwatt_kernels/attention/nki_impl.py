@@ -42,7 +42,8 @@ def _unsupported(request: Request) -> str | None:
     gen = sites.site(request.device).generation
     sizes = {name: request.params[name] for name in EXTENTS}
     passes = ("fwd", "bwd") if request.gradients else ("fwd",)
-    refused = (nki_limits.unsupported(pass_, sizes, gen, BYTES[request.compute]) for pass_ in passes)
+    size, scale = BYTES[request.compute], request.params["scale"]
+    refused = (nki_limits.unsupported(pass_, sizes, gen, size, scale) for pass_ in passes)
     return next(filter(None, refused), None)
 
 
