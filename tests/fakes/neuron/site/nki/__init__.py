@@ -25,7 +25,7 @@ class Kernel:
     def __getitem__(self, lnc: int) -> Kernel:
         if isinstance(lnc, bool) or not isinstance(lnc, int):
             raise TypeError(f"kernel[{lnc!r}]: the LNC degree is an int")
-        return Kernel(self.function, lnc)
+        return type(self)(self.function, lnc)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         import torch
@@ -41,6 +41,13 @@ class Kernel:
             if not one.is_contiguous():
                 raise RuntimeError(f"nki.jit: expected contiguous tensors, found strides {one.stride()}")
         return _run(self, args, kwargs)
+
+    def compute(self, args: Any, kwargs: Any, target: str) -> Any:
+        """On the CPU: results as tensors."""
+        from perwatt_kernels.nki_interpreter import launch
+        from perwatt_kernels.nki_interpreter.hardware import generation
+
+        return launch.interpret(launch.Kernel(self.function, self.lnc), args, kwargs, generation(target)).results
 
 
 def jit(fn: Any = None, **kwargs: Any) -> Any:
@@ -59,7 +66,6 @@ def _run(kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     import torch
     from torch_neuronx import _compiler, _runtime
 
-    from perwatt_kernels.nki_interpreter import launch
     from perwatt_kernels.nki_interpreter.hardware import generation
 
     own, target = _target(_runtime.machine().folder), os.environ.get(TARGET)
@@ -74,13 +80,13 @@ def _run(kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     versions = {key: one._version for key, one in held.items()}
     given = [held.get(id(one), one) for one in args]
     named = {name: held.get(id(one), one) for name, one in kwargs.items()}
-    run = launch.interpret(launch.Kernel(kernel.function, kernel.lnc), given, named, generation(own))
+    results = kernel.compute(given, named, own)
     for one in (*args, *kwargs.values()):
         if id(one) in held and held[id(one)]._version != versions[id(one)]:
             one.detach().copy_(held[id(one)])
-    if isinstance(run.results, tuple):
-        return tuple(one.to("neuron") for one in run.results)
-    return run.results.to("neuron")
+    if isinstance(results, tuple):
+        return tuple(one.to("neuron") for one in results)
+    return results.to("neuron")
 
 
 def _key(one: Any) -> str:
