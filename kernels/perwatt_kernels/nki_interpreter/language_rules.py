@@ -97,11 +97,13 @@ class _Source:
         return None
 
     def called(self) -> Iterator[FunctionType]:
-        """Functions that it names, but those of the stand-ins and of installed libraries."""
+        """Functions that it names, and methods of classes; not those of the stand-ins and of installed libraries."""
         for node in self.nodes:
             found = self.value(node)
-            if isinstance(found, FunctionType) and _is_kernel_code(found):
-                yield found
+            of_class = vars(found).values() if isinstance(found, type) and _is_kernel_code(found) else ()
+            for one in (found, *of_class):
+                if isinstance(one, FunctionType) and _is_kernel_code(one):
+                    yield one
 
     def refusals(self) -> Iterator[Finding]:
         """What pages exclude."""
@@ -153,7 +155,7 @@ def _annotation(node: ast.AST) -> Iterator[ast.AST]:
             yield from ast.walk(found)
 
 
-def _is_kernel_code(function: FunctionType) -> bool:
+def _is_kernel_code(function: FunctionType | type) -> bool:
     return function.__module__.partition(".")[0] not in ("numpy", "ml_dtypes", "torch", "nki", "builtins") and not (
         function.__module__.startswith(OWN)
     )
