@@ -39,7 +39,7 @@ def cost(
     """
     from perwatt.results import csvfile
 
-    kernel = _kernel(operation)
+    kernel = _kernel(operation, precision)
     sizes = _sizes(shape, kernel)
     found = _all(kernel, sizes, targets, precision, lnc)
     rows = [_row(kernel, sizes, target, precision, cost) for target, cost, _ in found]
@@ -77,7 +77,8 @@ def _all(
     return found
 
 
-def _kernel(name: str) -> Costed:
+def _kernel(name: str, precision: str) -> Costed:
+    """The one kernel of an operation that takes a precision."""
     from perwatt.errors import InputError, expected
     from perwatt_kernels.nki_interpreter.costed import costed
 
@@ -85,9 +86,12 @@ def _kernel(name: str) -> Costed:
     fits = [kernel for kernel in every.values() if name in (kernel.name, kernel.operation)]
     if not fits:
         raise InputError(expected(name, {*every, *(kernel.operation for kernel in every.values())}), field="OPERATION")
-    if len(fits) > 1:
-        raise InputError(expected(name, [kernel.name for kernel in fits]), field="OPERATION")
-    return fits[0]
+    takes = [kernel for kernel in fits if precision in kernel.formats]
+    if not takes:
+        raise InputError(expected(precision, {one for kernel in fits for one in kernel.formats}), field="--precision")
+    if len(takes) > 1:
+        raise InputError(expected(name, [kernel.name for kernel in takes]), field="OPERATION")
+    return takes[0]
 
 
 def _sizes(shape: str, kernel: Costed) -> dict[str, int]:
@@ -107,9 +111,7 @@ def _cost(kernel: Costed, sizes: dict[str, int], target: str, precision: str, ln
     from perwatt_kernels.nki_interpreter.formats import format_of
     from perwatt_kernels.nki_interpreter.hardware import generation
 
-    dtype, gen = kernel.formats.get(precision), generation(target)
-    if dtype is None:
-        raise InputError(expected(precision, kernel.formats), field="--precision")
+    dtype, gen = kernel.formats[precision], generation(target)
     if lnc is not None and lnc not in gen.lnc:
         raise InputError(f"found {lnc}, expected 1, as {target} has no logical cores of two", field="--lnc")
     size = format_of(dtype).bytes
@@ -153,6 +155,7 @@ def _json(kernel: Costed, sizes: dict[str, int], target: str, cost: Cost, least:
         "engines": [asdict(engine) for engine in cost.engines],
         "flops": cost.flops,
         "useful_share": cost.useful_share,
+        "useful_share_of_own_rate": cost.useful_share / kernel.rate,
         "hbm_loaded_bytes": cost.loaded,
         "hbm_stored_bytes": cost.stored,
         "hbm_over_compulsory": (cost.loaded + cost.stored) / least,
@@ -177,5 +180,8 @@ def _tell(kernel: Costed, sizes: dict[str, int], target: str, cost: Cost, least:
     click.echo(
         f"modeled {cost.modeled_s * 1e6:,.1f} us, x {MODEL_TO_MEASURED} expected {cost.expected_s * 1e6:,.1f} us;"
     )
-    click.echo(f"bound by {cost.bound}; useful {cost.useful_share:.1%} of the tensor engines' 16-bit rate by clock;")
+    own = f", {cost.useful_share / kernel.rate:.1%} of this format's" if kernel.rate > 1 else ""
+    click.echo(
+        f"bound by {cost.bound}; useful {cost.useful_share:.1%} of the tensor engines' 16-bit rate by clock{own};"
+    )
     click.echo(f"HBM {moved / 2**20:,.1f} MiB, {moved / least:.2f} x compulsory, in {cost.descriptors:,} pieces\n")

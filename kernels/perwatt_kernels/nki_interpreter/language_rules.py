@@ -59,10 +59,11 @@ def check(kernel: Callable[..., Any]) -> None:
     """
     if getattr(kernel, "__code__", None) in _checked:
         return
-    for source in _sources(kernel):
+    sources = list(_sources(kernel))
+    for source in sources:
         for finding in source.refusals():
             raise Rejected(str(finding))
-        _checked.add(source.function.__code__)
+    _checked.update(source.function.__code__ for source in sources)
 
 
 def doubts(kernel: Callable[..., Any]) -> list[Finding]:
@@ -97,11 +98,14 @@ class _Source:
         return None
 
     def called(self) -> Iterator[FunctionType]:
-        """Functions that it names, but those of the stand-ins and of installed libraries."""
+        """Functions that it names, and methods of classes; not those of the stand-ins and of installed libraries."""
         for node in self.nodes:
             found = self.value(node)
-            if isinstance(found, FunctionType) and _is_kernel_code(found):
-                yield found
+            own = isinstance(found, type) and _is_kernel_code(found) and not issubclass(found, Enum)
+            of_class = vars(found).values() if own else ()
+            for one in (found, *of_class):
+                if isinstance(one, FunctionType) and _is_kernel_code(one):
+                    yield one
 
     def refusals(self) -> Iterator[Finding]:
         """What pages exclude."""
@@ -153,7 +157,7 @@ def _annotation(node: ast.AST) -> Iterator[ast.AST]:
             yield from ast.walk(found)
 
 
-def _is_kernel_code(function: FunctionType) -> bool:
+def _is_kernel_code(function: FunctionType | type) -> bool:
     return function.__module__.partition(".")[0] not in ("numpy", "ml_dtypes", "torch", "nki", "builtins") and not (
         function.__module__.startswith(OWN)
     )
