@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from perwatt_kernels.attention.nki_work import COLUMNS, TILE, blocks, items, scores_due
+from perwatt_kernels.attention.nki_work import COLUMNS, TILE, blocks, items, pace
 from perwatt_kernels.nki_interpreter.api import nisa, nl
 
-LEAD = 3  # blocks of scores that are made beyond the item that follows
-EARLY = 1  # blocks by which weights precede their transposes
-LATE = 2  # blocks by which results leave after the last transpose of their item
+AHEAD, EARLY, BEHIND, LATE = 1536, 1024, 512, 1024  # keys between the stages (nki_work.pace)
 FETCHED = 6  # items for which operands are loaded before their first scores
+SCALAR, EVERY = 7, 13  # of so many blocks, those that Scalar takes from PSUM once they are turned; the others Vector
 FILL = -3e38  # a masked score, once scaled
 SPARE = 60 * 1024  # bytes of a partition for all but keys and values
 
@@ -68,21 +67,21 @@ def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any
     }  # fmt: skip
     if causal and len(todo) > 0:
         run["mask"] = _mask(scale)
-    due, scored, weighed = scores_due(steps, LEAD), 0, 0
-    for at in range(len(steps) + LATE):
-        if at < len(steps):
-            for ahead in range(scored, due[at]):
-                _score(run, ahead)
-            scored = max(scored, due[at])
-        for ahead in range(weighed, min(at + EARLY + 1, len(steps))):
-            _weigh(run, ahead)
-            weighed = ahead + 1
+    paces, done = pace(steps, AHEAD, EARLY, BEHIND, LATE), (0, 0, 0, 0)
+    for at in range(len(paces)):
+        now = paces[at]
+        for block in range(done[0], now[0]):
+            _score(run, block)
+        for block in range(done[1], now[1]):
+            _weigh(run, block)
         if at < len(steps):
             _turn(run, at)
-        if at >= 1 and at - 1 < len(steps):
-            _sum(run, at - 1)
-        if at >= LATE and steps[at - LATE]["last"]:
-            _finish(run, steps[at - LATE]["item"])
+        for block in range(done[2], now[2]):
+            _sum(run, block)
+        for block in range(done[3], now[3]):
+            if steps[block]["last"]:
+                _finish(run, steps[block]["item"])
+        done = now
     return out, lse
 
 
@@ -130,7 +129,7 @@ def _scale(run: Any, at: int, psum: Any) -> None:
         if not item["first"]:
             init, command = run["peaks"][block["item"] - 1], nisa.reduce_cmd.load_reduce
     if block["last"]:
-        low = nl.ndarray((rows, 1), nl.float32)
+        low = _statistics(run, block["item"])[0] if item["last"] else nl.ndarray((rows, 1), nl.float32)
     nisa.tensor_scalar_reduce(
         scores, psum, nl.multiply, run["scale"], nl.maximum, reduce_res=low, reduce_cmd=command, reduce_init=init,
         reduce_res_negate=block["last"],
@@ -167,7 +166,7 @@ def _turn(run: Any, at: int) -> None:
         deep = min(TILE, width - tile * TILE)
         nisa.nc_transpose(psum[0:deep, tile * rows : (tile + 1) * rows], weights[:, tile * TILE : tile * TILE + deep],
                           engine=nisa.engine.tensor)  # fmt: skip
-    whole, on_scalar = width // TILE * rows, at % 2 == 1
+    whole, on_scalar = width // TILE * rows, at * SCALAR // EVERY != (at + 1) * SCALAR // EVERY
     if whole > 0:
         _take(turned[:, 0:whole], psum[:, 0:whole], on_scalar)
     if whole < tiles * rows:
@@ -232,8 +231,7 @@ def _store(run: Any, number: int) -> None:
     """Results of a tile, and what its log-sum-exp is made of."""
     item = run["items"][number]
     batch, head = item["head"] // run["q"].shape[1], item["head"] % run["q"].shape[1]
-    low, share = _statistics(run, number)
-    nisa.tensor_copy(low, run["lows"][number], engine=nisa.engine.vector)
+    share = _statistics(run, number)[1]
     nisa.reciprocal(share, run["totals"][number])
     result = nl.ndarray(run["sums"][number].shape, run["q"].dtype)
     nisa.activation(result, nl.copy, run["sums"][number], scale=share)
@@ -288,8 +286,9 @@ def _fetch(run: Any, number: int) -> None:
         if run["queries"][ahead] == None:  # noqa: E711
             batch, head = item["head"] // run["q"].shape[1], item["head"] % run["q"].shape[1]
             run["queries"][ahead] = _turned(run["q"], batch, head, item["row"], item["rows"])
-        if run["keys"][item["pair"]] == None and (ahead == number or roomy):  # noqa: E711
-            _load(run, item["pair"], True, roomy)
+    for ahead in range(number, min(number + FETCHED, len(todo))):
+        if run["keys"][todo[ahead]["pair"]] == None and (ahead == number or roomy):  # noqa: E711
+            _load(run, todo[ahead]["pair"], True, roomy)
 
 
 def _roomy(run: Any) -> bool:
