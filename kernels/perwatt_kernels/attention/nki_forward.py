@@ -190,7 +190,9 @@ def _sum(run: Any, at: int) -> None:
     block = run["blocks"][at]
     item, number = run["items"][block["item"]], block["item"]
     if block["first"]:
-        _values(run, number)
+        if number > 0 and run["items"][number - 1]["pair"] != item["pair"]:
+            run["values"][run["items"][number - 1]["pair"]] = None
+        _load_values(run, item)
         run["sums"][number] = nl.ndarray((item["rows"], run["v"].shape[3]), nl.float32, buffer=nl.psum)
     for tile in range(-(-block["width"] // TILE)):
         deep = min(TILE, block["width"] - tile * TILE)
@@ -280,57 +282,44 @@ def _fetch(run: Any, number: int) -> None:
     todo = run["items"]
     if number > 0 and todo[number - 1]["pair"] != todo[number]["pair"]:
         run["keys"][todo[number - 1]["pair"]] = None
-    roomy = _roomy(run)
+    size = 4 if run["k"].dtype == nl.float32 else 2
+    roomy = 2 * held(run["k"].shape[2], run["k"].shape[3], size) + SPARE <= nl.tile_size.sbuf_fmax_bytes
     for ahead in range(number, min(number + FETCHED, len(todo))):
         item = todo[ahead]
         if run["queries"][ahead] == None:  # noqa: E711
             batch, head = item["head"] // run["q"].shape[1], item["head"] % run["q"].shape[1]
-            run["queries"][ahead] = _turned(run["q"], batch, head, item["row"], item["rows"])
-    for ahead in range(number, min(number + FETCHED, len(todo))):
-        if run["keys"][todo[ahead]["pair"]] == None and (ahead == number or roomy):  # noqa: E711
-            _load(run, todo[ahead]["pair"], True, roomy)
+            run["queries"][ahead] = _transposed(run["q"], batch, head, item["row"], item["rows"])
+        if roomy or item["pair"] == todo[number]["pair"]:
+            _load_keys(run, item)
+            if roomy:
+                _load_values(run, item)
 
 
-def _roomy(run: Any) -> bool:
-    """Whether keys and values of two heads fit."""
-    size = 4 if run["k"].dtype == nl.float32 else 2
-    return 2 * held(run["k"].shape[2], run["k"].shape[3], size) + SPARE <= nl.tile_size.sbuf_fmax_bytes
+def _load_keys(run: Any, item: Any) -> None:
+    """Keys that an item sees and that are not there yet, by blocks."""
+    k, pair = run["k"], item["pair"]
+    if run["keys"][pair] == None:  # noqa: E711
+        run["keys"][pair] = []
+    loaded = run["keys"][pair]
+    for start in range(len(loaded) * COLUMNS, item["end"], COLUMNS):
+        count = min(COLUMNS, k.shape[2] - start)
+        loaded.append(_transposed(k, pair // k.shape[1], pair % k.shape[1], start, count))
 
 
-def _values(run: Any, number: int) -> None:
-    """See to it that the values of an item are loaded."""
-    todo = run["items"]
-    if number > 0 and todo[number - 1]["pair"] != todo[number]["pair"]:
-        run["values"][todo[number - 1]["pair"]] = None
-    if run["values"][todo[number]["pair"]] == None:  # noqa: E711
-        _load(run, todo[number]["pair"], False, True)
+def _load_values(run: Any, item: Any) -> None:
+    """The same of values, by tiles."""
+    v, pair = run["v"], item["pair"]
+    if run["values"][pair] == None:  # noqa: E711
+        run["values"][pair] = []
+    loaded = run["values"][pair]
+    for start in range(len(loaded) * TILE, item["end"], TILE):
+        count = min(TILE, v.shape[2] - start)
+        tile = nl.ndarray((count, v.shape[3]), v.dtype)
+        nisa.dma_copy(tile, v[pair // v.shape[1], pair % v.shape[1], start : start + count, :])
+        loaded.append(tile)
 
 
-def _load(run: Any, pair: int, keys: bool, values: bool) -> None:
-    """Keys of a head, turned, by blocks, and its values by tiles."""
-    k, v = run["k"], run["v"]
-    batch, head = pair // k.shape[1], pair % k.shape[1]
-    kv_len, dim = k.shape[2], k.shape[3]
-    if run["mask"] != None:  # noqa: E711
-        kv_len = min(kv_len, run["q"].shape[2])
-    blocks_of, tiles_of = [], []
-    for start in range(0, kv_len, COLUMNS):
-        end = min(start + COLUMNS, kv_len)
-        if keys:
-            blocks_of.append(_turned(k, batch, head, start, end - start))
-        if values:
-            for key in range(start, end, TILE):
-                deep = min(TILE, end - key)
-                tile = nl.ndarray((deep, dim), v.dtype)
-                nisa.dma_copy(tile, v[batch, head, key : key + deep, :])
-                tiles_of.append(tile)
-    if keys:
-        run["keys"][pair] = blocks_of
-    if values:
-        run["values"][pair] = tiles_of
-
-
-def _turned(source: Any, batch: int, head: int, start: int, count: int) -> Any:
+def _transposed(source: Any, batch: int, head: int, start: int, count: int) -> Any:
     """Rows of a head with its dim on partitions: turned by DMA, or where that cannot, by Tensor."""
     dim = source.shape[3]
     found = nl.ndarray((dim, count), source.dtype)
