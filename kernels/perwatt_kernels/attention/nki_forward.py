@@ -21,9 +21,8 @@ from typing import Any
 from perwatt_kernels.attention.nki_work import COLUMNS, TILE, blocks, items, pace
 from perwatt_kernels.nki_interpreter.api import nisa, nl
 
-AHEAD, EARLY, BEHIND, LATE = 1536, 1024, 512, 1024  # keys between the stages (nki_work.pace)
+AHEAD, EARLY, BEHIND, LATE = 1536, 1024, 1024, 1536  # keys between the stages (nki_work.pace)
 FETCHED = 6  # items for which operands are loaded before their first scores
-SCALAR, EVERY = 7, 13  # of so many blocks, those that Scalar takes from PSUM once they are turned; the others Vector
 FILL = -3e38  # a masked score, once scaled
 SPARE = 60 * 1024  # bytes of a partition for all but keys and values
 
@@ -166,7 +165,7 @@ def _turn(run: Any, at: int) -> None:
         deep = min(TILE, width - tile * TILE)
         nisa.nc_transpose(psum[0:deep, tile * rows : (tile + 1) * rows], weights[:, tile * TILE : tile * TILE + deep],
                           engine=nisa.engine.tensor)  # fmt: skip
-    whole, on_scalar = width // TILE * rows, at * SCALAR // EVERY != (at + 1) * SCALAR // EVERY
+    whole, on_scalar = width // TILE * rows, at % 2 == 1
     if whole > 0:
         _take(turned[:, 0:whole], psum[:, 0:whole], on_scalar)
     if whole < tiles * rows:
