@@ -62,7 +62,7 @@ def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any
         "queries": [None] * len(todo), "peaks": [None] * len(todo), "lows": [None] * len(todo),
         "sums": [None] * len(todo), "totals": [None] * len(todo), "statistics": [None] * (q.shape[0] * q.shape[1]),
         "scores": [None] * len(steps), "weights": [None] * len(steps), "turned": [None] * len(steps),
-        "mask": None,
+        "mask": None, "closing": [],
     }  # fmt: skip
     if causal and len(todo) > 0:
         run["mask"] = _mask(scale)
@@ -81,6 +81,8 @@ def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any
             if steps[block]["last"]:
                 _finish(run, steps[block]["item"])
         done = now
+    for _ in range(len(STAGES)):
+        _advance(run)
     return out, lse
 
 
@@ -213,8 +215,11 @@ def _finish(run: Any, number: int) -> None:
     if item["last"]:
         _store(run, number)
         run["sums"][number] = None
+    _advance(run)
     if item["closes"]:
-        _log(run, number)
+        for begin in range(0, item["column"] + 1, TILE):
+            count = min(TILE, item["column"] + 1 - begin)
+            run["closing"].append({"head": item["head"], "begin": begin, "count": count, "stage": 0, "tile": None})
 
 
 def _rescale(run: Any, number: int) -> None:
@@ -253,27 +258,54 @@ def _statistics(run: Any, number: int) -> Any:
     return lows[0:rows, column : column + 1], shares[0:rows, column : column + 1]
 
 
-def _log(run: Any, number: int) -> None:
-    """Log-sum-exp of a head's queries: of its tiles, up to 128 at once."""
-    head, tiles = run["items"][number]["head"], run["items"][number]["column"] + 1
-    lows, shares = run["statistics"][head]
-    for begin in range(0, tiles, TILE):
-        count = min(TILE, tiles - begin)
-        logs, found = nl.ndarray((TILE, count), nl.float32), nl.ndarray((TILE, count), nl.float32)
-        nisa.activation(logs, nl.log, shares[:, begin : begin + count])
-        nisa.scalar_tensor_tensor(found, logs, nl.multiply, -1.0, nl.subtract, lows[:, begin : begin + count])
-        psum = nl.ndarray((count, TILE), nl.float32, buffer=nl.psum)
-        turned = nl.ndarray((count, TILE), nl.float32)
-        nisa.nc_transpose(psum, found, engine=nisa.engine.tensor)
-        nisa.tensor_copy(turned, psum, engine=nisa.engine.vector)
-        for at in range(number + 1):
-            item = run["items"][at]
-            if item["head"] == head and item["last"] and begin <= item["column"] and item["column"] < begin + count:
-                batch, member, row = head // run["q"].shape[1], head % run["q"].shape[1], item["row"]
-                column = item["column"] - begin
-                nisa.dma_copy(run["lse"][batch, member, row : row + item["rows"]],
-                              turned[column : column + 1, 0 : item["rows"]])  # fmt: skip
-    run["statistics"][head] = None
+def _advance(run: Any) -> None:
+    """Do the next step towards the log-sum-exp of heads that are through.
+
+    One step for each item, so that no engine stands still for the one before.
+    """
+    for part in run["closing"]:
+        if part["stage"] < len(STAGES):
+            STAGES[part["stage"]](run, part)
+        part["stage"] += 1
+
+
+def _logs(run: Any, part: Any) -> None:
+    """Logarithms of the shares, up to 128 tiles of queries at once."""
+    shares = run["statistics"][part["head"]][1]
+    part["tile"] = nl.ndarray((TILE, part["count"]), nl.float32)
+    nisa.activation(part["tile"], nl.log, shares[:, part["begin"] : part["begin"] + part["count"]])
+
+
+def _negated(run: Any, part: Any) -> None:
+    """Less the negated maxima, and negated."""
+    lows, logs = run["statistics"][part["head"]][0], part["tile"]
+    found = nl.ndarray((TILE, part["count"]), nl.float32)
+    nisa.scalar_tensor_tensor(found, logs, nl.multiply, -1.0, nl.subtract,
+                              lows[:, part["begin"] : part["begin"] + part["count"]])  # fmt: skip
+    part["tile"] = found
+
+
+def _in_rows(run: Any, part: Any) -> None:
+    """A tile's queries side by side."""
+    psum = nl.ndarray((part["count"], TILE), nl.float32, buffer=nl.psum)
+    nisa.nc_transpose(psum, part["tile"], engine=nisa.engine.tensor)
+    part["tile"] = psum
+
+
+def _written(run: Any, part: Any) -> None:
+    """To HBM."""
+    rows = nl.ndarray((part["count"], TILE), nl.float32)
+    nisa.tensor_copy(rows, part["tile"], engine=nisa.engine.vector)
+    heads = run["q"].shape[1]
+    for item in run["items"]:
+        at = item["column"] - part["begin"]
+        if item["head"] == part["head"] and item["last"] and at >= 0 and at < part["count"]:
+            nisa.dma_copy(run["lse"][item["head"] // heads, item["head"] % heads, item["row"] : item["row"] + item["rows"]],
+                          rows[at : at + 1, 0 : item["rows"]])  # fmt: skip
+    part["tile"] = None
+
+
+STAGES = (_logs, _negated, _in_rows, _written)
 
 
 def _fetch(run: Any, number: int) -> None:
@@ -290,8 +322,9 @@ def _fetch(run: Any, number: int) -> None:
             run["queries"][ahead] = _transposed(run["q"], batch, head, item["row"], item["rows"])
         if roomy or item["pair"] == todo[number]["pair"]:
             _load_keys(run, item)
-            if roomy:
-                _load_values(run, item)
+    if roomy:
+        for ahead in range(number, min(number + FETCHED, len(todo))):
+            _load_values(run, todo[ahead])
 
 
 def _load_keys(run: Any, item: Any) -> None:
