@@ -18,24 +18,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from perwatt_kernels.attention.nki_operands import causal_mask, fetch, fetch_values
+from perwatt_kernels.attention.nki_statistics import STEPS, advance, close, column
 from perwatt_kernels.attention.nki_work import COLUMNS, TILE, blocks, items, pace
 from perwatt_kernels.nki_interpreter.api import nisa, nl
 
 AHEAD, EARLY, BEHIND, LATE = 1536, 1024, 1024, 1536  # keys between the stages (nki_work.pace)
-FETCHED = 6  # items for which operands are loaded before their first scores
-FILL = -3e38  # a masked score, once scaled
-SPARE = 60 * 1024  # bytes of a partition for all but keys and values
-
-
-def held(kv_len: int, dim: int, size: int) -> int:
-    """Bytes of a partition that keys and values of a head take.
-
-    Args:
-        kv_len: keys.
-        dim: of a head.
-        size: bytes of an element.
-    """
-    return -(-kv_len // TILE) * (TILE + dim) * size
 
 
 def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any:
@@ -56,16 +44,16 @@ def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any
     lse = nl.ndarray((q.shape[0], q.shape[1], q.shape[2]), nl.float32, buffer=nl.shared_hbm)
     todo = items(q.shape, k.shape, causal, nl.program_id(0), nl.num_programs())
     steps = blocks(todo)
+    pairs, heads = k.shape[0] * k.shape[1], q.shape[0] * q.shape[1]
     run = {
-        "q": q, "k": k, "v": v, "out": out, "lse": lse, "scale": scale, "items": todo, "blocks": steps,
-        "keys": [None] * (k.shape[0] * k.shape[1]), "values": [None] * (k.shape[0] * k.shape[1]),
-        "queries": [None] * len(todo), "peaks": [None] * len(todo), "lows": [None] * len(todo),
-        "sums": [None] * len(todo), "totals": [None] * len(todo), "statistics": [None] * (q.shape[0] * q.shape[1]),
-        "scores": [None] * len(steps), "weights": [None] * len(steps), "turned": [None] * len(steps),
-        "mask": None, "closing": [],
+        "q": q, "k": k, "v": v, "out": out, "lse": lse, "causal": causal, "scale": scale, "items": todo,
+        "blocks": steps, "keys": _lists(pairs), "values": _lists(pairs), "fetched": 0, "statistics": [0] * heads,
+        "closing": [], "queries": [0] * len(todo), "lows": [0] * len(todo), "peaks": [0] * len(todo),
+        "sums": [0] * len(todo), "totals": [0] * len(todo), "scores": [0] * len(steps), "weights": [0] * len(steps),
+        "turned": [0] * len(steps),
     }  # fmt: skip
     if causal and len(todo) > 0:
-        run["mask"] = _mask(scale)
+        run["mask"] = causal_mask(scale)
     paces, done = pace(steps, AHEAD, EARLY, BEHIND, LATE), (0, 0, 0, 0)
     for at in range(len(paces)):
         now = paces[at]
@@ -81,20 +69,17 @@ def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any
             if steps[block]["last"]:
                 _finish(run, steps[block]["item"])
         done = now
-    for _ in range(len(STAGES)):
-        _advance(run)
+    for _ in range(STEPS):
+        advance(run)
     return out, lse
 
 
-def _mask(scale: float) -> Any:
-    """An identity, and what is added to the scores where queries meet the keys of their own positions."""
-    ones, zeros = nl.ndarray((TILE, TILE), nl.bfloat16), nl.ndarray((TILE, TILE), nl.bfloat16)
-    identity, triangle = nl.ndarray((TILE, TILE), nl.bfloat16), nl.ndarray((TILE, TILE), nl.bfloat16)
-    nisa.memset(ones, 1.0)
-    nisa.memset(zeros, 0.0)
-    nisa.affine_select(identity, [[-1, TILE]], 1, ones, 0.0, cmp_op=nl.equal)
-    nisa.affine_select(triangle, [[-1, TILE]], 1, zeros, FILL / max(scale, 1.0), cmp_op=nl.greater_equal)
-    return identity, triangle
+def _lists(count: int) -> Any:
+    """So many empty lists."""
+    found = []
+    for _ in range(count):
+        found.append([])
+    return found
 
 
 def _score(run: Any, at: int) -> None:
@@ -103,11 +88,11 @@ def _score(run: Any, at: int) -> None:
     item = run["items"][block["item"]]
     rows, start, width = item["rows"], block["start"], block["width"]
     if block["first"]:
-        _fetch(run, block["item"])
+        fetch(run, block["item"])
     queries, keys = run["queries"][block["item"]], run["keys"][item["pair"]][start // COLUMNS]
     psum = nl.ndarray((rows, width), nl.float32, buffer=nl.psum)
     nisa.nc_matmul(psum, queries, keys[:, 0:width], accumulate=False)
-    if run["mask"] != None and start <= item["row"] and item["row"] < start + width:  # noqa: E711
+    if run["causal"] and start <= item["row"] and item["row"] < start + width:
         identity, triangle = run["mask"]
         at_row = item["row"] - start
         wide = min(rows, width - at_row)
@@ -115,7 +100,7 @@ def _score(run: Any, at: int) -> None:
                        accumulate=True)  # fmt: skip
     _scale(run, at, psum)
     if block["last"]:
-        run["queries"][block["item"]] = None
+        run["queries"][block["item"]] = 0
 
 
 def _scale(run: Any, at: int, psum: Any) -> None:
@@ -130,7 +115,7 @@ def _scale(run: Any, at: int, psum: Any) -> None:
         if not item["first"]:
             init, command = run["peaks"][block["item"] - 1], nisa.reduce_cmd.load_reduce
     if block["last"]:
-        low = _statistics(run, block["item"])[0] if item["last"] else nl.ndarray((rows, 1), nl.float32)
+        low = column(run, item)[0] if item["last"] else nl.ndarray((rows, 1), nl.float32)
     nisa.tensor_scalar_reduce(
         scores, psum, nl.multiply, run["scale"], nl.maximum, reduce_res=low, reduce_cmd=command, reduce_init=init,
         reduce_res_negate=block["last"],
@@ -153,7 +138,7 @@ def _weigh(run: Any, at: int) -> None:
     nisa.activation(weights, nl.exp, scores, bias=run["lows"][block["item"]], reduce_op=nl.add, reduce_res=total,
                     reduce_cmd=command)  # fmt: skip
     run["totals"][block["item"]] = total
-    run["weights"][at], run["scores"][at] = weights, None
+    run["weights"][at], run["scores"][at] = weights, 0
 
 
 def _turn(run: Any, at: int) -> None:
@@ -173,7 +158,7 @@ def _turn(run: Any, at: int) -> None:
     if whole < tiles * rows:
         deep = width % TILE
         _take(turned[0:deep, whole : whole + rows], psum[0:deep, whole : whole + rows], on_scalar)
-    run["turned"][at], run["weights"][at] = turned, None
+    run["turned"][at], run["weights"][at] = turned, 0
 
 
 def _take(dst: Any, psum: Any, on_scalar: bool) -> None:
@@ -191,16 +176,14 @@ def _sum(run: Any, at: int) -> None:
     block = run["blocks"][at]
     item, number = run["items"][block["item"]], block["item"]
     if block["first"]:
-        if number > 0 and run["items"][number - 1]["pair"] != item["pair"]:
-            run["values"][run["items"][number - 1]["pair"]] = None
-        _load_values(run, item)
+        fetch_values(run, number)
         run["sums"][number] = nl.ndarray((item["rows"], run["v"].shape[3]), nl.float32, buffer=nl.psum)
     for tile in range(-(-block["width"] // TILE)):
         deep = min(TILE, block["width"] - tile * TILE)
         values = run["values"][item["pair"]][block["start"] // TILE + tile]
         part = run["turned"][at][0:deep, tile * item["rows"] : (tile + 1) * item["rows"]]
         nisa.nc_matmul(run["sums"][number], part, values[0:deep, :], accumulate=not (block["first"] and tile == 0))
-    run["turned"][at] = None
+    run["turned"][at] = 0
 
 
 def _finish(run: Any, number: int) -> None:
@@ -214,12 +197,11 @@ def _finish(run: Any, number: int) -> None:
         run["sums"][number] = sums
     if item["last"]:
         _store(run, number)
-        run["sums"][number] = None
-    _advance(run)
+        run["sums"][number], run["totals"][number] = 0, 0
+    run["lows"][number] = 0
+    advance(run)
     if item["closes"]:
-        for begin in range(0, item["column"] + 1, TILE):
-            count = min(TILE, item["column"] + 1 - begin)
-            run["closing"].append({"head": item["head"], "begin": begin, "count": count, "stage": 0, "tile": None})
+        close(run, number)
 
 
 def _rescale(run: Any, number: int) -> None:
@@ -230,139 +212,16 @@ def _rescale(run: Any, number: int) -> None:
     nisa.activation(factor, nl.exp, run["lows"][number], bias=run["peaks"][number - 1])
     nisa.scalar_tensor_tensor(carried, before, nl.multiply, factor, nl.add, sums)
     nisa.scalar_tensor_tensor(added, run["totals"][number - 1], nl.multiply, factor, nl.add, total)
-    run["sums"][number - 1], run["sums"][number], run["totals"][number] = None, carried, added
+    run["sums"][number], run["totals"][number] = carried, added
+    run["sums"][number - 1], run["totals"][number - 1], run["peaks"][number - 1] = 0, 0, 0
 
 
 def _store(run: Any, number: int) -> None:
     """Results of a tile, and what its log-sum-exp is made of."""
     item = run["items"][number]
     batch, head = item["head"] // run["q"].shape[1], item["head"] % run["q"].shape[1]
-    share = _statistics(run, number)[1]
+    share = column(run, item)[1]
     nisa.reciprocal(share, run["totals"][number])
     result = nl.ndarray(run["sums"][number].shape, run["q"].dtype)
     nisa.activation(result, nl.copy, run["sums"][number], scale=share)
     nisa.dma_copy(run["out"][batch, head, item["row"] : item["row"] + item["rows"], :], result)
-
-
-def _statistics(run: Any, number: int) -> Any:
-    """Where the negated maximum and the reciprocal of the sum of weights of a tile's queries are kept, by head."""
-    item = run["items"][number]
-    if run["statistics"][item["head"]] == None:  # noqa: E711
-        tiles = -(-run["q"].shape[2] // TILE)
-        lows, shares = nl.ndarray((TILE, tiles), nl.float32), nl.ndarray((TILE, tiles), nl.float32)
-        nisa.memset(lows, 0.0, engine=nisa.engine.gpsimd)
-        nisa.memset(shares, 1.0, engine=nisa.engine.gpsimd)
-        run["statistics"][item["head"]] = (lows, shares)
-    lows, shares = run["statistics"][item["head"]]
-    rows, column = item["rows"], item["column"]
-    return lows[0:rows, column : column + 1], shares[0:rows, column : column + 1]
-
-
-def _advance(run: Any) -> None:
-    """Do the next step towards the log-sum-exp of heads that are through.
-
-    One step for each item, so that no engine stands still for the one before.
-    """
-    for part in run["closing"]:
-        if part["stage"] < len(STAGES):
-            STAGES[part["stage"]](run, part)
-        part["stage"] += 1
-
-
-def _logs(run: Any, part: Any) -> None:
-    """Logarithms of the shares, up to 128 tiles of queries at once."""
-    shares = run["statistics"][part["head"]][1]
-    part["tile"] = nl.ndarray((TILE, part["count"]), nl.float32)
-    nisa.activation(part["tile"], nl.log, shares[:, part["begin"] : part["begin"] + part["count"]])
-
-
-def _negated(run: Any, part: Any) -> None:
-    """Less the negated maxima, and negated."""
-    lows, logs = run["statistics"][part["head"]][0], part["tile"]
-    found = nl.ndarray((TILE, part["count"]), nl.float32)
-    nisa.scalar_tensor_tensor(found, logs, nl.multiply, -1.0, nl.subtract,
-                              lows[:, part["begin"] : part["begin"] + part["count"]])  # fmt: skip
-    part["tile"] = found
-
-
-def _in_rows(run: Any, part: Any) -> None:
-    """A tile's queries side by side."""
-    psum = nl.ndarray((part["count"], TILE), nl.float32, buffer=nl.psum)
-    nisa.nc_transpose(psum, part["tile"], engine=nisa.engine.tensor)
-    part["tile"] = psum
-
-
-def _written(run: Any, part: Any) -> None:
-    """To HBM."""
-    rows = nl.ndarray((part["count"], TILE), nl.float32)
-    nisa.tensor_copy(rows, part["tile"], engine=nisa.engine.vector)
-    heads = run["q"].shape[1]
-    for item in run["items"]:
-        at = item["column"] - part["begin"]
-        if item["head"] == part["head"] and item["last"] and at >= 0 and at < part["count"]:
-            nisa.dma_copy(run["lse"][item["head"] // heads, item["head"] % heads, item["row"] : item["row"] + item["rows"]],
-                          rows[at : at + 1, 0 : item["rows"]])  # fmt: skip
-    part["tile"] = None
-
-
-STAGES = (_logs, _negated, _in_rows, _written)
-
-
-def _fetch(run: Any, number: int) -> None:
-    """Load the operands of an item's scores, and of those that follow as far as they fit."""
-    todo = run["items"]
-    if number > 0 and todo[number - 1]["pair"] != todo[number]["pair"]:
-        run["keys"][todo[number - 1]["pair"]] = None
-    size = 4 if run["k"].dtype == nl.float32 else 2
-    roomy = 2 * held(run["k"].shape[2], run["k"].shape[3], size) + SPARE <= nl.tile_size.sbuf_fmax_bytes
-    for ahead in range(number, min(number + FETCHED, len(todo))):
-        item = todo[ahead]
-        if run["queries"][ahead] == None:  # noqa: E711
-            batch, head = item["head"] // run["q"].shape[1], item["head"] % run["q"].shape[1]
-            run["queries"][ahead] = _transposed(run["q"], batch, head, item["row"], item["rows"])
-        if roomy or item["pair"] == todo[number]["pair"]:
-            _load_keys(run, item)
-    if roomy:
-        for ahead in range(number, min(number + FETCHED, len(todo))):
-            _load_values(run, todo[ahead])
-
-
-def _load_keys(run: Any, item: Any) -> None:
-    """Keys that an item sees and that are not there yet, by blocks."""
-    k, pair = run["k"], item["pair"]
-    if run["keys"][pair] == None:  # noqa: E711
-        run["keys"][pair] = []
-    loaded = run["keys"][pair]
-    for start in range(len(loaded) * COLUMNS, item["end"], COLUMNS):
-        count = min(COLUMNS, k.shape[2] - start)
-        loaded.append(_transposed(k, pair // k.shape[1], pair % k.shape[1], start, count))
-
-
-def _load_values(run: Any, item: Any) -> None:
-    """The same of values, by tiles."""
-    v, pair = run["v"], item["pair"]
-    if run["values"][pair] == None:  # noqa: E711
-        run["values"][pair] = []
-    loaded = run["values"][pair]
-    for start in range(len(loaded) * TILE, item["end"], TILE):
-        count = min(TILE, v.shape[2] - start)
-        tile = nl.ndarray((count, v.shape[3]), v.dtype)
-        nisa.dma_copy(tile, v[pair // v.shape[1], pair % v.shape[1], start : start + count, :])
-        loaded.append(tile)
-
-
-def _transposed(source: Any, batch: int, head: int, start: int, count: int) -> Any:
-    """Rows of a head with its dim on partitions: turned by DMA, or where that cannot, by Tensor."""
-    dim = source.shape[3]
-    found = nl.ndarray((dim, count), source.dtype)
-    if nisa.get_nc_version() != nisa.nc_version.gen2:
-        nisa.dma_transpose(found, source[batch, head, start : start + count, :])
-        return found
-    for at in range(0, count, TILE):
-        rows = min(TILE, count - at)
-        plain = nl.ndarray((rows, dim), source.dtype)
-        psum = nl.ndarray((dim, rows), source.dtype, buffer=nl.psum)
-        nisa.dma_copy(plain, source[batch, head, start + at : start + at + rows, :])
-        nisa.nc_transpose(psum, plain, engine=nisa.engine.tensor)
-        nisa.tensor_copy(found[:, at : at + rows], psum, engine=nisa.engine.vector)
-    return found

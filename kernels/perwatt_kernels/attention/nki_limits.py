@@ -25,7 +25,9 @@ def unsupported(pass_: str, sizes: Mapping[str, int], gen: Generation, size: int
     if not 1 <= sizes["head_dim"] <= DIM:
         return f"found head_dim {sizes['head_dim']}, expected 1 to {DIM}; nearest {DIM if sizes['head_dim'] > 1 else 1}"
     if sizes["kv_heads"] < 1 or sizes["heads"] % sizes["kv_heads"]:
-        return f"found {sizes['heads']} heads for {sizes['kv_heads']} of keys, expected a multiple of {sizes['kv_heads']}"
+        return (
+            f"found {sizes['heads']} heads for {sizes['kv_heads']} of keys, expected a multiple of {sizes['kv_heads']}"
+        )
     for name in ("q_len", "kv_len"):
         if not 1 <= sizes[name] <= LENGTH:
             return f"found {name} {sizes[name]}, expected 1 to {LENGTH}"
@@ -36,7 +38,7 @@ def unsupported(pass_: str, sizes: Mapping[str, int], gen: Generation, size: int
 
 def _forward(sizes: Mapping[str, int], gen: Generation, size: int) -> str | None:
     """Keys and values of a head have to fit in SBUF."""
-    from perwatt_kernels.attention.nki_forward import SPARE, held
+    from perwatt_kernels.attention.nki_operands import SPARE, held
     from perwatt_kernels.attention.nki_work import COLUMNS
 
     room = gen.sbuf_partition - SPARE
