@@ -117,8 +117,8 @@ def _memory(dtype: Any, size: int, dim: int, kept: int, tiles: int, resident: bo
         "ds": _ring(4, (TILE, BLOCK), dtype), "ds_turned": _ring(3, (TILE, BLOCK), dtype),
         "product": _ring(2, (TILE, dim), nl.float32),
         "dq": _ring(kept * tiles, (TILE, dim), nl.float32),
-        "minus_lse": _ring(kept, (TILE, tiles), nl.float32), "minus_d": _ring(kept, (TILE, tiles), nl.float32),
-        "tiles": tiles, "halves": halves, "dim": dim,
+        "statistics": _ring(kept * tiles, (TILE, 2), nl.float32),  # -lse and -D
+        "halves": halves, "dim": dim,
         "scores": _ring(2, (TILE, BLOCK), nl.float32, nl.psum), "d_p": _ring(2, (TILE, BLOCK), nl.float32, nl.psum),
         "turned": turned, "dq_sum": queries,
         "dk_sum": nl.ndarray((TILE, CHUNKS, dim), nl.float32, buffer=nl.psum),
@@ -182,16 +182,14 @@ def _rows_out(target: Any, tile: Any) -> None:
 
 def _statistics(memory: dict[str, Any], step: dict[str, Any], at: int) -> None:
     """-lse and -D of a new tile; without transposing transfers its operands turned by the tensor engine."""
-    slot, rows, tile = at % UNDER_WAY, step["rows"], step["tile"]
+    slot, rows = at % UNDER_WAY, step["rows"]
     if step["fresh"]:
+        statistics = memory["statistics"][step["sum"]][0:rows]
         product = memory["product"][at % 2][0:rows]
         d_out = memory["d_out"][step["place"]][0:rows]
         nisa.tensor_tensor(product, memory["out"][slot][0:rows], d_out, op=nl.multiply, engine=nisa.engine.gpsimd)
-        nisa.tensor_reduce(
-            memory["minus_d"][step["slot"]][0:rows, tile : tile + 1], nl.add, product, axis=1, negate=True
-        )
-        minus_lse = memory["minus_lse"][step["slot"]][0:rows, tile : tile + 1]
-        nisa.activation(minus_lse, nl.copy, memory["lse"][slot][0:rows], scale=-1.0)
+        nisa.tensor_reduce(statistics[:, 1:2], nl.add, product, axis=1, negate=True)
+        nisa.activation(statistics[:, 0:1], nl.copy, memory["lse"][slot][0:rows], scale=-1.0)
     if memory["by_dma"]:
         return
     if step["opens"]:
@@ -216,18 +214,18 @@ def _turn_operand(memory: dict[str, Any], target: Any, source: Any, at: int) -> 
 
 def _scores(memory: dict[str, Any], step: dict[str, Any], at: int, scale: float) -> None:
     """P and dP - D."""
-    place, block, rows, seen, tile = step["place"], step["turn"] % UNDER_WAY, step["rows"], step["seen"], step["tile"]
+    place, block, rows, seen = step["place"], step["turn"] % UNDER_WAY, step["rows"], step["seen"]
     scores, d_p = memory["scores"][at % 2][0:rows, 0:seen], memory["d_p"][at % 2][0:rows, 0:seen]
     k, v = memory["k_turned"][block][:, 0:seen], memory["v_turned"][block][:, 0:seen]
     nisa.nc_matmul(scores, memory["q_turned"][place][:, 0:rows], k, accumulate=False)
     nisa.nc_matmul(d_p, memory["d_out_turned"][place][:, 0:rows], v, accumulate=False)
     p, less_d = memory["p"][at % 3][0:rows, 0:seen], memory["less_d"][at % 2][0:rows, 0:seen]
-    minus_lse = memory["minus_lse"][step["slot"]][0:rows, tile : tile + 1]
-    nisa.activation(p, nl.exp, scores, bias=minus_lse, scale=scale)
+    statistics = memory["statistics"][step["sum"]][0:rows]
+    nisa.activation(p, nl.exp, scores, bias=statistics[:, 0:1], scale=scale)
     if step["masked"] < seen:  # query - key >= 0 within the chunk on the diagonal
         edge = p[:, step["masked"] : seen]
         nisa.affine_select(edge, [[-1, seen - step["masked"]]], 1, edge, 0.0, cmp_op=nl.greater_equal)
-    nisa.activation(less_d, nl.copy, d_p, bias=memory["minus_d"][step["slot"]][0:rows, tile : tile + 1])
+    nisa.activation(less_d, nl.copy, d_p, bias=statistics[:, 1:2])
 
 
 def _values(memory: dict[str, Any], made: dict[str, Any], step: dict[str, Any], at: int) -> None:
@@ -308,7 +306,7 @@ def _queries(memory: dict[str, Any], made: dict[str, Any], step: dict[str, Any],
         high = min(TILE, seen - chunk * TILE)
         left = turned[0:high, chunk * rows : chunk * rows + rows]
         nisa.nc_matmul(product, left, memory["k"][block][0:high, chunk], accumulate=chunk > 0)
-    total = memory["dq"][step["slot"] * memory["tiles"] + step["tile"]][0:rows]
+    total = memory["dq"][step["sum"]][0:rows]
     result = total
     if step["final"]:
         if step["shared"]:

@@ -29,18 +29,22 @@ def tile_bytes(dim: int, size: int) -> int:
     return 2 * (TILE + dim) * size
 
 
-def heads_at_once(q_len: int, dim: int, size: int, sbuf_partition: int, resident: bool) -> int:
-    """Query heads whose sums of dQ fit into SBUF together.
+def tiles_kept(dim: int, size: int, sbuf_partition: int, resident: bool) -> int:
+    """Tiles of queries whose sums of dQ fit into SBUF together.
 
     Args:
-        q_len: queries.
         dim: of a head.
         size: bytes of an element.
         sbuf_partition: bytes.
-        resident: whether their tiles are kept there as well.
+        resident: whether the tiles are kept there as well.
     """
     each = (dim + 2) * 4 + (tile_bytes(dim, size) if resident else 0)  # two columns of statistics
-    return max(0, sbuf_partition - fixed_bytes(dim, size)) // (-(-q_len // TILE) * each)
+    return max(0, sbuf_partition - fixed_bytes(dim, size)) // each
+
+
+def most_queries(dim: int, size: int, sbuf_partition: int) -> int:
+    """The longest sequence of queries whose sums of dQ fit."""
+    return tiles_kept(dim, size, sbuf_partition, False) * TILE
 
 
 def kept_heads(group: int, q_len: int, dim: int, size: int, sbuf_partition: int) -> tuple[int, bool]:
@@ -49,10 +53,11 @@ def kept_heads(group: int, q_len: int, dim: int, size: int, sbuf_partition: int)
     Loading them once is worth several passes: sums of dK and dV are less to move than tiles. With few tiles the next
     pass would load over those that are still used.
     """
-    kept = heads_at_once(q_len, dim, size, sbuf_partition, True)
-    resident = kept > 0 and -(-q_len // TILE) >= UNDER_WAY
+    tiles = -(-q_len // TILE)
+    kept = tiles_kept(dim, size, sbuf_partition, True) // tiles
+    resident = kept > 0 and tiles >= UNDER_WAY
     if not resident:
-        kept = heads_at_once(q_len, dim, size, sbuf_partition, False)
+        kept = tiles_kept(dim, size, sbuf_partition, False) // tiles
     return -(-group // -(-group // max(kept, 1))), resident
 
 
@@ -129,15 +134,15 @@ def _steps_of_block(
                 last -= 1
             fresh = block == (core if of_all["split"] else 0)
             new = tile - start if causal or tile == 0 else CHUNKS
-            resident = of_all["resident"]
+            kept, resident = (head - heads[0]) * tiles + tile, of_all["resident"]
             step = {
                 "batch": of_all["batch"], "kv_head": of_all["kv_head"], "turn": of_all["turn"],
                 "first_pass": of_all["first_pass"], "last_pass": of_all["last_pass"],
-                "in_group": head, "head": of_all["kv_head"] * group + head, "slot": head - heads[0],
-                "tile": tile, "row": row, "rows": rows,
+                "in_group": head, "head": of_all["kv_head"] * group + head, "sum": kept,
+                "row": row, "rows": rows,
                 "key": key, "width": min(BLOCK, keys - key), "seen": min(stop - key, BLOCK),
                 "masked": row - key if causal and row < key + BLOCK else BLOCK,  # keys before the first masked one
-                "place": (head - heads[0]) * tiles + tile if resident else len(steps) % UNDER_WAY,
+                "place": kept if resident else len(steps) % UNDER_WAY,
                 "loads": fresh or not resident, "fresh": fresh, "final": block == last, "shared": shared,
                 "opens": head == heads[0] and tile == start, "closes": head == heads[1] - 1 and tile == tiles - 1,
                 "new_chunk": new if head == heads[0] else CHUNKS,  # from here on chunks are seen for the first time
