@@ -124,7 +124,8 @@ def _cost(kernel: Costed, sizes: dict[str, int], target: str, precision: str, ln
     if why := kernel.unsupported(sizes, gen, size):
         raise InputError(why, field="--shape")
     launched, args = kernel.build(sizes, dtype, lnc or max(gen.lnc))
-    return model.cost(launched, args, gen), kernel.compulsory(sizes, size)
+    found = model.cost(launched, args, gen).of_operation(kernel.useful(sizes))
+    return found, kernel.compulsory(sizes, size)
 
 
 def _row(kernel: Costed, sizes: dict[str, int], target: str, precision: str, cost: Cost) -> Row:
@@ -143,6 +144,7 @@ def _row(kernel: Costed, sizes: dict[str, int], target: str, precision: str, cos
             devices_per_chip=gen.cores_per_chip // cost.cores,
             time_s=cost.expected_s,
             note=note,
+            pass_=kernel.pass_,
         )
     )
 

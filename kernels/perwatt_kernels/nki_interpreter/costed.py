@@ -28,6 +28,7 @@ class Costed:
         useful: multiply-adds that the operation has.
         compulsory: bytes that it has to move, each operand and result once, from sizes and bytes of an element.
         params: further parameters of the workload.
+        pass_: of the workload.
     """
 
     operation: str
@@ -40,6 +41,7 @@ class Costed:
     useful: Callable[[Sizes], int]
     compulsory: Callable[[Sizes, int], int]
     params: Mapping[str, Any] = field(default_factory=dict)
+    pass_: str = "fwd"
 
     @property
     def name(self) -> str:
