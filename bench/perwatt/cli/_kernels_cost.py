@@ -118,7 +118,8 @@ def _cost(kernel: Costed, sizes: dict[str, int], target: str, precision: str, ln
     if why := kernel.unsupported(sizes, gen, size):
         raise InputError(why, field="--shape")
     launched, args = kernel.build(sizes, dtype, lnc or max(gen.lnc))
-    return model.cost(launched, args, gen), kernel.compulsory(sizes, size)
+    found = model.cost(launched, args, gen).of_operation(kernel.useful(sizes))
+    return found, kernel.compulsory(sizes, size)
 
 
 def _row(kernel: Costed, sizes: dict[str, int], target: str, precision: str, cost: Cost) -> Row:
@@ -130,6 +131,7 @@ def _row(kernel: Costed, sizes: dict[str, int], target: str, precision: str, cos
         modeled.Modeled(
             workload=kernel.workload,
             params={**kernel.params, **sizes},
+            pass_=kernel.pass_,
             precision=precision,
             impl=kernel.impl,
             chip=CHIPS[target],

@@ -25,7 +25,7 @@ from perwatt_kernels.attention.nki_backward_steps import (
     LEAD,
     TILE,
     UNDER_WAY,
-    heads_at_once,
+    kept_heads,
     keys_of_tile,
     keys_seen,
     shared_pair,
@@ -51,12 +51,12 @@ def attention_backward(
     """
     group, q_len, dim = q.shape[1] // k.shape[1], q.shape[2], q.shape[3]
     size = 4 if q.dtype == nl.float32 else 2
-    kept = heads_at_once(group, q_len, dim, size, nl.tile_size.sbuf_fmax_bytes)
-    steps = steps_of(q.shape, k.shape, causal, kept, nl.program_id(0), nl.num_programs())
+    kept, resident = kept_heads(group, q_len, dim, size, nl.tile_size.sbuf_fmax_bytes)
+    steps = steps_of(q.shape, k.shape, causal, kept, resident, nl.program_id(0), nl.num_programs())
     exchanged = shared_pair(q.shape[0] * k.shape[1], nl.num_programs()) >= 0
     given = {"q": q, "k": k, "v": v, "out": out, "lse": lse, "d_out": d_out}
     made = _results(q, k, kept < group, exchanged)
-    memory = _memory(q.dtype, size, dim, kept, -(-q_len // TILE))
+    memory = _memory(q.dtype, size, dim, kept, -(-q_len // TILE), resident)
     for at in range(len(steps) + UNDER_WAY):  # every engine does its part of each stage in this order
         if _due(steps, at - LEAD - 2):
             _turn(memory, steps[at - LEAD - 2], at - LEAD - 2)
@@ -98,16 +98,17 @@ def _results(q: Any, k: Any, several_passes: bool, exchanged: bool) -> dict[str,
     return made
 
 
-def _memory(dtype: Any, size: int, dim: int, kept: int, tiles: int) -> dict[str, Any]:
+def _memory(dtype: Any, size: int, dim: int, kept: int, tiles: int, resident: bool) -> dict[str, Any]:
     """All memory on chip that lasts: rings of tiles for steps, and what adds up."""
-    by_dma = not nisa.get_nc_version() == nisa.nc_version.gen2  # which has no transposing transfers
+    by_dma = nisa.get_nc_version() != nisa.nc_version.gen2  # which has no transposing transfers
     halves = 2 if size == 2 else 1
+    places = kept * tiles if resident else UNDER_WAY
     turned = nl.ndarray((TILE, halves, BLOCK), dtype, buffer=nl.psum)
     queries = nl.ndarray((TILE, 2, dim), nl.float32, buffer=nl.psum)
     memory = {
         "by_dma": by_dma,
-        "q": _ring(UNDER_WAY, (TILE, dim), dtype), "q_turned": _ring(UNDER_WAY, (dim, TILE), dtype),
-        "d_out": _ring(UNDER_WAY, (TILE, dim), dtype), "d_out_turned": _ring(UNDER_WAY, (dim, TILE), dtype),
+        "q": _ring(places, (TILE, dim), dtype), "q_turned": _ring(places, (dim, TILE), dtype),
+        "d_out": _ring(places, (TILE, dim), dtype), "d_out_turned": _ring(places, (dim, TILE), dtype),
         "out": _ring(UNDER_WAY, (TILE, dim), dtype), "lse": _ring(UNDER_WAY, (TILE, 1), nl.float32),
         "k": _ring(UNDER_WAY, (TILE, CHUNKS, dim), dtype), "k_turned": _ring(UNDER_WAY, (dim, BLOCK), dtype),
         "v": _ring(0 if by_dma else UNDER_WAY, (TILE, CHUNKS, dim), dtype),
@@ -116,8 +117,8 @@ def _memory(dtype: Any, size: int, dim: int, kept: int, tiles: int) -> dict[str,
         "ds": _ring(4, (TILE, BLOCK), dtype), "ds_turned": _ring(3, (TILE, BLOCK), dtype),
         "product": _ring(2, (TILE, dim), nl.float32),
         "dq": _ring(kept * tiles, (TILE, dim), nl.float32),
-        "minus_lse": _ring(kept, (TILE, tiles), nl.float32), "minus_d": _ring(kept, (TILE, tiles), nl.float32),
-        "tiles": tiles, "halves": halves, "dim": dim,
+        "statistics": _ring(kept * tiles, (TILE, 2), nl.float32),  # -lse and -D
+        "halves": halves, "dim": dim,
         "scores": _ring(2, (TILE, BLOCK), nl.float32, nl.psum), "d_p": _ring(2, (TILE, BLOCK), nl.float32, nl.psum),
         "turned": turned, "dq_sum": queries,
         "dk_sum": nl.ndarray((TILE, CHUNKS, dim), nl.float32, buffer=nl.psum),
@@ -145,11 +146,12 @@ def _load(memory: dict[str, Any], given: dict[str, Any], step: dict[str, Any], a
                 nisa.dma_transpose(memory[name + "_turned"][block][:, 0 : step["width"]], source)
             if name == "k" or not memory["by_dma"]:
                 _rows_in(memory[name][block], source)
-    for name in ("q", "d_out"):
-        source = given[name][step["batch"], step["head"], row : row + rows]
-        if memory["by_dma"]:
-            nisa.dma_transpose(memory[name + "_turned"][slot][:, 0:rows], source)
-        nisa.dma_copy(memory[name][slot][0:rows], source)
+    if step["loads"]:
+        for name in ("q", "d_out"):
+            source = given[name][step["batch"], step["head"], row : row + rows]
+            if memory["by_dma"]:
+                nisa.dma_transpose(memory[name + "_turned"][step["place"]][:, 0:rows], source)
+            nisa.dma_copy(memory[name][step["place"]][0:rows], source)
     if step["fresh"]:
         nisa.dma_copy(memory["out"][slot][0:rows], given["out"][step["batch"], step["head"], row : row + rows])
         lse = given["lse"][step["batch"], step["head"], row : row + rows]
@@ -180,16 +182,14 @@ def _rows_out(target: Any, tile: Any) -> None:
 
 def _statistics(memory: dict[str, Any], step: dict[str, Any], at: int) -> None:
     """-lse and -D of a new tile; without transposing transfers its operands turned by the tensor engine."""
-    slot, rows, tile = at % UNDER_WAY, step["rows"], step["tile"]
+    slot, rows = at % UNDER_WAY, step["rows"]
     if step["fresh"]:
+        statistics = memory["statistics"][step["sum"]][0:rows]
         product = memory["product"][at % 2][0:rows]
-        d_out = memory["d_out"][slot][0:rows]
+        d_out = memory["d_out"][step["place"]][0:rows]
         nisa.tensor_tensor(product, memory["out"][slot][0:rows], d_out, op=nl.multiply, engine=nisa.engine.gpsimd)
-        nisa.tensor_reduce(
-            memory["minus_d"][step["slot"]][0:rows, tile : tile + 1], nl.add, product, axis=1, negate=True
-        )
-        minus_lse = memory["minus_lse"][step["slot"]][0:rows, tile : tile + 1]
-        nisa.activation(minus_lse, nl.copy, memory["lse"][slot][0:rows], scale=-1.0)
+        nisa.tensor_reduce(statistics[:, 1:2], nl.add, product, axis=1, negate=True)
+        nisa.activation(statistics[:, 0:1], nl.copy, memory["lse"][slot][0:rows], scale=-1.0)
     if memory["by_dma"]:
         return
     if step["opens"]:
@@ -199,8 +199,10 @@ def _statistics(memory: dict[str, Any], step: dict[str, Any], at: int) -> None:
             for name in ("k", "v"):
                 _turn_operand(memory, memory[name + "_turned"][block][:, first:last],
                               memory[name][block][0 : last - first, chunk], at)  # fmt: skip
-    for name in ("q", "d_out"):
-        _turn_operand(memory, memory[name + "_turned"][slot][:, 0:rows], memory[name][slot][0:rows], at)
+    if step["loads"]:
+        for name in ("q", "d_out"):
+            turned = memory[name + "_turned"][step["place"]]
+            _turn_operand(memory, turned[:, 0:rows], memory[name][step["place"]][0:rows], at)
 
 
 def _turn_operand(memory: dict[str, Any], target: Any, source: Any, at: int) -> None:
@@ -212,27 +214,27 @@ def _turn_operand(memory: dict[str, Any], target: Any, source: Any, at: int) -> 
 
 def _scores(memory: dict[str, Any], step: dict[str, Any], at: int, scale: float) -> None:
     """P and dP - D."""
-    slot, block, rows, seen, tile = at % UNDER_WAY, step["turn"] % UNDER_WAY, step["rows"], step["seen"], step["tile"]
+    place, block, rows, seen = step["place"], step["turn"] % UNDER_WAY, step["rows"], step["seen"]
     scores, d_p = memory["scores"][at % 2][0:rows, 0:seen], memory["d_p"][at % 2][0:rows, 0:seen]
     k, v = memory["k_turned"][block][:, 0:seen], memory["v_turned"][block][:, 0:seen]
-    nisa.nc_matmul(scores, memory["q_turned"][slot][:, 0:rows], k, accumulate=False)
-    nisa.nc_matmul(d_p, memory["d_out_turned"][slot][:, 0:rows], v, accumulate=False)
+    nisa.nc_matmul(scores, memory["q_turned"][place][:, 0:rows], k, accumulate=False)
+    nisa.nc_matmul(d_p, memory["d_out_turned"][place][:, 0:rows], v, accumulate=False)
     p, less_d = memory["p"][at % 3][0:rows, 0:seen], memory["less_d"][at % 2][0:rows, 0:seen]
-    minus_lse = memory["minus_lse"][step["slot"]][0:rows, tile : tile + 1]
-    nisa.activation(p, nl.exp, scores, bias=minus_lse, scale=scale)
+    statistics = memory["statistics"][step["sum"]][0:rows]
+    nisa.activation(p, nl.exp, scores, bias=statistics[:, 0:1], scale=scale)
     if step["masked"] < seen:  # query - key >= 0 within the chunk on the diagonal
         edge = p[:, step["masked"] : seen]
         nisa.affine_select(edge, [[-1, seen - step["masked"]]], 1, edge, 0.0, cmp_op=nl.greater_equal)
-    nisa.activation(less_d, nl.copy, d_p, bias=memory["minus_d"][step["slot"]][0:rows, tile : tile + 1])
+    nisa.activation(less_d, nl.copy, d_p, bias=statistics[:, 1:2])
 
 
 def _values(memory: dict[str, Any], made: dict[str, Any], step: dict[str, Any], at: int) -> None:
     """dS, and what the tile adds to dV."""
-    slot, rows, seen = at % UNDER_WAY, step["rows"], step["seen"]
+    rows, seen = step["rows"], step["seen"]
     p = memory["p"][at % 3][0:rows, 0:seen]
     ds = memory["ds"][at % 4][0:rows, 0:seen]
     nisa.tensor_tensor(ds, memory["less_d"][at % 2][0:rows, 0:seen], p, op=nl.multiply, engine=nisa.engine.vector)
-    _add_keys(memory["dv_sum"], p, memory["d_out"][slot][0:rows], step)
+    _add_keys(memory["dv_sum"], p, memory["d_out"][step["place"]][0:rows], step)
     if step["closes"]:
         _close(memory["dv_sum"], made, "dv", step, 1.0)
 
@@ -283,7 +285,7 @@ def _turn(memory: dict[str, Any], step: dict[str, Any], at: int) -> None:
 
 def _keys(memory: dict[str, Any], made: dict[str, Any], step: dict[str, Any], at: int, scale: float) -> None:
     """What the tile adds to dK; dS transposed on its way to SBUF."""
-    slot, rows, seen, half = at % UNDER_WAY, step["rows"], step["seen"], at % memory["halves"]
+    rows, seen, half = step["rows"], step["seen"], at % memory["halves"]
     whole, rest, turned = seen // TILE * rows, seen % TILE, memory["ds_turned"][at % 3]
     if whole > 0:
         nisa.tensor_copy(turned[:, 0:whole], memory["turned"][:, half, 0:whole], engine=nisa.engine.vector)
@@ -291,7 +293,7 @@ def _keys(memory: dict[str, Any], made: dict[str, Any], step: dict[str, Any], at
         source = memory["turned"][0:rest, half, whole : whole + rows]
         nisa.tensor_copy(turned[0:rest, whole : whole + rows], source, engine=nisa.engine.vector)
     ds = memory["ds"][at % 4][0:rows, 0:seen]
-    _add_keys(memory["dk_sum"], ds, memory["q"][slot][0:rows], step)
+    _add_keys(memory["dk_sum"], ds, memory["q"][step["place"]][0:rows], step)
     if step["closes"]:
         _close(memory["dk_sum"], made, "dk", step, scale)
 
@@ -304,7 +306,7 @@ def _queries(memory: dict[str, Any], made: dict[str, Any], step: dict[str, Any],
         high = min(TILE, seen - chunk * TILE)
         left = turned[0:high, chunk * rows : chunk * rows + rows]
         nisa.nc_matmul(product, left, memory["k"][block][0:high, chunk], accumulate=chunk > 0)
-    total = memory["dq"][step["slot"] * memory["tiles"] + step["tile"]][0:rows]
+    total = memory["dq"][step["sum"]][0:rows]
     result = total
     if step["final"]:
         if step["shared"]:

@@ -11,36 +11,54 @@ UNDER_WAY = LEAD + 4  # steps whose tiles are needed at once
 
 
 def fixed_bytes(dim: int, size: int) -> int:
-    """Bytes of a partition of SBUF beside the sums of dQ: tiles and blocks under way, what is between, results.
+    """Bytes of a partition of SBUF whatever the lengths: tiles and blocks under way, what is between, results.
 
     Args:
         dim: of a head.
         size: bytes of an element.
     """
-    tiles = UNDER_WAY * (2 * TILE * size + 3 * dim * size + 4)
+    tiles = UNDER_WAY * (tile_bytes(dim, size) + dim * size + 4)
     blocks = UNDER_WAY * (2 * BLOCK * size + 2 * CHUNKS * dim * size)
     between = 12 * BLOCK * size + 2 * dim * 4
     results = 4 * CHUNKS * dim * 4 + 2 * CHUNKS * dim * size + 2 * dim * 4
     return tiles + blocks + between + results
 
 
-def tile_bytes(dim: int) -> int:
-    """The same of the sum of dQ of one tile in float32, and its two columns of statistics."""
-    return (dim + 2) * 4
+def tile_bytes(dim: int, size: int) -> int:
+    """The same of a tile of queries and of its gradient of the output, as they are and turned."""
+    return 2 * (TILE + dim) * size
 
 
-def heads_at_once(group: int, q_len: int, dim: int, size: int, sbuf_partition: int) -> int:
-    """Query heads of a group whose sums of dQ fit into SBUF together; 0 if not even one's do.
+def tiles_kept(dim: int, size: int, sbuf_partition: int, resident: bool) -> int:
+    """Tiles of queries whose sums of dQ fit into SBUF together.
 
     Args:
-        group: query heads that share keys.
-        q_len: queries.
         dim: of a head.
         size: bytes of an element.
         sbuf_partition: bytes.
+        resident: whether the tiles are kept there as well.
     """
-    left = max(0, sbuf_partition - fixed_bytes(dim, size))
-    return min(group, left // (-(-q_len // TILE) * tile_bytes(dim)))
+    each = (dim + 2) * 4 + (tile_bytes(dim, size) if resident else 0)  # two columns of statistics
+    return max(0, sbuf_partition - fixed_bytes(dim, size)) // each
+
+
+def most_queries(dim: int, size: int, sbuf_partition: int) -> int:
+    """The longest sequence of queries whose sums of dQ fit."""
+    return tiles_kept(dim, size, sbuf_partition, False) * TILE
+
+
+def kept_heads(group: int, q_len: int, dim: int, size: int, sbuf_partition: int) -> tuple[int, bool]:
+    """Heads of a group to do in one pass over the keys, and whether their tiles are loaded once or for every block.
+
+    Loading them once is worth several passes: sums of dK and dV are less to move than tiles. With few tiles the next
+    pass would load over those that are still used.
+    """
+    tiles = -(-q_len // TILE)
+    kept = tiles_kept(dim, size, sbuf_partition, True) // tiles
+    resident = kept > 0 and tiles >= UNDER_WAY
+    if not resident:
+        kept = tiles_kept(dim, size, sbuf_partition, False) // tiles
+    return -(-group // -(-group // max(kept, 1))), resident
 
 
 def keys_seen(q_len: int, kv_len: int, causal: bool) -> int:
@@ -64,7 +82,7 @@ def shared_pair(pairs: int, cores: int) -> int:
 
 
 def steps_of(
-    q_shape: tuple[int, ...], k_shape: tuple[int, ...], causal: bool, kept: int, core: int, cores: int
+    q_shape: tuple[int, ...], k_shape: tuple[int, ...], causal: bool, kept: int, resident: bool, core: int, cores: int
 ) -> list[Any]:
     """What a core does, in order: a step is a tile of queries of one head, and what it sees of a block of keys.
 
@@ -72,7 +90,8 @@ def steps_of(
         q_shape: of queries.
         k_shape: of keys.
         causal: whether a query sees keys up to its own place only.
-        kept: heads of a group whose dQ adds up at once.
+        kept: heads of a group that are done at once.
+        resident: whether their tiles stay in SBUF from the first block to the last.
         core: that does it.
         cores: that there are.
     """
@@ -89,6 +108,7 @@ def steps_of(
                         of_all = {
                             "batch": pair // k_shape[1], "kv_head": pair % k_shape[1], "turn": blocks,
                             "split": split, "first_pass": first == 0, "last_pass": first + kept >= group,
+                            "resident": resident,
                         }  # fmt: skip
                         heads = (first, min(first + kept, group))
                         _steps_of_block(steps, of_all, block, heads, (q_len, keys, group), causal, core, cores)
@@ -112,15 +132,18 @@ def _steps_of_block(
             shared = of_all["split"] and cores > 1 and last > 0
             while of_all["split"] and owner(last, cores) != core:
                 last -= 1
+            fresh = block == (core if of_all["split"] else 0)
             new = tile - start if causal or tile == 0 else CHUNKS
+            kept, resident = (head - heads[0]) * tiles + tile, of_all["resident"]
             step = {
                 "batch": of_all["batch"], "kv_head": of_all["kv_head"], "turn": of_all["turn"],
                 "first_pass": of_all["first_pass"], "last_pass": of_all["last_pass"],
-                "in_group": head, "head": of_all["kv_head"] * group + head, "slot": head - heads[0],
-                "tile": tile, "row": row, "rows": rows,
+                "in_group": head, "head": of_all["kv_head"] * group + head, "sum": kept,
+                "row": row, "rows": rows,
                 "key": key, "width": min(BLOCK, keys - key), "seen": min(stop - key, BLOCK),
                 "masked": row - key if causal and row < key + BLOCK else BLOCK,  # keys before the first masked one
-                "fresh": block == (core if of_all["split"] else 0), "final": block == last, "shared": shared,
+                "place": kept if resident else len(steps) % UNDER_WAY,
+                "loads": fresh or not resident, "fresh": fresh, "final": block == last, "shared": shared,
                 "opens": head == heads[0] and tile == start, "closes": head == heads[1] - 1 and tile == tiles - 1,
                 "new_chunk": new if head == heads[0] else CHUNKS,  # from here on chunks are seen for the first time
             }  # fmt: skip

@@ -40,13 +40,41 @@ def _forward(causal: bool) -> Costed:
         )
         return Kernel(attention_forward, lnc), (queries, keys, keys, causal, sizes["head_dim"] ** -0.5)
 
+    def compulsory(sizes: Sizes, size: int) -> int:
+        queries, keys = _elements(sizes)  # q, out and lse; k, v
+        return 2 * size * (queries + keys) + 4 * queries // sizes["head_dim"]
+
     return Costed(
         operation="attention" if causal else "attention_full", impl="nki", workload="attention", extents=EXTENTS,
         formats=FORMATS, build=build, params={"causal": causal},
         unsupported=lambda sizes, gen, size: unsupported("fwd", _lengths(sizes), gen, size),
-        useful=lambda sizes: 2 * sizes["head_dim"] * _pairs(sizes, causal),
-        compulsory=lambda sizes, size: 2 * size * sum(_elements(sizes)),
+        useful=lambda sizes: 2 * sizes["head_dim"] * _pairs(sizes, causal), compulsory=compulsory,
     )  # fmt: skip
 
 
-COSTED = tuple(_forward(causal) for causal in (True, False))
+def _backward(causal: bool) -> Costed:
+    def build(sizes: Mapping[str, int], dtype: str, lnc: int) -> tuple[Any, tuple[Any, ...]]:
+        from perwatt_kernels.attention.nki_backward import attention_backward
+        from perwatt_kernels.nki_interpreter.launch import Kernel, Spec
+
+        queries, keys = (
+            Spec((sizes["batch"], sizes[heads], sizes["seq"], sizes["head_dim"]), dtype)
+            for heads in ("heads", "kv_heads")
+        )
+        lse = Spec(queries.shape[:3], "float32")
+        args = (queries, keys, keys, queries, lse, queries, causal, sizes["head_dim"] ** -0.5)
+        return Kernel(attention_backward, lnc), args
+
+    def compulsory(sizes: Sizes, size: int) -> int:
+        queries, keys = _elements(sizes)  # q, out, d_out, dq, and lse; k, v, dk, dv
+        return 4 * size * (queries + keys) + 4 * queries // sizes["head_dim"]
+
+    return Costed(
+        operation="attention_bwd" if causal else "attention_bwd_full", impl="nki", workload="attention",
+        extents=EXTENTS, formats=FORMATS, build=build, params={"causal": causal}, pass_="bwd",
+        unsupported=lambda sizes, gen, size: unsupported("bwd", _lengths(sizes), gen, size),
+        useful=lambda sizes: 5 * sizes["head_dim"] * _pairs(sizes, causal), compulsory=compulsory,
+    )  # fmt: skip
+
+
+COSTED = tuple(make(causal) for make in (_forward, _backward) for causal in (True, False))

@@ -25,22 +25,34 @@ def unsupported(pass_: str, sizes: Mapping[str, int], gen: Generation, size: int
     if not 1 <= sizes["head_dim"] <= DIM:
         return f"found head_dim {sizes['head_dim']}, expected 1 to {DIM}; nearest {DIM if sizes['head_dim'] > 1 else 1}"
     if sizes["kv_heads"] < 1 or sizes["heads"] % sizes["kv_heads"]:
-        return f"found {sizes['heads']} heads for {sizes['kv_heads']} of keys, expected a multiple of {sizes['kv_heads']}"
+        return (
+            f"found {sizes['heads']} heads for {sizes['kv_heads']} of keys, expected a multiple of {sizes['kv_heads']}"
+        )
     for name in ("q_len", "kv_len"):
         if not 1 <= sizes[name] <= LENGTH:
             return f"found {name} {sizes[name]}, expected 1 to {LENGTH}"
     if not scale > 0:
         return f"found a scale of {scale:g}, expected one above 0"
-    return _forward(sizes, gen, size) if pass_ == "fwd" else None
+    return (_forward if pass_ == "fwd" else _backward)(sizes, gen, size)
 
 
 def _forward(sizes: Mapping[str, int], gen: Generation, size: int) -> str | None:
     """Keys and values of a head have to fit in SBUF."""
-    from perwatt_kernels.attention.nki_forward import SPARE, held
+    from perwatt_kernels.attention.nki_operands import SPARE, held
     from perwatt_kernels.attention.nki_work import COLUMNS
 
     room = gen.sbuf_partition - SPARE
     most = room // held(COLUMNS, sizes["head_dim"], size) * COLUMNS
     if held(sizes["kv_len"], sizes["head_dim"], size) > room:
         return f"found kv_len {sizes['kv_len']} of {size} bytes, expected at most {most} on {gen.name} (SBUF)"
+    return None
+
+
+def _backward(sizes: Mapping[str, int], gen: Generation, size: int) -> str | None:
+    """Sums of dQ of one head have to fit in SBUF."""
+    from perwatt_kernels.attention.nki_backward_steps import most_queries
+
+    most = most_queries(sizes["head_dim"], size, gen.sbuf_partition)
+    if sizes["q_len"] > most:
+        return f"found q_len {sizes['q_len']} of {size} bytes, expected at most {most} on {gen.name} (SBUF)"
     return None
