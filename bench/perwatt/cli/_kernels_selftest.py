@@ -117,7 +117,7 @@ def _run(
     from perwatt.selftest.process import Gone
 
     timeout_s, budget_s = limits
-    running = session.Session(session.child(device, target, lnc, folder, timeout_s), timeout_s, budget_s)
+    running = session.Session(session.child(device, target, lnc, folder), timeout_s, budget_s)
     results: list[Result] = []
     try:
         for at, result in enumerate(running.run(tests), start=1):
@@ -158,6 +158,5 @@ def _tell(results: list[Result], archive: Path, device: str) -> None:
     for result in results:
         counts[result.status] = counts.get(result.status, 0) + 1
     click.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
-    clock = "of the simulation, which say nothing of a chip" if device == SIMULATED else "by the host's clock"
-    click.echo(f"times are {clock}")
+    click.echo("no times: this was a simulation" if device == SIMULATED else "times are by the host's clock")
     click.echo(f"send back {archive}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from perwatt.runner.channel import Channel
 
+START_S = 120.0  # for loading torch and starting the device
 GRACE_S = 5.0  # from being told to end to being killed
 
 
@@ -29,15 +30,12 @@ class Child:
         lnc: cores of a simulated device.
         folder: where it works, and compilers leave their files.
         log: file that its output is added to.
-        timeout_s: for its start.
 
     Raises:
         Gone: it does not start.
     """
 
-    def __init__(
-        self, address: str, target: str | None, lnc: int, folder: Path, log: Path, timeout_s: float
-    ) -> None:  # fmt: skip
+    def __init__(self, address: str, target: str | None, lnc: int, folder: Path, log: Path) -> None:
         (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
         words = [address, target or "-", str(lnc), str(os.getpid()), str(theirs_in), str(theirs_out)]
         paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
@@ -50,7 +48,7 @@ class Child:
         os.close(theirs_in)
         os.close(theirs_out)
         self._channel = Channel(ours_in, ours_out, _pidfd(self._process.pid))
-        self.environment: dict[str, Any] = self._answer(timeout_s)["environment"]
+        self.environment: dict[str, Any] = self._answer(START_S)["environment"]
 
     def ask(self, case: dict[str, Any], impl: str, timeout_s: float) -> dict[str, Any]:
         """What came of a case.

@@ -115,8 +115,8 @@ class Session:
             self._child = None
 
 
-def child(address: str, target: str | None, lnc: int, folder: Path, timeout_s: float) -> Callable[[], Child]:
+def child(address: str, target: str | None, lnc: int, folder: Path) -> Callable[[], Child]:
     """What starts a child, its output in ``folder/log.txt`` and its compilers' files in ``folder/work``."""
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
-    return lambda: Child(address, target, lnc, work, folder / "log.txt", timeout_s)
+    return lambda: Child(address, target, lnc, work, folder / "log.txt")
