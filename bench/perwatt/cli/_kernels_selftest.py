@@ -38,8 +38,8 @@ def selftest(
 ) -> int:  # fmt: skip
     """Run every kernel from tiny to full size and check it against float64.
 
-    Each runs in a process of its own with a time limit, so that one that hangs or dies costs its own test only. Results,
-    the environment, logs and the compilers' messages are packed into an archive to send back.
+    Kernels run in another process with a time limit, so that one that hangs or dies costs its own test only. Results,
+    environment, logs and the compilers' messages are packed into an archive to send back.
 
     Exit codes: 0 all kernels work; 1 one does not; 2 wrong input; 3 there is no device to test.
     """

@@ -1,10 +1,11 @@
-"""What is sent back: results, the environment, logs and the compilers' messages, without names of hosts, people, folders.
+"""What is sent back: results, environment, logs and the compilers' messages, without names of hosts, people, folders.
 
 Programs and dumps stay where they are; what is taken is text, each file up to a megabyte of its end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import platform
@@ -58,12 +59,11 @@ def _hidden(folder: Path) -> list[tuple[str, str]]:
     package = Path(perwatt.__file__).parent
     places = [
         (str(folder.absolute()), "<selftest>"), (str(package), "<perwatt>"), (str(package.parent), "<source>"),
-        (sys.prefix, "<python>"), (sys.base_prefix, "<base>"), (str(Path.home()), "<home>"), (platform.node(), "<host>"),
+        (sys.prefix, "<python>"), (sys.base_prefix, "<base>"), (str(Path.home()), "<home>"),
+        (platform.node(), "<host>"),
     ]  # fmt: skip
-    try:
+    with contextlib.suppress(OSError, KeyError):  # a container without a name for its user
         places.append((f"/{getpass.getuser()}/", "/<user>/"))
-    except (OSError, KeyError):  # a container without a name for its user
-        pass
     return sorted(((a, b) for a, b in places if len(a) > 3), key=lambda one: -len(one[0]))
 
 

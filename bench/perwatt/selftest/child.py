@@ -1,7 +1,7 @@
 """The process that runs kernels, one test after another. It may hang or die: whoever asked goes on with another one.
 
-Started as ``python -m perwatt.selftest.child ADDRESS TARGET LNC PARENT_PID READ_FD WRITE_FD``; TARGET is a generation to
-simulate, or ``-``. What libraries print goes to standard output and error, which are the log.
+Started as ``python -m perwatt.selftest.child ADDRESS TARGET LNC PARENT_PID READ_FD WRITE_FD``; TARGET is a generation
+to simulate, or ``-``. What libraries print goes to standard output and error, which are the log.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tests, from those that every kernel declares: all tiny ones first, so that a kernel that is broken shows early."""
+"""The tests that every kernel declares: all tiny ones first, so that a kernel that is broken shows early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AWS's own attention kernels by name: the NKI Library's, and the one that the framework puts in place of its attention.
+"""AWS's own attention kernels by name: the NKI Library's, and what the framework puts in place of its attention.
 
 ``nkilib`` launches ``attention_cte`` and, for gradients, ``attention_bwd``, where the library is installed. Its forward
 takes operands as they are, heads one after the other; its backward wants queries and keys in columns, so five tensors
@@ -16,7 +16,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perwatt_kernels.attention import sdpa_impl
 from perwatt_kernels.attention.nki_impl import plain, unfit
@@ -40,13 +40,15 @@ def _build(request: Request) -> Callable[..., Tensor]:
 
     there, seen = sites.site(request.device), dtype(request.compute)
     causal, scale = request.params["causal"], request.params["scale"]
+    made: Callable[..., Any]
     try:
         made = nkilib_ops.attention(there) if request.gradients else nkilib_ops.forward(there)
     except ImportError as error:
         raise NotImplementedError(f"nkilib does not load: {error}") from None
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        found = made(*(t.to(seen).contiguous() for t in (q, k, v)), causal, scale)
+        q, k, v = (t.to(seen).contiguous() for t in (q, k, v))
+        found = made(q, k, v, causal, scale)
         return found if not isinstance(found, tuple) else found[0]
 
     return attend

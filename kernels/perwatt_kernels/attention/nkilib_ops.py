@@ -1,4 +1,4 @@
-"""AWS's attention kernels as operations of torch: ``perwatt::nkilib_attention``, with and without what a backward needs.
+"""AWS's attention kernels as operations of torch, ``perwatt::nkilib_attention``, with and without what a backward needs.
 
 Layouts and meaning of the statistics: NKI Library, ``attention_cte`` (documentation of SDK 2.32, nki/library/api) and
 ``attention_bwd`` (public source, core/attention). Statistics are [batch x heads, 128, q_len / 128], a query at row
@@ -43,18 +43,14 @@ def attention(site: Site) -> Kept:
     """The same with statistics, and differentiable by its first result."""
     launched, backward = _cte(site), _backward(site)
 
-    def nkilib_attention(
-        q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def nkilib_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor, Tensor]:
         out, negative_max, reciprocal = launched(q, k, v, causal, scale, True)
         return out.view(q.shape), negative_max, reciprocal
 
     def shapes(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor, Tensor]:
         batch, heads, length, _ = q.shape
-        kept = [
-            torch.empty(batch * heads, ROWS, -(-length // ROWS), dtype=torch.float32, device=q.device) for _ in range(2)
-        ]
-        return torch.empty_like(q), *kept
+        kept = torch.empty(batch * heads, ROWS, -(-length // ROWS), dtype=torch.float32, device=q.device)
+        return torch.empty_like(q), kept, torch.empty_like(kept)
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         q, k, v, ctx.causal, ctx.scale = inputs

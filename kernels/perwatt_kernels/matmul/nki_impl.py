@@ -1,4 +1,4 @@
-"""The product in NKI on Trainium: the three products of a linear layer, forward and backward, without transposes in HBM.
+"""The product in NKI on Trainium: the three products of a linear layer, without transposes in HBM.
 
 Operands have the layouts of a linear layer: ``fwd`` takes x [m, k] and w [n, k] as they lie, ``dgrad`` dy [m, n] and w,
 ``wgrad`` dy and x. A bias or an activation behind the product is the framework's.
