@@ -1,4 +1,4 @@
-"""AWS's attention kernels as operations of torch, ``perwatt::nkilib_attention``, with and without what a backward needs.
+"""AWS's attention kernels as operations of torch, ``perwatt::nkilib_attention``.
 
 Layouts and meaning of the statistics: NKI Library, ``attention_cte`` (documentation of SDK 2.32, nki/library/api) and
 ``attention_bwd`` (public source, core/attention). Statistics are [batch x heads, 128, q_len / 128], a query at row
