@@ -114,7 +114,7 @@ def _sizes(shape: str, kernel: Costed) -> dict[str, int]:
 
 def _cost(kernel: Costed, sizes: dict[str, int], target: str, precision: str, lnc: int | None) -> tuple[Cost, int]:
     """The cost, and the bytes that the operation has to move at least."""
-    from perwatt.errors import InputError, expected
+    from perwatt.errors import InputError
     from perwatt_kernels.nki_interpreter import cost as model
     from perwatt_kernels.nki_interpreter.formats import format_of
     from perwatt_kernels.nki_interpreter.hardware import generation
