@@ -29,6 +29,7 @@ class Costed:
         compulsory: bytes that it has to move, each operand and result once, from sizes and bytes of an element.
         params: further parameters of the workload.
         rate: at how many times its rate for 16-bit operands the tensor engine multiplies these.
+        pass_: of the workload.
     """
 
     operation: str
@@ -42,6 +43,7 @@ class Costed:
     compulsory: Callable[[Sizes, int], int]
     params: Mapping[str, Any] = field(default_factory=dict)
     rate: int = 1
+    pass_: str = "fwd"
 
     @property
     def name(self) -> str:
