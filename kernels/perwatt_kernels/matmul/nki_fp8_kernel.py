@@ -118,7 +118,12 @@ class Paired(nl.NKIObject):  # type: ignore[misc]
         if self.scales.each:
             columns = self.scales.of_columns(column, width)[0:high]
             rows = self.scales.of_rows(row, high)
-            nisa.scalar_tensor_tensor(tile, sums, nl.multiply, rows, nl.multiply, columns)
+            if turn % 2 == 1:  # half of the tiles by Scalar and GpSimd, as Vector takes longer for both factors
+                part = nl.ndarray((high, width), nl.float32)
+                nisa.activation(part, nl.copy, sums, scale=rows)
+                nisa.tensor_tensor(tile, part, columns, nl.multiply, engine=nisa.engine.gpsimd)
+            else:
+                nisa.scalar_tensor_tensor(tile, sums, nl.multiply, rows, nl.multiply, columns)
         elif turn % 2 == 1:
             nisa.activation(tile, nl.copy, sums, scale=self.scales.whole[0:high])
         else:
