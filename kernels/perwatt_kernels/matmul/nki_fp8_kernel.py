@@ -1,8 +1,8 @@
 """The product in NKI of 8-bit floats, two rows of the depth at once (``double_row``), with scales by tensor or by row.
 
-A step of the depth is 256: partition j of a tile has rows 2j and 2j + 1, [128, 2, columns]. Of an operand whose depth is
-its last axis in memory these are neighbours, so its pairs are transposed by DMA as elements of two bytes. Both operands
-are laid out alike, which is all that a sum over the depth asks for.
+A step of the depth is 256: partition j of a tile has rows 2j and 2j + 1, [128, 2, columns]. Of an operand whose depth
+is its last axis in memory these are neighbours, so its pairs are transposed by DMA as elements of two bytes. Both
+operands are laid out alike, which is all that a sum over the depth asks for.
 
 Scales are applied to the sums in float32, on their way out. ``float8_e4m3fn`` on v3, which has the e4m3 of IEEE 754 (no
 larger than 240), is read as that: codes up to 240 are the same.
@@ -118,7 +118,12 @@ class Paired(nl.NKIObject):  # type: ignore[misc]
         if self.scales.each:
             columns = self.scales.of_columns(column, width)[0:high]
             rows = self.scales.of_rows(row, high)
-            nisa.scalar_tensor_tensor(tile, sums, nl.multiply, rows, nl.multiply, columns)
+            if turn % 2 == 1:  # half of the tiles by Scalar and GpSimd, as Vector takes longer for both factors
+                part = nl.ndarray((high, width), nl.float32)
+                nisa.activation(part, nl.copy, sums, scale=rows)
+                nisa.tensor_tensor(tile, part, columns, nl.multiply, engine=nisa.engine.gpsimd)
+            else:
+                nisa.scalar_tensor_tensor(tile, sums, nl.multiply, rows, nl.multiply, columns)
         elif turn % 2 == 1:
             nisa.activation(tile, nl.copy, sums, scale=self.scales.whole[0:high])
         else:

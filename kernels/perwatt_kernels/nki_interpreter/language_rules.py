@@ -1,8 +1,8 @@
 """Python that the NKI compiler takes: a kernel and the functions it calls are read, and what is not in it is refused.
 
 The simulator of the SDK runs any Python; the compiler evaluates a subset while it compiles, and refuses the rest
-(guides/nki_simulator, meta-programming support). Refused here is what a page excludes. What no page shows, and AWS's own
-kernels do without, is told by :func:`doubts`: it may compile, and no kernel of ours should need it.
+(guides/nki_simulator, meta-programming support). Refused here is what a page excludes. What no page shows, and AWS's
+own kernels do without, is told by :func:`doubts`: it may compile, and no kernel of ours should need it.
 """
 
 from __future__ import annotations

@@ -58,10 +58,9 @@ def all_that_is_there(source: Any, rows: Any = (32, 32), scale: Any = None) -> A
         sizes.append(row)
     named = {"first": sizes[0]}
     while at < source.shape[0]:
-        if scale == None or Colour.red != Colour.red:  # noqa: E711, PLR0124 - what stands in a kernel
-            size = min(named["first"], Sized(64).doubled() - at)
-        else:
-            size = 1
+        size = min(named["first"], Sized(64).doubled() - at)
+        if scale != None and Colour.red != Colour.red:  # noqa: E711 - the compiler has no `is`
+            break
         tile = nl.ndarray((size, source.shape[1]), source.dtype)
         nisa.dma_copy(tile, source[at : at + size])
         nisa.dma_copy(out[at : at + size], tile)
