@@ -12,7 +12,8 @@ they are, and only dS is transposed, for dQ.
 One block and one tile make a step. Engines work on several steps at once: while the tensor engine multiplies the scores
 of one, Scalar and Vector are at those before, and tiles of later ones are loaded.
 
-Cores share the pairs of batch and key head; of one that is left over they share the blocks, and exchange dQ in float32.
+Cores share the pairs of batch and key head. Of one that is left over they share the query heads, and exchange dK and dV
+in float32; or, if these are odd, the blocks, and exchange dQ.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from typing import Any
 
 from perwatt_kernels.attention.nki_backward_steps import (
     BLOCK,
-    CHUNKS,
     LEAD,
     TILE,
     UNDER_WAY,
+    by_heads,
     kept_heads,
-    keys_of_tile,
     keys_seen,
     shared_pair,
     steps_of,
 )  # fmt: skip
+from perwatt_kernels.attention.nki_backward_tiles import load, memory_of, results_of, rows_in, rows_out, statistics
 from perwatt_kernels.nki_interpreter.api import nisa, nl
 
 
@@ -55,8 +56,8 @@ def attention_backward(
     steps = steps_of(q.shape, k.shape, causal, kept, resident, nl.program_id(0), nl.num_programs())
     exchanged = shared_pair(q.shape[0] * k.shape[1], nl.num_programs()) >= 0
     given = {"q": q, "k": k, "v": v, "out": out, "lse": lse, "d_out": d_out}
-    made = _results(q, k, kept < group, exchanged)
-    memory = _memory(q.dtype, size, dim, kept, -(-q_len // TILE), resident)
+    made = results_of(q, k, kept < group, exchanged)
+    memory = memory_of(q.dtype, size, dim, kept, -(-q_len // TILE), resident)
     for at in range(len(steps) + UNDER_WAY):  # every engine does its part of each stage in this order
         if _due(steps, at - LEAD - 2):
             _turn(memory, steps[at - LEAD - 2], at - LEAD - 2)
@@ -69,147 +70,17 @@ def attention_backward(
         if _due(steps, at - LEAD - 3):
             _queries(memory, made, steps[at - LEAD - 3], at - LEAD - 3, scale)
         if _due(steps, at - LEAD + 1):
-            _statistics(memory, steps[at - LEAD + 1], at - LEAD + 1)
+            statistics(memory, steps[at - LEAD + 1], at - LEAD + 1)
         if _due(steps, at):
-            _load(memory, given, steps[at], at)
+            load(memory, given, steps[at], at)
     _unseen(made, keys_seen(q_len, k.shape[2], causal))
     if exchanged:
-        _exchange(made, keys_seen(q_len, k.shape[2], causal), causal)
+        _exchange_all(made, group, keys_seen(q_len, k.shape[2], causal), causal)
     return made["dq"], made["dk"], made["dv"]
 
 
 def _due(steps: list[Any], at: int) -> bool:
     return at >= 0 and at < len(steps)
-
-
-def _results(q: Any, k: Any, several_passes: bool, exchanged: bool) -> dict[str, Any]:
-    """Gradients in HBM, and partial ones: dK and dV between passes over heads, dQ between cores."""
-    made = {
-        "dq": nl.ndarray(q.shape, q.dtype, buffer=nl.shared_hbm),
-        "dk": nl.ndarray(k.shape, k.dtype, buffer=nl.shared_hbm),
-        "dv": nl.ndarray(k.shape, k.dtype, buffer=nl.shared_hbm),
-    }
-    if several_passes:
-        made["dk_part"] = nl.ndarray(k.shape[2:], nl.float32, buffer=nl.private_hbm)
-        made["dv_part"] = nl.ndarray(k.shape[2:], nl.float32, buffer=nl.private_hbm)
-    if exchanged:
-        parts = (2, q.shape[1] // k.shape[1], q.shape[2], q.shape[3])
-        made["dq_parts"] = nl.ndarray(parts, nl.float32, buffer=nl.shared_hbm)
-    return made
-
-
-def _memory(dtype: Any, size: int, dim: int, kept: int, tiles: int, resident: bool) -> dict[str, Any]:
-    """All memory on chip that lasts: rings of tiles for steps, and what adds up."""
-    by_dma = nisa.get_nc_version() != nisa.nc_version.gen2  # which has no transposing transfers
-    halves = 2 if size == 2 else 1
-    places = kept * tiles if resident else UNDER_WAY
-    turned = nl.ndarray((TILE, halves, BLOCK), dtype, buffer=nl.psum)
-    queries = nl.ndarray((TILE, 2, dim), nl.float32, buffer=nl.psum)
-    memory = {
-        "by_dma": by_dma,
-        "q": _ring(places, (TILE, dim), dtype), "q_turned": _ring(places, (dim, TILE), dtype),
-        "d_out": _ring(places, (TILE, dim), dtype), "d_out_turned": _ring(places, (dim, TILE), dtype),
-        "out": _ring(UNDER_WAY, (TILE, dim), dtype), "lse": _ring(UNDER_WAY, (TILE, 1), nl.float32),
-        "k": _ring(UNDER_WAY, (TILE, CHUNKS, dim), dtype), "k_turned": _ring(UNDER_WAY, (dim, BLOCK), dtype),
-        "v": _ring(0 if by_dma else UNDER_WAY, (TILE, CHUNKS, dim), dtype),
-        "v_turned": _ring(UNDER_WAY, (dim, BLOCK), dtype),
-        "p": _ring(3, (TILE, BLOCK), dtype), "less_d": _ring(2, (TILE, BLOCK), dtype),
-        "ds": _ring(4, (TILE, BLOCK), dtype), "ds_turned": _ring(3, (TILE, BLOCK), dtype),
-        "product": _ring(2, (TILE, dim), nl.float32),
-        "dq": _ring(kept * tiles, (TILE, dim), nl.float32),
-        "statistics": _ring(kept * tiles, (TILE, 2), nl.float32),  # -lse and -D
-        "halves": halves, "dim": dim,
-        "scores": _ring(2, (TILE, BLOCK), nl.float32, nl.psum), "d_p": _ring(2, (TILE, BLOCK), nl.float32, nl.psum),
-        "turned": turned, "dq_sum": queries,
-        "dk_sum": nl.ndarray((TILE, CHUNKS, dim), nl.float32, buffer=nl.psum),
-        "dv_sum": nl.ndarray((TILE, CHUNKS, dim), nl.float32, buffer=nl.psum),
-    }  # fmt: skip
-    return memory
-
-
-def _ring(count: int, shape: tuple[int, ...], dtype: Any, buffer: Any = nl.sbuf) -> list[Any]:
-    """Memory that steps use in turn."""
-    ring = []
-    for _ in range(count):
-        ring.append(nl.ndarray(shape, dtype, buffer=buffer))
-    return ring
-
-
-def _load(memory: dict[str, Any], given: dict[str, Any], step: dict[str, Any], at: int) -> None:
-    """Fetch the tile of a step; with the first of a block its keys, with a tile's first block its statistics."""
-    slot, row, rows = at % UNDER_WAY, step["row"], step["rows"]
-    if step["opens"]:
-        block = step["turn"] % UNDER_WAY
-        for name in ("k", "v"):
-            source = given[name][step["batch"], step["kv_head"], step["key"] : step["key"] + step["width"]]
-            if memory["by_dma"]:
-                nisa.dma_transpose(memory[name + "_turned"][block][:, 0 : step["width"]], source)
-            if name == "k" or not memory["by_dma"]:
-                _rows_in(memory[name][block], source)
-    if step["loads"]:
-        for name in ("q", "d_out"):
-            source = given[name][step["batch"], step["head"], row : row + rows]
-            if memory["by_dma"]:
-                nisa.dma_transpose(memory[name + "_turned"][step["place"]][:, 0:rows], source)
-            nisa.dma_copy(memory[name][step["place"]][0:rows], source)
-    if step["fresh"]:
-        nisa.dma_copy(memory["out"][slot][0:rows], given["out"][step["batch"], step["head"], row : row + rows])
-        lse = given["lse"][step["batch"], step["head"], row : row + rows]
-        nisa.dma_copy(memory["lse"][slot][0:rows], lse.expand_dim(1))
-
-
-def _rows_in(tile: Any, source: Any) -> None:
-    """Load rows into chunks of 128."""
-    width = source.shape[0]
-    chunks = width // TILE
-    if chunks > 0:
-        whole = source[0 : chunks * TILE].reshape_dim(0, (chunks, TILE)).permute((1, 0, 2))
-        nisa.dma_copy(tile[:, 0:chunks], whole)
-    if width > chunks * TILE:
-        nisa.dma_copy(tile[0 : width - chunks * TILE, chunks], source[chunks * TILE : width])
-
-
-def _rows_out(target: Any, tile: Any) -> None:
-    """Store chunks of 128 as rows."""
-    width = target.shape[0]
-    chunks = width // TILE
-    if chunks > 0:
-        whole = target[0 : chunks * TILE].reshape_dim(0, (chunks, TILE)).permute((1, 0, 2))
-        nisa.dma_copy(whole, tile[:, 0:chunks])
-    if width > chunks * TILE:
-        nisa.dma_copy(target[chunks * TILE : width], tile[0 : width - chunks * TILE, chunks])
-
-
-def _statistics(memory: dict[str, Any], step: dict[str, Any], at: int) -> None:
-    """-lse and -D of a new tile; without transposing transfers its operands turned by the tensor engine."""
-    slot, rows = at % UNDER_WAY, step["rows"]
-    if step["fresh"]:
-        statistics = memory["statistics"][step["sum"]][0:rows]
-        product = memory["product"][at % 2][0:rows]
-        d_out = memory["d_out"][step["place"]][0:rows]
-        nisa.tensor_tensor(product, memory["out"][slot][0:rows], d_out, op=nl.multiply, engine=nisa.engine.gpsimd)
-        nisa.tensor_reduce(statistics[:, 1:2], nl.add, product, axis=1, negate=True)
-        nisa.activation(statistics[:, 0:1], nl.copy, memory["lse"][slot][0:rows], scale=-1.0)
-    if memory["by_dma"]:
-        return
-    if step["opens"]:
-        block = step["turn"] % UNDER_WAY
-        for chunk in range(-(-step["width"] // TILE)):
-            first, last = chunk * TILE, min(chunk * TILE + TILE, step["width"])
-            for name in ("k", "v"):
-                _turn_operand(memory, memory[name + "_turned"][block][:, first:last],
-                              memory[name][block][0 : last - first, chunk], at)  # fmt: skip
-    if step["loads"]:
-        for name in ("q", "d_out"):
-            turned = memory[name + "_turned"][step["place"]]
-            _turn_operand(memory, turned[:, 0:rows], memory[name][step["place"]][0:rows], at)
-
-
-def _turn_operand(memory: dict[str, Any], target: Any, source: Any, at: int) -> None:
-    dim, count = target.shape
-    psum = memory["turned"][0:dim, at % memory["halves"], 0:count]
-    nisa.nc_transpose(psum, source, engine=nisa.engine.tensor)
-    nisa.tensor_copy(target, psum, engine=nisa.engine.vector)
 
 
 def _scores(memory: dict[str, Any], step: dict[str, Any], at: int, scale: float) -> None:
@@ -220,12 +91,12 @@ def _scores(memory: dict[str, Any], step: dict[str, Any], at: int, scale: float)
     nisa.nc_matmul(scores, memory["q_turned"][place][:, 0:rows], k, accumulate=False)
     nisa.nc_matmul(d_p, memory["d_out_turned"][place][:, 0:rows], v, accumulate=False)
     p, less_d = memory["p"][at % 3][0:rows, 0:seen], memory["less_d"][at % 2][0:rows, 0:seen]
-    statistics = memory["statistics"][step["sum"]][0:rows]
-    nisa.activation(p, nl.exp, scores, bias=statistics[:, 0:1], scale=scale)
+    columns = memory["statistics"][step["sum"]][0:rows]
+    nisa.activation(p, nl.exp, scores, bias=columns[:, 0:1], scale=scale)
     if step["masked"] < seen:  # query - key >= 0 within the chunk on the diagonal
         edge = p[:, step["masked"] : seen]
         nisa.affine_select(edge, [[-1, seen - step["masked"]]], 1, edge, 0.0, cmp_op=nl.greater_equal)
-    nisa.activation(less_d, nl.copy, d_p, bias=statistics[:, 1:2])
+    nisa.activation(less_d, nl.copy, d_p, bias=columns[:, 1:2])
 
 
 def _values(memory: dict[str, Any], made: dict[str, Any], step: dict[str, Any], at: int) -> None:
@@ -250,7 +121,11 @@ def _add_keys(sums: Any, left: Any, right: Any, step: dict[str, Any]) -> None:
 def _close(sums: Any, made: dict[str, Any], name: str, step: dict[str, Any], scale: float) -> None:
     """Write the gradients of a block of keys; between passes over heads in float32, to be added to by the next."""
     final = made[name][step["batch"], step["kv_head"], step["key"] : step["key"] + step["width"]]
-    target = final if step["last_pass"] else made[name + "_part"][step["key"] : step["key"] + step["width"]]
+    target = final
+    if not step["last_pass"]:
+        target = made[name + "_part"][step["key"] : step["key"] + step["width"]]
+    elif step["keys_shared"]:
+        target = made[name + "_cores"][nl.program_id(0), step["key"] : step["key"] + step["width"]]
     whole, rest = step["width"] // TILE, step["width"] % TILE
     alone = step["first_pass"]
     tile = nl.ndarray(sums.shape, target.dtype if alone else nl.float32)
@@ -260,7 +135,7 @@ def _close(sums: Any, made: dict[str, Any], name: str, step: dict[str, Any], sca
         nisa.activation(tile[0:rest, whole], nl.copy, sums[0:rest, whole], scale=scale)
     if not alone:
         before, total = nl.ndarray(sums.shape, nl.float32), nl.ndarray(sums.shape, target.dtype)
-        _rows_in(before, made[name + "_part"][step["key"] : step["key"] + step["width"]])
+        rows_in(before, made[name + "_part"][step["key"] : step["key"] + step["width"]])
         if whole > 0:
             nisa.tensor_tensor(
                 total[:, 0:whole], tile[:, 0:whole], before[:, 0:whole], op=nl.add, engine=nisa.engine.gpsimd
@@ -270,7 +145,7 @@ def _close(sums: Any, made: dict[str, Any], name: str, step: dict[str, Any], sca
                 total[0:rest, whole], tile[0:rest, whole], before[0:rest, whole], op=nl.add, engine=nisa.engine.gpsimd
             )
         tile = total
-    _rows_out(target, tile)
+    rows_out(target, tile)
 
 
 def _turn(memory: dict[str, Any], step: dict[str, Any], at: int) -> None:
@@ -310,7 +185,7 @@ def _queries(memory: dict[str, Any], made: dict[str, Any], step: dict[str, Any],
     result = total
     if step["final"]:
         if step["shared"]:
-            target = made["dq_parts"][nl.program_id(0), step["in_group"], row : row + rows]
+            target = made["dq_cores"][nl.program_id(0), step["in_group"], row : row + rows]
         else:
             target = made["dq"][step["batch"], step["head"], row : row + rows]
         result = nl.ndarray((rows, memory["dim"]), target.dtype)
@@ -337,19 +212,28 @@ def _unseen(made: dict[str, Any], keys: int) -> None:
                 nisa.dma_copy(made["dv"][pair // heads, pair % heads, key : key + high], zeros[0:high])
 
 
-def _exchange(made: dict[str, Any], keys: int, causal: bool) -> None:
-    """Add up dQ of the pair whose blocks the cores shared; of its tiles each core does every second one."""
-    nisa.core_barrier(made["dq_parts"], (0, 1))
-    _, group, q_len, dim = made["dq_parts"].shape
-    batch, heads = made["dq"].shape[0], made["dq"].shape[1]
-    for head in range(group):
-        for tile in range(-(-q_len // TILE)):
-            row = tile * TILE
-            rows = min(TILE, q_len - row)
-            if keys_of_tile(row, rows, keys, causal) > BLOCK and (head + tile) % 2 == nl.program_id(0):
-                parts = nl.ndarray((rows, 2, dim), nl.float32)
-                for core in range(2):
-                    nisa.dma_copy(parts[:, core], made["dq_parts"][core, head, row : row + rows])
-                total = nl.ndarray((rows, dim), made["dq"].dtype)
-                nisa.tensor_tensor(total, parts[:, 0], parts[:, 1], op=nl.add, engine=nisa.engine.vector)
-                nisa.dma_copy(made["dq"][batch - 1, heads - group + head, row : row + rows], total)
+def _exchange_all(made: dict[str, Any], group: int, keys: int, causal: bool) -> None:
+    """Add up what both cores have of the pair that they shared."""
+    batch, kv_heads = made["dk"].shape[0], made["dk"].shape[1]
+    if by_heads(group, nl.num_programs()):
+        for name in ("dk", "dv"):
+            nisa.core_barrier(made[name + "_cores"], (0, 1))
+            _exchange(made[name][batch - 1, kv_heads - 1], made[name + "_cores"], 0, keys)
+    elif keys > BLOCK:  # else one core had the only block
+        nisa.core_barrier(made["dq_cores"], (0, 1))
+        for head in range(group):
+            target = made["dq"][batch - 1, kv_heads * group - group + head]
+            _exchange(target, made["dq_cores"][:, head], BLOCK if causal else 0, target.shape[0])
+
+
+def _exchange(target: Any, parts: Any, start: int, stop: int) -> None:
+    """Sums of both cores' parts of rows; each core does every second tile."""
+    for row in range(start, stop, TILE):
+        rows = min(TILE, stop - row)
+        if row // TILE % 2 == nl.program_id(0):
+            both = nl.ndarray((rows, 2, target.shape[1]), nl.float32)
+            for core in range(2):
+                nisa.dma_copy(both[:, core], parts[core, row : row + rows])
+            total = nl.ndarray((rows, target.shape[1]), target.dtype)
+            nisa.tensor_tensor(total, both[:, 0], both[:, 1], op=nl.add, engine=nisa.engine.vector)
+            nisa.dma_copy(target[row : row + rows], total)
