@@ -249,7 +249,7 @@ MISTAKES = {  # file, what stands there, what is planted, what catches it
     "never starts afresh": (
         nki_forward, 'not (block["first"] and tile == 0)', "True", "accumulation onto what was never written"
     ),
-    "pair of formats": (nki_forward, 'scores.shape, run["q"].dtype', "scores.shape, nl.float32", "only with each other"),
+    "pair of formats": (nki_forward, 'scores.shape, run["q"].dtype', "scores.shape, nl.float32", "with bfloat16"),
     "ninth bank": (nki_forward, '["sums"][number], run["totals"][number] = 0, 0', '["totals"][number] = 0', "8 banks"),
 }  # fmt: skip
 
