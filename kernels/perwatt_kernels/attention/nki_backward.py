@@ -12,7 +12,8 @@ they are, and only dS is transposed, for dQ.
 One block and one tile make a step. Engines work on several steps at once: while the tensor engine multiplies the scores
 of one, Scalar and Vector are at those before, and tiles of later ones are loaded.
 
-Cores share the pairs of batch and key head; of one that is left over they share the blocks, and exchange dQ in float32.
+Cores share the pairs of batch and key head. Of one that is left over they share the query heads, and exchange dK and dV
+in float32; or, if these are odd, the blocks, and exchange dQ.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from perwatt_kernels.attention.nki_backward_steps import (
     LEAD,
     TILE,
     UNDER_WAY,
+    by_heads,
     kept_heads,
-    keys_of_tile,
     keys_seen,
     shared_pair,
     steps_of,
@@ -74,7 +75,7 @@ def attention_backward(
             load(memory, given, steps[at], at)
     _unseen(made, keys_seen(q_len, k.shape[2], causal))
     if exchanged:
-        _exchange(made, keys_seen(q_len, k.shape[2], causal), causal)
+        _exchange_all(made, group, keys_seen(q_len, k.shape[2], causal), causal)
     return made["dq"], made["dk"], made["dv"]
 
 
@@ -120,7 +121,11 @@ def _add_keys(sums: Any, left: Any, right: Any, step: dict[str, Any]) -> None:
 def _close(sums: Any, made: dict[str, Any], name: str, step: dict[str, Any], scale: float) -> None:
     """Write the gradients of a block of keys; between passes over heads in float32, to be added to by the next."""
     final = made[name][step["batch"], step["kv_head"], step["key"] : step["key"] + step["width"]]
-    target = final if step["last_pass"] else made[name + "_part"][step["key"] : step["key"] + step["width"]]
+    target = final
+    if not step["last_pass"]:
+        target = made[name + "_part"][step["key"] : step["key"] + step["width"]]
+    elif step["keys_shared"]:
+        target = made[name + "_cores"][nl.program_id(0), step["key"] : step["key"] + step["width"]]
     whole, rest = step["width"] // TILE, step["width"] % TILE
     alone = step["first_pass"]
     tile = nl.ndarray(sums.shape, target.dtype if alone else nl.float32)
@@ -180,7 +185,7 @@ def _queries(memory: dict[str, Any], made: dict[str, Any], step: dict[str, Any],
     result = total
     if step["final"]:
         if step["shared"]:
-            target = made["dq_parts"][nl.program_id(0), step["in_group"], row : row + rows]
+            target = made["dq_cores"][nl.program_id(0), step["in_group"], row : row + rows]
         else:
             target = made["dq"][step["batch"], step["head"], row : row + rows]
         result = nl.ndarray((rows, memory["dim"]), target.dtype)
@@ -207,19 +212,28 @@ def _unseen(made: dict[str, Any], keys: int) -> None:
                 nisa.dma_copy(made["dv"][pair // heads, pair % heads, key : key + high], zeros[0:high])
 
 
-def _exchange(made: dict[str, Any], keys: int, causal: bool) -> None:
-    """Add up dQ of the pair whose blocks the cores shared; of its tiles each core does every second one."""
-    nisa.core_barrier(made["dq_parts"], (0, 1))
-    _, group, q_len, dim = made["dq_parts"].shape
-    batch, heads = made["dq"].shape[0], made["dq"].shape[1]
-    for head in range(group):
-        for tile in range(-(-q_len // TILE)):
-            row = tile * TILE
-            rows = min(TILE, q_len - row)
-            if keys_of_tile(row, rows, keys, causal) > BLOCK and (head + tile) % 2 == nl.program_id(0):
-                parts = nl.ndarray((rows, 2, dim), nl.float32)
-                for core in range(2):
-                    nisa.dma_copy(parts[:, core], made["dq_parts"][core, head, row : row + rows])
-                total = nl.ndarray((rows, dim), made["dq"].dtype)
-                nisa.tensor_tensor(total, parts[:, 0], parts[:, 1], op=nl.add, engine=nisa.engine.vector)
-                nisa.dma_copy(made["dq"][batch - 1, heads - group + head, row : row + rows], total)
+def _exchange_all(made: dict[str, Any], group: int, keys: int, causal: bool) -> None:
+    """Add up what both cores have of the pair that they shared."""
+    batch, kv_heads = made["dk"].shape[0], made["dk"].shape[1]
+    if by_heads(group, nl.num_programs()):
+        for name in ("dk", "dv"):
+            nisa.core_barrier(made[name + "_cores"], (0, 1))
+            _exchange(made[name][batch - 1, kv_heads - 1], made[name + "_cores"], 0, keys)
+    elif keys > BLOCK:  # else one core had the only block
+        nisa.core_barrier(made["dq_cores"], (0, 1))
+        for head in range(group):
+            target = made["dq"][batch - 1, kv_heads * group - group + head]
+            _exchange(target, made["dq_cores"][:, head], BLOCK if causal else 0, target.shape[0])
+
+
+def _exchange(target: Any, parts: Any, start: int, stop: int) -> None:
+    """Sums of both cores' parts of rows; each core does every second tile."""
+    for row in range(start, stop, TILE):
+        rows = min(TILE, stop - row)
+        if row // TILE % 2 == nl.program_id(0):
+            both = nl.ndarray((rows, 2, target.shape[1]), nl.float32)
+            for core in range(2):
+                nisa.dma_copy(both[:, core], parts[core, row : row + rows])
+            total = nl.ndarray((rows, target.shape[1]), target.dtype)
+            nisa.tensor_tensor(total, both[:, 0], both[:, 1], op=nl.add, engine=nisa.engine.vector)
+            nisa.dma_copy(target[row : row + rows], total)

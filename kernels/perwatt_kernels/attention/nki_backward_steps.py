@@ -77,8 +77,13 @@ def owner(block: int, cores: int) -> int:
 
 
 def shared_pair(pairs: int, cores: int) -> int:
-    """The pair of batch and key head whose blocks the cores share: the last, if it is left over; else -1."""
+    """The pair of batch and key head that the cores share: the last, if it is left over; else -1."""
     return pairs - 1 if pairs % cores > 0 else -1
+
+
+def by_heads(group: int, cores: int) -> bool:
+    """Whether they share it by its query heads, so that sums of dK and dV are exchanged; else by blocks, and of dQ."""
+    return group % cores == 0
 
 
 def steps_of(
@@ -98,53 +103,73 @@ def steps_of(
     q_len, group = q_shape[2], q_shape[1] // k_shape[1]
     keys, pairs = keys_seen(q_len, k_shape[2], causal), k_shape[0] * k_shape[1]
     steps = []
-    blocks = 0
+    before, blocks = 0, 0
     for pair in range(pairs):
-        split = pair == shared_pair(pairs, cores)
-        if split or pair % cores == core:
-            for first in range(0, group, kept):
+        shared = pair == shared_pair(pairs, cores)
+        split = shared and not by_heads(group, cores)
+        heads = (0, group)
+        if shared and not split:
+            heads = (core * group // cores, (core + 1) * group // cores)
+        if shared or pair % cores == core:
+            for first in range(heads[0], heads[1], kept):
                 for block in range(-(-keys // BLOCK)):
                     if not split or owner(block, cores) == core:
                         of_all = {
                             "batch": pair // k_shape[1], "kv_head": pair % k_shape[1], "turn": blocks,
-                            "split": split, "first_pass": first == 0, "last_pass": first + kept >= group,
-                            "resident": resident,
+                            "first_pass": first == heads[0], "last_pass": first + kept >= heads[1],
+                            "split": split, "keys_shared": shared and not split,
+                            "resident": resident, "core": core, "cores": cores,
                         }  # fmt: skip
-                        heads = (first, min(first + kept, group))
-                        _steps_of_block(steps, of_all, block, heads, (q_len, keys, group), causal, core, cores)
+                        some = (first, min(first + kept, heads[1]))
+                        found = _steps_of_block(of_all, block, some, (q_len, keys, group), causal, before)
+                        steps.extend(found)
+                        before += len(found)
                         blocks += 1
     return steps
 
 
 def _steps_of_block(
-    steps: list[Any], of_all: dict[str, Any], block: int, heads: tuple[int, int], lengths: tuple[int, int, int],
-    causal: bool, core: int, cores: int,
-) -> None:  # fmt: skip
-    """Add those of a block of keys: all tiles that see any of it, of the heads from a first one to a last one."""
+    of_all: dict[str, Any], block: int, heads: tuple[int, int], lengths: tuple[int, int, int], causal: bool, before: int
+) -> list[Any]:
+    """Those of a block of keys: all tiles that see any of it, of the heads from a first one up to a last one.
+
+    Args:
+        of_all: what holds for all of them.
+        block: of keys.
+        heads: first head, and the one behind the last.
+        lengths: queries, keys that are seen, heads of a group.
+        causal: whether a query sees keys up to its own place only.
+        before: steps before these.
+    """
     q_len, keys, group = lengths
+    split, core, cores = of_all["split"], of_all["core"], of_all["cores"]
+    steps = []
     tiles, start, key = -(-q_len // TILE), block * CHUNKS if causal else 0, block * BLOCK
     for head in range(heads[0], heads[1]):
         for tile in range(start, tiles):
+            number = before + (head - heads[0]) * (tiles - start) + tile - start
             row = tile * TILE
             rows = min(TILE, q_len - row)
             stop = keys_of_tile(row, rows, keys, causal)
             last = -(-stop // BLOCK) - 1
-            shared = of_all["split"] and cores > 1 and last > 0
-            while of_all["split"] and owner(last, cores) != core:
+            shared = split and last > 0
+            while split and owner(last, cores) != core:
                 last -= 1
-            fresh = block == (core if of_all["split"] else 0)
+            fresh = block == (core if split else 0)
             new = tile - start if causal or tile == 0 else CHUNKS
             kept, resident = (head - heads[0]) * tiles + tile, of_all["resident"]
             step = {
                 "batch": of_all["batch"], "kv_head": of_all["kv_head"], "turn": of_all["turn"],
                 "first_pass": of_all["first_pass"], "last_pass": of_all["last_pass"],
+                "keys_shared": of_all["keys_shared"],
                 "in_group": head, "head": of_all["kv_head"] * group + head, "sum": kept,
                 "row": row, "rows": rows,
                 "key": key, "width": min(BLOCK, keys - key), "seen": min(stop - key, BLOCK),
                 "masked": row - key if causal and row < key + BLOCK else BLOCK,  # keys before the first masked one
-                "place": kept if resident else len(steps) % UNDER_WAY,
+                "place": kept if resident else number % UNDER_WAY,
                 "loads": fresh or not resident, "fresh": fresh, "final": block == last, "shared": shared,
                 "opens": head == heads[0] and tile == start, "closes": head == heads[1] - 1 and tile == tiles - 1,
                 "new_chunk": new if head == heads[0] else CHUNKS,  # from here on chunks are seen for the first time
             }  # fmt: skip
             steps.append(step)
+    return steps

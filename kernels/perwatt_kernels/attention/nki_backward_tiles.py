@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from perwatt_kernels.attention.nki_backward_steps import BLOCK, CHUNKS, TILE, UNDER_WAY
+from perwatt_kernels.attention.nki_backward_steps import BLOCK, CHUNKS, TILE, UNDER_WAY, by_heads
 from perwatt_kernels.nki_interpreter.api import nisa, nl
 
 
 def results_of(q: Any, k: Any, several_passes: bool, exchanged: bool) -> dict[str, Any]:
-    """Gradients in HBM, and partial ones: dK and dV between passes over heads, dQ between cores."""
+    """Gradients in HBM, and partial ones: dK and dV between passes over heads, dK and dV or dQ between cores."""
+    group, cores = q.shape[1] // k.shape[1], nl.num_programs()
     made = {
         "dq": nl.ndarray(q.shape, q.dtype, buffer=nl.shared_hbm),
         "dk": nl.ndarray(k.shape, k.dtype, buffer=nl.shared_hbm),
@@ -18,9 +19,11 @@ def results_of(q: Any, k: Any, several_passes: bool, exchanged: bool) -> dict[st
     if several_passes:
         made["dk_part"] = nl.ndarray(k.shape[2:], nl.float32, buffer=nl.private_hbm)
         made["dv_part"] = nl.ndarray(k.shape[2:], nl.float32, buffer=nl.private_hbm)
-    if exchanged:
-        parts = (2, q.shape[1] // k.shape[1], q.shape[2], q.shape[3])
-        made["dq_parts"] = nl.ndarray(parts, nl.float32, buffer=nl.shared_hbm)
+    if exchanged and by_heads(group, cores):
+        made["dk_cores"] = nl.ndarray((cores, k.shape[2], k.shape[3]), nl.float32, buffer=nl.shared_hbm)
+        made["dv_cores"] = nl.ndarray((cores, k.shape[2], k.shape[3]), nl.float32, buffer=nl.shared_hbm)
+    elif exchanged:
+        made["dq_cores"] = nl.ndarray((cores, group, q.shape[2], q.shape[3]), nl.float32, buffer=nl.shared_hbm)
     return made
 
 

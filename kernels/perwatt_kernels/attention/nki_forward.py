@@ -44,14 +44,15 @@ def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any
     lse = nl.ndarray((q.shape[0], q.shape[1], q.shape[2]), nl.float32, buffer=nl.shared_hbm)
     todo = items(q.shape, k.shape, causal, nl.program_id(0), nl.num_programs())
     steps = blocks(todo)
-    pairs, heads = k.shape[0] * k.shape[1], q.shape[0] * q.shape[1]
+    heads = q.shape[0] * q.shape[1]
     run = {
         "q": q, "k": k, "v": v, "out": out, "lse": lse, "causal": causal, "scale": scale, "items": todo,
-        "blocks": steps, "keys": _lists(pairs), "values": _lists(pairs), "fetched": 0, "statistics": [0] * heads,
+        "blocks": steps, "keys": [], "values": [], "fetched": 0, "statistics": [0] * heads,
         "closing": [], "queries": [0] * len(todo), "lows": [0] * len(todo), "peaks": [0] * len(todo),
         "sums": [0] * len(todo), "totals": [0] * len(todo), "scores": [0] * len(steps), "weights": [0] * len(steps),
         "turned": [0] * len(steps),
     }  # fmt: skip
+    _lists(run, k.shape[0] * k.shape[1])
     if causal and len(todo) > 0:
         run["mask"] = causal_mask(scale)
     paces, done = pace(steps, AHEAD, EARLY, BEHIND, LATE), (0, 0, 0, 0)
@@ -74,12 +75,11 @@ def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any
     return out, lse
 
 
-def _lists(count: int) -> Any:
-    """So many empty lists."""
-    found = []
-    for _ in range(count):
-        found.append([])
-    return found
+def _lists(run: Any, pairs: int) -> None:
+    """Nothing of any head of keys is loaded yet."""
+    for _ in range(pairs):
+        run["keys"].append([])
+        run["values"].append([])
 
 
 def _score(run: Any, at: int) -> None:
@@ -220,8 +220,8 @@ def _store(run: Any, number: int) -> None:
     """Results of a tile, and what its log-sum-exp is made of."""
     item = run["items"][number]
     batch, head = item["head"] // run["q"].shape[1], item["head"] % run["q"].shape[1]
-    share = column(run, item)[1]
+    row, rows, share = item["row"], item["rows"], column(run, item)[1]
     nisa.reciprocal(share, run["totals"][number])
     result = nl.ndarray(run["sums"][number].shape, run["q"].dtype)
     nisa.activation(result, nl.copy, run["sums"][number], scale=share)
-    nisa.dma_copy(run["out"][batch, head, item["row"] : item["row"] + item["rows"], :], result)
+    nisa.dma_copy(run["out"][batch, head, row : row + rows, :], result)

@@ -50,7 +50,9 @@ def fetch(run: Any, number: int) -> None:
     until = min(number + FETCHED, len(todo))
     for ahead in range(number, until):
         item = todo[ahead]
-        if ahead >= run["fetched"]:
+        if ahead >= run["fetched"] and not item["first"]:  # a further section of the same tile
+            run["queries"][ahead] = run["queries"][ahead - 1]
+        elif ahead >= run["fetched"]:
             run["queries"][ahead] = transposed(run["q"], item["head"], item["row"], item["rows"])
         if roomy or item["pair"] == todo[number]["pair"]:
             _load_keys(run, item)

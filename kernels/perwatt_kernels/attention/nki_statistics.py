@@ -37,7 +37,7 @@ def close(run: Any, number: int) -> None:
         count = min(TILE, last["column"] + 1 - begin)
         lows, shares = run["statistics"][last["head"]]
         run["closing"].append({
-            "step": 0, "items": run["items"][first : number + 1], "begin": begin, "count": count,
+            "step": 0, "first": first, "last": number, "begin": begin, "count": count,
             "lows": lows[:, begin : begin + count], "tile": shares[:, begin : begin + count],
         })  # fmt: skip
     run["statistics"][last["head"]] = 0
@@ -84,7 +84,8 @@ def _in_rows(part: Any) -> None:
 def _written(run: Any, part: Any) -> None:
     found, heads = nl.ndarray((part["count"], TILE), nl.float32), run["q"].shape[1]
     nisa.tensor_copy(found, part["tile"], engine=nisa.engine.vector)
-    for item in part["items"]:
+    for number in range(part["first"], part["last"] + 1):
+        item = run["items"][number]
         at, row, rows = item["column"] - part["begin"], item["row"], item["rows"]
         if item["last"] and at >= 0 and at < part["count"]:
             lse = run["lse"][item["head"] // heads, item["head"] % heads, row : row + rows]

@@ -72,7 +72,7 @@ def pace(of: list[dict[str, Any]], ahead: int, early: int, behind: int, late: in
         behind: keys that are turned before they are summed.
         late: keys that are turned before the results of an item are read.
     """
-    upto, ends, longest = [0], [0] * (of[len(of) - 1]["item"] + 1) if len(of) > 0 else [], 0
+    upto, ends, longest = [0], [0] * len(of), 0
     for at in range(len(of)):
         upto.append(upto[at] + of[at]["width"])
         ends[of[at]["item"]] = at + 1

@@ -59,7 +59,8 @@ def _register(site: Site) -> Callable[..., Any]:
         return custom_op
     import torch_neuronx
 
-    if not hasattr(torch_neuronx, "nki_op"):
-        raise NotImplementedError("torch_neuronx has no nki_op, by which kernels become operations: update it")
-    register: Callable[..., Any] = torch_neuronx.nki_op
+    try:
+        register: Callable[..., Any] = torch_neuronx.nki_op
+    except AttributeError:
+        raise NotImplementedError("torch_neuronx has no nki_op, which makes kernels operations: update it") from None
     return register
