@@ -93,3 +93,20 @@ def test_debug_may_stand_behind(perwatt: Perwatt):
     done = perwatt("kernels", "cost", "nothing", "--shape", "1x1x1", "--debug")
     assert done.returncode == 2
     assert done.stderr.startswith("Traceback")
+
+
+def test_of_causal_attention_only_what_the_mask_leaves_is_useful(perwatt: Perwatt):
+    done = perwatt("kernels", "cost", "attention_bwd", "--shape", "1x2x1x256x64", "--target", "trn2", "--json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert found["flops"] == 2 * 5 * 64 * 2 * (256 * 257 // 2)
+    assert found["row"]["pass_"] == "bwd"
+    assert found["row"]["flops"] == found["flops"] * 4 / 5  # a workload's backward pass has no scores computed anew
+
+
+def test_attention_that_does_not_fit_is_refused_with_the_limit(perwatt: Perwatt):
+    done = perwatt("kernels", "cost", "attention_bwd", "--shape", "1x1x1x32768x128", "--precision", "fp32",
+                   "--target", "trn2")  # fmt: skip
+    assert done.returncode == 2
+    assert "found q_len 32768 of 4 bytes, expected at most 28288 on gen3" in done.stderr
+    assert "Traceback" not in done.stderr
