@@ -9,6 +9,7 @@ import contextlib
 import getpass
 import json
 import platform
+import re
 import sys
 import tarfile
 from collections.abc import Iterable
@@ -50,7 +51,7 @@ def write(folder: Path, results: Iterable[Result], environment: dict[str, Any]) 
 def scrubbed(text: str, hidden: Iterable[tuple[str, str]]) -> str:
     """A text with what tells of host, person or folders exchanged."""
     for found, shown in hidden:
-        text = text.replace(found, shown)
+        text = re.sub(rf"(?<!\w){re.escape(found)}(?!\w)", shown, text)
     return text
 
 
@@ -63,8 +64,8 @@ def _hidden(folder: Path) -> list[tuple[str, str]]:
         (platform.node(), "<host>"),
     ]  # fmt: skip
     with contextlib.suppress(OSError, KeyError):  # a container without a name for its user
-        places.append((f"/{getpass.getuser()}/", "/<user>/"))
-    return sorted(((a, b) for a, b in places if len(a) > 3), key=lambda one: -len(one[0]))
+        places.append((getpass.getuser(), "<user>"))
+    return sorted(((a, b) for a, b in places if a.strip("/")), key=lambda one: -len(one[0]))
 
 
 def _texts(folder: Path) -> list[Path]:
