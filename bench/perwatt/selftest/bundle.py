@@ -51,7 +51,8 @@ def write(folder: Path, results: Iterable[Result], environment: dict[str, Any]) 
 def scrubbed(text: str, hidden: Iterable[tuple[str, str]]) -> str:
     """A text with what tells of host, person or folders exchanged."""
     for found, shown in hidden:
-        text = re.sub(rf"(?<!\w){re.escape(found)}(?!\w)", shown, text)
+        before = "" if found.startswith("/") else r"(?<!\w)"  # a path may follow an option's letter
+        text = re.sub(rf"{before}{re.escape(found)}(?!\w)", shown, text)
     return text
 
 
