@@ -42,7 +42,7 @@ def deep_rows(weight: int) -> int:
 
 
 def section_steps(weight: int, sbuf_partition: int) -> int:
-    """Steps of a section: two sections of both operands fit beside the sums."""
+    """Most steps of a section: two sections of both operands fit beside the sums."""
     rows = deep_rows(weight)
     sums = rows // TILE * DEEP_COLUMNS * 4
     return (sbuf_partition - SPARE - sums) // (2 * weight * (rows + DEEP_COLUMNS))
@@ -59,11 +59,11 @@ def product(how: Any, rows: int, columns: int, depth: int) -> None:
         for row in range(first, stop, kept):
             _wide(how, row, min(row + kept, stop), columns, depth)
     else:
-        section = section_steps(how.weight, nl.tile_size.sbuf_fmax_bytes) * how.step
+        sections = -(-steps // section_steps(how.weight, nl.tile_size.sbuf_fmax_bytes))
         for row in range(first, stop, deep_rows(how.weight)):
             for column in range(0, columns, DEEP_COLUMNS):
                 row_stop = min(row + deep_rows(how.weight), stop)
-                _deep(how, row, row_stop, column, min(column + DEEP_COLUMNS, columns), depth, section)
+                _deep(how, row, row_stop, column, min(column + DEEP_COLUMNS, columns), depth, sections)
 
 
 def _wide(how: Any, row: int, row_stop: int, columns: int, depth: int) -> None:
@@ -81,11 +81,13 @@ def _wide(how: Any, row: int, row_stop: int, columns: int, depth: int) -> None:
             sums = []  # their banks are free once they are written
 
 
-def _deep(how: Any, row: int, row_stop: int, column: int, column_stop: int, depth: int, section: int) -> None:
-    """Some rows and columns, whose sums add up in SBUF over sections of the depth."""
+def _deep(how: Any, row: int, row_stop: int, column: int, column_stop: int, depth: int, sections: int) -> None:
+    """Some rows and columns, whose sums add up in SBUF over sections of the depth, as long as each other."""
     totals = []
-    for start in range(0, depth, section):
-        stop = min(start + section, depth)
+    steps = -(-depth // how.step)
+    for section in range(sections):
+        start = section * steps // sections * how.step
+        stop = min((section + 1) * steps // sections * how.step, depth)
         rights = _lists(column_stop - column, COLUMNS)
         index = 0
         for at in range(row, row_stop, HIGH):
