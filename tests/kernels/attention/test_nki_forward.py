@@ -12,6 +12,7 @@ import torch
 
 from perwatt_kernels.attention import nki_cost, nki_forward, nki_limits, nki_operands, nki_statistics, nki_work
 from perwatt_kernels.nki_interpreter import api, rates, schedule
+from perwatt_kernels.nki_interpreter.api import nisa, nl
 from perwatt_kernels.nki_interpreter.cost import Cost, of_run
 from perwatt_kernels.nki_interpreter.hardware import GENERATIONS, V2, V3, V4, generation
 from perwatt_kernels.nki_interpreter.launch import Kernel, Spec, interpret
@@ -220,6 +221,29 @@ def test_causal_attention_of_8192_keeps_the_engines_busy(
         schedule, "engine_cycles", lambda one, gen: cycles(one, gen) + 64 * (one.engine in ("vector", "scalar"))
     )
     assert found().useful_share >= with_more
+
+
+def turned_by_dma(run: Any, at: int) -> None:
+    """What AWS's kernel does with the weights, in place of transposes on the tensor engine."""
+    weights = run["weights"][at]
+    rows, width = weights.shape
+    turned = nl.ndarray((min(width, 128), -(-width // 128) * rows), weights.dtype)
+    for tile in range(-(-width // 128)):
+        deep = min(128, width - tile * 128)
+        nisa.dma_transpose(turned[0:deep, tile * rows : (tile + 1) * rows], weights[:, tile * 128 : tile * 128 + deep])
+    run["turned"][at], run["weights"][at] = turned, 0
+
+
+@STAND_INS
+@pytest.mark.parametrize(("operation", "share"), [("attention", 0.44), ("attention_full", 0.50)])
+def test_weights_turned_by_dma_are_bound_by_it(monkeypatch: pytest.MonkeyPatch, operation: str, share: float):
+    """The figures that docs/kernels.md has to set measured ones beside."""
+    monkeypatch.setattr(nki_forward, "_turn", turned_by_dma)
+    monkeypatch.setattr(nki_forward, "BEHIND", 4096)
+    monkeypatch.setattr(nki_forward, "LATE", 4608)
+    found = counted(operation, (1, 2, 2, 4096, 128), "trn2")()
+    assert found.bound == "dma"
+    assert found.useful_share == pytest.approx(share, abs=0.015)
 
 
 @STAND_INS
