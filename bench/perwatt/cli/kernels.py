@@ -103,8 +103,8 @@ def _sizes(shape: str, kernel: Costed) -> dict[str, int]:
 
     parts = re.split("[x,]", shape)
     if len(parts) != len(kernel.extents) or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        form = "x".join(kernel.extents)
-        raise InputError(f"found {shape!r}, expected {form} in whole numbers, such as 4096x4096x4096", field="--shape")
+        form, example = "x".join(kernel.extents), "x".join("128" for _ in kernel.extents)
+        raise InputError(f"found {shape!r}, expected {form} in whole numbers, such as {example}", field="--shape")
     return dict(zip(kernel.extents, map(int, parts), strict=True))
 
 

@@ -40,12 +40,15 @@ def _forward(causal: bool) -> Costed:
         )
         return Kernel(attention_forward, lnc), (queries, keys, keys, causal, sizes["head_dim"] ** -0.5)
 
+    def compulsory(sizes: Sizes, size: int) -> int:
+        queries, keys = _elements(sizes)  # q, out and lse; k, v
+        return 2 * size * (queries + keys) + 4 * queries // sizes["head_dim"]
+
     return Costed(
         operation="attention" if causal else "attention_full", impl="nki", workload="attention", extents=EXTENTS,
         formats=FORMATS, build=build, params={"causal": causal},
         unsupported=lambda sizes, gen, size: unsupported("fwd", _lengths(sizes), gen, size),
-        useful=lambda sizes: 2 * sizes["head_dim"] * _pairs(sizes, causal),
-        compulsory=lambda sizes, size: 2 * size * sum(_elements(sizes)),
+        useful=lambda sizes: 2 * sizes["head_dim"] * _pairs(sizes, causal), compulsory=compulsory,
     )  # fmt: skip
 
 

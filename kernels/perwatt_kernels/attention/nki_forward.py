@@ -18,26 +18,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from perwatt_kernels.attention.nki_work import COLUMNS, TILE, blocks, items, scores_due
+from perwatt_kernels.attention.nki_operands import causal_mask, fetch, fetch_values
+from perwatt_kernels.attention.nki_statistics import STEPS, advance, close, column
+from perwatt_kernels.attention.nki_work import COLUMNS, TILE, blocks, items, pace
 from perwatt_kernels.nki_interpreter.api import nisa, nl
 
-LEAD = 3  # blocks of scores that are made beyond the item that follows
-EARLY = 1  # blocks by which weights precede their transposes
-LATE = 2  # blocks by which results leave after the last transpose of their item
-FETCHED = 6  # items for which operands are loaded before their first scores
-FILL = -3e38  # a masked score, once scaled
-SPARE = 60 * 1024  # bytes of a partition for all but keys and values
-
-
-def held(kv_len: int, dim: int, size: int) -> int:
-    """Bytes of a partition that keys and values of a head take.
-
-    Args:
-        kv_len: keys.
-        dim: of a head.
-        size: bytes of an element.
-    """
-    return -(-kv_len // TILE) * (TILE + dim) * size
+AHEAD, EARLY, BEHIND, LATE = 1536, 1024, 1024, 1536  # keys between the stages (nki_work.pace)
 
 
 def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any:
@@ -58,43 +44,42 @@ def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any
     lse = nl.ndarray((q.shape[0], q.shape[1], q.shape[2]), nl.float32, buffer=nl.shared_hbm)
     todo = items(q.shape, k.shape, causal, nl.program_id(0), nl.num_programs())
     steps = blocks(todo)
+    heads = q.shape[0] * q.shape[1]
     run = {
-        "q": q, "k": k, "v": v, "out": out, "lse": lse, "scale": scale, "items": todo, "blocks": steps,
-        "keys": [None] * (k.shape[0] * k.shape[1]), "values": [None] * (k.shape[0] * k.shape[1]),
-        "queries": [None] * len(todo), "peaks": [None] * len(todo), "lows": [None] * len(todo),
-        "sums": [None] * len(todo), "totals": [None] * len(todo), "statistics": [None] * (q.shape[0] * q.shape[1]),
-        "scores": [None] * len(steps), "weights": [None] * len(steps), "turned": [None] * len(steps),
-        "mask": None,
+        "q": q, "k": k, "v": v, "out": out, "lse": lse, "causal": causal, "scale": scale, "items": todo,
+        "blocks": steps, "keys": [], "values": [], "fetched": 0, "statistics": [0] * heads,
+        "closing": [], "queries": [0] * len(todo), "lows": [0] * len(todo), "peaks": [0] * len(todo),
+        "sums": [0] * len(todo), "totals": [0] * len(todo), "scores": [0] * len(steps), "weights": [0] * len(steps),
+        "turned": [0] * len(steps),
     }  # fmt: skip
+    _lists(run, k.shape[0] * k.shape[1])
     if causal and len(todo) > 0:
-        run["mask"] = _mask(scale)
-    due, scored, weighed = scores_due(steps, LEAD), 0, 0
-    for at in range(len(steps) + LATE):
-        if at < len(steps):
-            for ahead in range(scored, due[at]):
-                _score(run, ahead)
-            scored = max(scored, due[at])
-        for ahead in range(weighed, min(at + EARLY + 1, len(steps))):
-            _weigh(run, ahead)
-            weighed = ahead + 1
+        run["mask"] = causal_mask(scale)
+    paces, done = pace(steps, AHEAD, EARLY, BEHIND, LATE), (0, 0, 0, 0)
+    for at in range(len(paces)):
+        now = paces[at]
+        for block in range(done[0], now[0]):
+            _score(run, block)
+        for block in range(done[1], now[1]):
+            _weigh(run, block)
         if at < len(steps):
             _turn(run, at)
-        if at >= 1 and at - 1 < len(steps):
-            _sum(run, at - 1)
-        if at >= LATE and steps[at - LATE]["last"]:
-            _finish(run, steps[at - LATE]["item"])
+        for block in range(done[2], now[2]):
+            _sum(run, block)
+        for block in range(done[3], now[3]):
+            if steps[block]["last"]:
+                _finish(run, steps[block]["item"])
+        done = now
+    for _ in range(STEPS):
+        advance(run)
     return out, lse
 
 
-def _mask(scale: float) -> Any:
-    """An identity, and what is added to the scores where queries meet the keys of their own positions."""
-    ones, zeros = nl.ndarray((TILE, TILE), nl.bfloat16), nl.ndarray((TILE, TILE), nl.bfloat16)
-    identity, triangle = nl.ndarray((TILE, TILE), nl.bfloat16), nl.ndarray((TILE, TILE), nl.bfloat16)
-    nisa.memset(ones, 1.0)
-    nisa.memset(zeros, 0.0)
-    nisa.affine_select(identity, [[-1, TILE]], 1, ones, 0.0, cmp_op=nl.equal)
-    nisa.affine_select(triangle, [[-1, TILE]], 1, zeros, FILL / max(scale, 1.0), cmp_op=nl.greater_equal)
-    return identity, triangle
+def _lists(run: Any, pairs: int) -> None:
+    """Nothing of any head of keys is loaded yet."""
+    for _ in range(pairs):
+        run["keys"].append([])
+        run["values"].append([])
 
 
 def _score(run: Any, at: int) -> None:
@@ -103,11 +88,11 @@ def _score(run: Any, at: int) -> None:
     item = run["items"][block["item"]]
     rows, start, width = item["rows"], block["start"], block["width"]
     if block["first"]:
-        _fetch(run, block["item"])
+        fetch(run, block["item"])
     queries, keys = run["queries"][block["item"]], run["keys"][item["pair"]][start // COLUMNS]
     psum = nl.ndarray((rows, width), nl.float32, buffer=nl.psum)
     nisa.nc_matmul(psum, queries, keys[:, 0:width], accumulate=False)
-    if run["mask"] != None and start <= item["row"] and item["row"] < start + width:  # noqa: E711
+    if run["causal"] and start <= item["row"] and item["row"] < start + width:
         identity, triangle = run["mask"]
         at_row = item["row"] - start
         wide = min(rows, width - at_row)
@@ -115,7 +100,7 @@ def _score(run: Any, at: int) -> None:
                        accumulate=True)  # fmt: skip
     _scale(run, at, psum)
     if block["last"]:
-        run["queries"][block["item"]] = None
+        run["queries"][block["item"]] = 0
 
 
 def _scale(run: Any, at: int, psum: Any) -> None:
@@ -130,7 +115,7 @@ def _scale(run: Any, at: int, psum: Any) -> None:
         if not item["first"]:
             init, command = run["peaks"][block["item"] - 1], nisa.reduce_cmd.load_reduce
     if block["last"]:
-        low = nl.ndarray((rows, 1), nl.float32)
+        low = column(run, item)[0] if item["last"] else nl.ndarray((rows, 1), nl.float32)
     nisa.tensor_scalar_reduce(
         scores, psum, nl.multiply, run["scale"], nl.maximum, reduce_res=low, reduce_cmd=command, reduce_init=init,
         reduce_res_negate=block["last"],
@@ -153,7 +138,7 @@ def _weigh(run: Any, at: int) -> None:
     nisa.activation(weights, nl.exp, scores, bias=run["lows"][block["item"]], reduce_op=nl.add, reduce_res=total,
                     reduce_cmd=command)  # fmt: skip
     run["totals"][block["item"]] = total
-    run["weights"][at], run["scores"][at] = weights, None
+    run["weights"][at], run["scores"][at] = weights, 0
 
 
 def _turn(run: Any, at: int) -> None:
@@ -173,7 +158,7 @@ def _turn(run: Any, at: int) -> None:
     if whole < tiles * rows:
         deep = width % TILE
         _take(turned[0:deep, whole : whole + rows], psum[0:deep, whole : whole + rows], on_scalar)
-    run["turned"][at], run["weights"][at] = turned, None
+    run["turned"][at], run["weights"][at] = turned, 0
 
 
 def _take(dst: Any, psum: Any, on_scalar: bool) -> None:
@@ -191,14 +176,14 @@ def _sum(run: Any, at: int) -> None:
     block = run["blocks"][at]
     item, number = run["items"][block["item"]], block["item"]
     if block["first"]:
-        _values(run, number)
+        fetch_values(run, number)
         run["sums"][number] = nl.ndarray((item["rows"], run["v"].shape[3]), nl.float32, buffer=nl.psum)
     for tile in range(-(-block["width"] // TILE)):
         deep = min(TILE, block["width"] - tile * TILE)
         values = run["values"][item["pair"]][block["start"] // TILE + tile]
         part = run["turned"][at][0:deep, tile * item["rows"] : (tile + 1) * item["rows"]]
         nisa.nc_matmul(run["sums"][number], part, values[0:deep, :], accumulate=not (block["first"] and tile == 0))
-    run["turned"][at] = None
+    run["turned"][at] = 0
 
 
 def _finish(run: Any, number: int) -> None:
@@ -212,9 +197,11 @@ def _finish(run: Any, number: int) -> None:
         run["sums"][number] = sums
     if item["last"]:
         _store(run, number)
-        run["sums"][number] = None
+        run["sums"][number], run["totals"][number] = 0, 0
+    run["lows"][number] = 0
+    advance(run)
     if item["closes"]:
-        _log(run, number)
+        close(run, number)
 
 
 def _rescale(run: Any, number: int) -> None:
@@ -225,124 +212,16 @@ def _rescale(run: Any, number: int) -> None:
     nisa.activation(factor, nl.exp, run["lows"][number], bias=run["peaks"][number - 1])
     nisa.scalar_tensor_tensor(carried, before, nl.multiply, factor, nl.add, sums)
     nisa.scalar_tensor_tensor(added, run["totals"][number - 1], nl.multiply, factor, nl.add, total)
-    run["sums"][number - 1], run["sums"][number], run["totals"][number] = None, carried, added
+    run["sums"][number], run["totals"][number] = carried, added
+    run["sums"][number - 1], run["totals"][number - 1], run["peaks"][number - 1] = 0, 0, 0
 
 
 def _store(run: Any, number: int) -> None:
     """Results of a tile, and what its log-sum-exp is made of."""
     item = run["items"][number]
     batch, head = item["head"] // run["q"].shape[1], item["head"] % run["q"].shape[1]
-    low, share = _statistics(run, number)
-    nisa.tensor_copy(low, run["lows"][number], engine=nisa.engine.vector)
+    row, rows, share = item["row"], item["rows"], column(run, item)[1]
     nisa.reciprocal(share, run["totals"][number])
     result = nl.ndarray(run["sums"][number].shape, run["q"].dtype)
     nisa.activation(result, nl.copy, run["sums"][number], scale=share)
-    nisa.dma_copy(run["out"][batch, head, item["row"] : item["row"] + item["rows"], :], result)
-
-
-def _statistics(run: Any, number: int) -> Any:
-    """Where the negated maximum and the reciprocal of the sum of weights of a tile's queries are kept, by head."""
-    item = run["items"][number]
-    if run["statistics"][item["head"]] == None:  # noqa: E711
-        tiles = -(-run["q"].shape[2] // TILE)
-        lows, shares = nl.ndarray((TILE, tiles), nl.float32), nl.ndarray((TILE, tiles), nl.float32)
-        nisa.memset(lows, 0.0, engine=nisa.engine.gpsimd)
-        nisa.memset(shares, 1.0, engine=nisa.engine.gpsimd)
-        run["statistics"][item["head"]] = (lows, shares)
-    lows, shares = run["statistics"][item["head"]]
-    rows, column = item["rows"], item["column"]
-    return lows[0:rows, column : column + 1], shares[0:rows, column : column + 1]
-
-
-def _log(run: Any, number: int) -> None:
-    """Log-sum-exp of a head's queries: of its tiles, up to 128 at once."""
-    head, tiles = run["items"][number]["head"], run["items"][number]["column"] + 1
-    lows, shares = run["statistics"][head]
-    for begin in range(0, tiles, TILE):
-        count = min(TILE, tiles - begin)
-        logs, found = nl.ndarray((TILE, count), nl.float32), nl.ndarray((TILE, count), nl.float32)
-        nisa.activation(logs, nl.log, shares[:, begin : begin + count])
-        nisa.scalar_tensor_tensor(found, logs, nl.multiply, -1.0, nl.subtract, lows[:, begin : begin + count])
-        psum = nl.ndarray((count, TILE), nl.float32, buffer=nl.psum)
-        turned = nl.ndarray((count, TILE), nl.float32)
-        nisa.nc_transpose(psum, found, engine=nisa.engine.tensor)
-        nisa.tensor_copy(turned, psum, engine=nisa.engine.vector)
-        for at in range(number + 1):
-            item = run["items"][at]
-            if item["head"] == head and item["last"] and begin <= item["column"] and item["column"] < begin + count:
-                batch, member, row = head // run["q"].shape[1], head % run["q"].shape[1], item["row"]
-                column = item["column"] - begin
-                nisa.dma_copy(run["lse"][batch, member, row : row + item["rows"]],
-                              turned[column : column + 1, 0 : item["rows"]])  # fmt: skip
-    run["statistics"][head] = None
-
-
-def _fetch(run: Any, number: int) -> None:
-    """Load the operands of an item's scores, and of those that follow as far as they fit."""
-    todo = run["items"]
-    if number > 0 and todo[number - 1]["pair"] != todo[number]["pair"]:
-        run["keys"][todo[number - 1]["pair"]] = None
-    roomy = _roomy(run)
-    for ahead in range(number, min(number + FETCHED, len(todo))):
-        item = todo[ahead]
-        if run["queries"][ahead] == None:  # noqa: E711
-            batch, head = item["head"] // run["q"].shape[1], item["head"] % run["q"].shape[1]
-            run["queries"][ahead] = _turned(run["q"], batch, head, item["row"], item["rows"])
-        if run["keys"][item["pair"]] == None and (ahead == number or roomy):  # noqa: E711
-            _load(run, item["pair"], True, roomy)
-
-
-def _roomy(run: Any) -> bool:
-    """Whether keys and values of two heads fit."""
-    size = 4 if run["k"].dtype == nl.float32 else 2
-    return 2 * held(run["k"].shape[2], run["k"].shape[3], size) + SPARE <= nl.tile_size.sbuf_fmax_bytes
-
-
-def _values(run: Any, number: int) -> None:
-    """See to it that the values of an item are loaded."""
-    todo = run["items"]
-    if number > 0 and todo[number - 1]["pair"] != todo[number]["pair"]:
-        run["values"][todo[number - 1]["pair"]] = None
-    if run["values"][todo[number]["pair"]] == None:  # noqa: E711
-        _load(run, todo[number]["pair"], False, True)
-
-
-def _load(run: Any, pair: int, keys: bool, values: bool) -> None:
-    """Keys of a head, turned, by blocks, and its values by tiles."""
-    k, v = run["k"], run["v"]
-    batch, head = pair // k.shape[1], pair % k.shape[1]
-    kv_len, dim = k.shape[2], k.shape[3]
-    if run["mask"] != None:  # noqa: E711
-        kv_len = min(kv_len, run["q"].shape[2])
-    blocks_of, tiles_of = [], []
-    for start in range(0, kv_len, COLUMNS):
-        end = min(start + COLUMNS, kv_len)
-        if keys:
-            blocks_of.append(_turned(k, batch, head, start, end - start))
-        if values:
-            for key in range(start, end, TILE):
-                deep = min(TILE, end - key)
-                tile = nl.ndarray((deep, dim), v.dtype)
-                nisa.dma_copy(tile, v[batch, head, key : key + deep, :])
-                tiles_of.append(tile)
-    if keys:
-        run["keys"][pair] = blocks_of
-    if values:
-        run["values"][pair] = tiles_of
-
-
-def _turned(source: Any, batch: int, head: int, start: int, count: int) -> Any:
-    """Rows of a head with its dim on partitions: turned by DMA, or where that cannot, by Tensor."""
-    dim = source.shape[3]
-    found = nl.ndarray((dim, count), source.dtype)
-    if nisa.get_nc_version() != nisa.nc_version.gen2:
-        nisa.dma_transpose(found, source[batch, head, start : start + count, :])
-        return found
-    for at in range(0, count, TILE):
-        rows = min(TILE, count - at)
-        plain = nl.ndarray((rows, dim), source.dtype)
-        psum = nl.ndarray((dim, rows), source.dtype, buffer=nl.psum)
-        nisa.dma_copy(plain, source[batch, head, start + at : start + at + rows, :])
-        nisa.nc_transpose(psum, plain, engine=nisa.engine.tensor)
-        nisa.tensor_copy(found[:, at : at + rows], psum, engine=nisa.engine.vector)
-    return found
+    nisa.dma_copy(run["out"][batch, head, row : row + rows, :], result)

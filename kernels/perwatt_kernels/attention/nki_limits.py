@@ -22,15 +22,13 @@ def unsupported(pass_: str, sizes: Mapping[str, int], gen: Generation, size: int
         size: bytes of an element.
         scale: of the scores.
     """
-    if not 1 <= sizes["head_dim"] <= DIM:
-        return f"found head_dim {sizes['head_dim']}, expected 1 to {DIM}; nearest {DIM if sizes['head_dim'] > 1 else 1}"
-    if sizes["kv_heads"] < 1 or sizes["heads"] % sizes["kv_heads"]:
-        return (
-            f"found {sizes['heads']} heads for {sizes['kv_heads']} of keys, expected a multiple of {sizes['kv_heads']}"
-        )
-    for name in ("q_len", "kv_len"):
-        if not 1 <= sizes[name] <= LENGTH:
-            return f"found {name} {sizes[name]}, expected 1 to {LENGTH}"
+    for name, most in (("head_dim", DIM), ("q_len", LENGTH), ("kv_len", LENGTH)):
+        if not 1 <= sizes[name] <= most:
+            return f"found {name} {sizes[name]}, expected 1 to {most}; nearest {min(max(sizes[name], 1), most)}"
+    heads, shared = sizes["heads"], sizes["kv_heads"]
+    if heads < 1 or shared < 1 or heads % shared:
+        nearest = max(round(heads / max(shared, 1)), 1) * max(shared, 1)
+        return f"found {heads} heads for {shared} of keys, expected a multiple of those; nearest {nearest}"
     if not scale > 0:
         return f"found a scale of {scale:g}, expected one above 0"
     return (_forward if pass_ == "fwd" else _backward)(sizes, gen, size)
@@ -38,7 +36,7 @@ def unsupported(pass_: str, sizes: Mapping[str, int], gen: Generation, size: int
 
 def _forward(sizes: Mapping[str, int], gen: Generation, size: int) -> str | None:
     """Keys and values of a head have to fit in SBUF."""
-    from perwatt_kernels.attention.nki_forward import SPARE, held
+    from perwatt_kernels.attention.nki_operands import SPARE, held
     from perwatt_kernels.attention.nki_work import COLUMNS
 
     room = gen.sbuf_partition - SPARE

@@ -59,25 +59,40 @@ def blocks(of: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def scores_due(of: list[dict[str, Any]], lead: int) -> list[int]:
-    """How many blocks have their scores by the time that each block is turned.
+def pace(of: list[dict[str, Any]], ahead: int, early: int, behind: int, late: int) -> list[tuple[int, int, int, int]]:
+    """How far each stage has come when a block is turned: number of blocks scored, weighed, summed, and past results.
 
-    Those of an item are complete ``lead`` blocks before its first one is turned, and evenly spread over the item before.
+    Distances are in keys, as blocks differ. Whole items are scored ``ahead`` of where they are weighed; beyond that the
+    lead grows to that of the longest item and then stays, so that long and short items have the engines equally busy.
 
     Args:
         of: all blocks.
-        lead: blocks beyond the next item.
+        ahead: keys by which an item's scores are complete before its first block is turned.
+        early: keys that are weighed before they are turned.
+        behind: keys that are turned before they are summed.
+        late: keys that are turned before the results of an item are read.
     """
-    firsts = []
+    upto, ends, longest = [0], [0] * len(of), 0
     for at in range(len(of)):
-        if of[at]["first"]:
-            firsts.append(at)
-    firsts.append(len(of))
-    firsts.append(len(of))
-    found = []
+        upto.append(upto[at] + of[at]["width"])
+        ends[of[at]["item"]] = at + 1
+        longest = max(longest, of[at]["start"] + of[at]["width"])
+    lead = min(longest, SECTION) + ahead
+    scored, weighed, summed, past, found = 0, 0, 0, 0, []
     for at in range(len(of)):
-        item = of[at]["item"]
-        here, there, beyond = firsts[item], firsts[item + 1], firsts[item + 2]
-        spread = -(-(at - here + 1) * (beyond - there) // (there - here))
-        found.append(min(there + spread + lead, len(of)))
+        done = upto[at + 1]
+        while scored < len(of) and upto[scored] < done + min(lead, ahead + done // 4):
+            scored += 1
+        need = at
+        while need + 1 < len(of) and upto[need] < done + ahead:
+            need += 1
+        scored = max(scored, ends[of[need]["item"]])
+        while weighed < len(of) and upto[weighed] < done + early:
+            weighed += 1
+        while upto[summed + 1] + behind <= done:
+            summed += 1
+        while upto[past + 1] + late <= done:
+            past += 1
+        found.append((scored, weighed, summed, past))
+    found.append((len(of), len(of), len(of), len(of)))
     return found
