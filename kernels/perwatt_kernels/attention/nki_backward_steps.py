@@ -50,12 +50,13 @@ def most_queries(dim: int, size: int, sbuf_partition: int) -> int:
 def kept_heads(group: int, q_len: int, dim: int, size: int, sbuf_partition: int) -> tuple[int, bool]:
     """Heads of a group to do in one pass over the keys, and whether their tiles are loaded once or for every block.
 
-    Loading them once is worth several passes: sums of dK and dV are less to move than tiles. With few tiles the next
-    pass would load over those that are still used.
+    Loading them once is worth several passes: sums of dK and dV are less to move than tiles. But a pass must not load
+    over tiles that the one before still uses: it comes to the last tile of its first block, which may be the second of
+    the keys, as many steps later as tiles see that one.
     """
     tiles = -(-q_len // TILE)
     kept = tiles_kept(dim, size, sbuf_partition, True) // tiles
-    resident = kept > 0 and tiles >= UNDER_WAY
+    resident = kept > 0 and tiles >= UNDER_WAY + CHUNKS
     if not resident:
         kept = tiles_kept(dim, size, sbuf_partition, False) // tiles
     return -(-group // -(-group // max(kept, 1))), resident

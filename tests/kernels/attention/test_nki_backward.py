@@ -161,6 +161,26 @@ def test_gradients_of_the_forward_kernels_own_results(case: Case):
     assert max(off(run(case, operands, out, lse), expected)) < 0.01
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("tiles", [1, 2, 6, 7, 8, 10, 11, 12, 20])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (3, 1), (4, 1), (9, 3), (2, 2)])
+def test_nothing_is_loaded_over_what_is_still_used(causal: bool, tiles: int, heads: int, kv_heads: int):
+    """Tiles are used until ``LEAD + 2`` steps after they are loaded, keys one more."""
+    length, group = tiles * 128 - 5, heads // kv_heads
+    for room in (0, 3, 12, 30, 200):  # tiles that SBUF has room for
+        sbuf = nki_backward_steps.fixed_bytes(64, 2) + room * 2048
+        kept, resident = nki_backward_steps.kept_heads(group, length, 64, 2, sbuf)
+        for core in range(2):
+            shapes = (1, heads, length, 64), (1, kv_heads, length, 64)
+            steps = nki_backward_steps.steps_of(*shapes, causal, kept, resident, core, 2)
+            used: dict[tuple[str, int], int] = {}
+            for at, step in enumerate(steps):
+                block = step["turn"] % nki_backward_steps.UNDER_WAY
+                assert not step["loads"] or at - used.get(("tile", step["place"]), -99) >= nki_backward_steps.LEAD + 2
+                assert not step["opens"] or at - used.get(("keys", block), -99) >= nki_backward_steps.LEAD + 3
+                used["tile", step["place"]] = used["keys", block] = at
+
+
 SIZES = {"batch": 1, "heads": 4, "kv_heads": 2, "q_len": 512, "kv_len": 512, "head_dim": 64}
 
 
