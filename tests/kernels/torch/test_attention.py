@@ -1,4 +1,4 @@
-"""Attention in NKI, and AWS's, as operations of torch: in simulation, and what is refused before anything is launched."""
+"""Attention in NKI, and AWS's, as operations of torch: in simulation, and what is refused beforehand."""
 
 from __future__ import annotations
 

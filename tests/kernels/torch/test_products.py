@@ -24,7 +24,7 @@ def _simulated() -> Iterator[None]:
 def request(**changes: Any) -> registry.Request:
     params = {"batch": 1, "product": "fwd", "a_layout": None, "b_layout": None, "epilogue": "none", **SIZES}
     fields = {"device": "cpu", "compute": "fp32", "output": "fp32", "gradients": False, "params": params}
-    own = {name: changes.pop(name) for name in list(changes) if name in (*fields, "scaling")}
+    own = {name: changes.pop(name) for name in list(changes) if name in (*fields, "scaling", "backward")}
     return registry.Request(**{**fields, **own, "params": {**params, **changes}}, compile=lambda function: function)
 
 
@@ -93,3 +93,19 @@ def test_auto_takes_the_kernel_where_it_can() -> None:
 @pytest.mark.parametrize("device", ["cuda", "meta"])
 def test_other_devices_have_no_kernel(device: str) -> None:
     assert f"NKI kernels run on neuron devices, found {device}" in (nki().unsupported(request(device=device)) or "")
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "row"])
+def test_products_of_8_bit_operands_and_their_gradients(scaling: str) -> None:
+    asked = request(compute="e4m3fn", output="bf16", scaling=scaling, gradients=True, backward="e5m2", m=32, n=20, k=48)
+    x, w = torch.randn(32, 48, requires_grad=True), torch.randn(20, 48, requires_grad=True)
+    incoming = torch.randn(32, 20)
+    assert "expected float8_e4m3 (precisions of e4m3 that follow IEEE 754), or gen4" in (nki().unsupported(asked) or "")
+    with site.simulated("trn3", 2):
+        assert nki().unsupported(asked) is None
+        found = nki().build(asked)(x, w.mT)
+        gradients = torch.autograd.grad(found, (x, w), incoming.to(found.dtype))
+    emulated = registry.kernels("matmul")["dequantize"].build(asked)(x, w.mT)
+    wanted = torch.autograd.grad(emulated, (x, w), incoming.to(emulated.dtype))
+    for one, true in ((found, emulated), *zip(gradients, wanted, strict=True)):
+        torch.testing.assert_close(one, true, rtol=1e-2, atol=1e-2)
