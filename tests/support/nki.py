@@ -25,7 +25,7 @@ def load(source: Any, buffer: Any = None) -> Any:
     """A tile with the values of a tensor in HBM; in PSUM by way of SBUF."""
     tile = nl.ndarray(source.shape, source.dtype, buffer=nl.sbuf)
     nisa.dma_copy(tile, source)
-    if buffer is not None and buffer != nl.sbuf:
+    if buffer != None and buffer != nl.sbuf:  # noqa: E711 - the compiler has no `is`
         copy = nl.ndarray(source.shape, source.dtype, buffer=buffer)
         nisa.tensor_copy(copy, tile)
         return copy
@@ -54,7 +54,7 @@ def on_tiles(body: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel that loads its arguments, hands the tiles to a body, and stores the tile it returns."""
 
     def kernel(*sources: Any) -> Any:
-        return store(body(*(load(source) for source in sources)))
+        return store(body(*[load(source) for source in sources]))
 
     return kernel
 

@@ -28,6 +28,7 @@ class Modeled:
         devices_per_chip: with that many cores each.
         time_s: of one execution on one device.
         note: how the time came about, in one line.
+        pass_: of the workload.
     """
 
     workload: str
@@ -39,11 +40,17 @@ class Modeled:
     devices_per_chip: int
     time_s: float
     note: str
+    pass_: str = "fwd"
 
 
 def row(found: Modeled) -> Row:
     """The row of it. It is of one device; cells of samples, health and energy stay empty."""
-    fields = {"workload": found.workload, "params": dict(found.params), "precision": found.precision}
+    fields = {
+        "workload": found.workload,
+        "params": dict(found.params),
+        "precision": found.precision,
+        "pass": found.pass_,
+    }
     case = cases.build(fields)
     counts = case.workload.counts(case.params, case.pass_, case.precision)
     tflops = counts.flops / found.time_s / 1e12 if counts.flops else None

@@ -46,7 +46,7 @@ def scaled(request: Request) -> Callable[..., Tensor]:
         return torch._scaled_mm(a, b, scale_a, scale_b, out_dtype=output, use_fast_accum=fast)
 
     _try(product, request)
-    return _around(product, request)
+    return around(product, request)
 
 
 def _try(product: Product, request: Request) -> None:
@@ -73,10 +73,10 @@ def _dequantize(request: Request) -> Callable[..., Tensor]:
     def product(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
         return (a.float() @ b.float()) * scale_a * scale_b
 
-    return _around(product, request)
+    return around(product, request)
 
 
-def _around(product: Product, request: Request) -> Callable[..., Tensor]:
+def around(product: Product, request: Request) -> Callable[..., Tensor]:
     """A product of quantized operands with what comes before and after it."""
     scheme, output, after = Scheme.of(request), dtype(request.output), request.params["epilogue"]
     times = _differentiable(product, request) if request.gradients else _quantizing(product, *scheme.each)

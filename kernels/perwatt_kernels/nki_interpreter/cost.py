@@ -7,7 +7,7 @@ third party measured on Trn2; docs/kernels.md has the derivation, and how far ot
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perwatt_kernels.nki_interpreter.hardware import Generation
@@ -48,7 +48,7 @@ class Cost:
         modeled_s: from its first instruction to the end of its last one, on the core that takes longest.
         engines: what each does.
         bound: the engine that is busy for longest.
-        multiply_adds: useful ones, of all cores.
+        multiply_adds: of all cores, without transposes; `of_operation` has those that the operation needs.
         useful_share: of what the tensor engines could do in that time, with operands of 16 bits.
         loaded: bytes read from HBM, by all cores.
         stored: bytes written to HBM.
@@ -65,6 +65,11 @@ class Cost:
     loaded: int
     stored: int
     descriptors: int
+
+    def of_operation(self, multiply_adds: int) -> Cost:
+        """The same with only what the operation needs as useful: products may also do what a mask then drops."""
+        share = self.useful_share * multiply_adds / self.multiply_adds
+        return replace(self, multiply_adds=multiply_adds, useful_share=share)
 
     @property
     def expected_s(self) -> float:

@@ -1,6 +1,6 @@
 """Stand-in for ``nki``: ``jit``, ``kernel[n]``, ``simulate``; and counting instructions without computing (api/nki).
 
-A kernel is ordinary Python and runs as it is written; the real compiler takes a subset (nki-language-guide).
+A kernel runs as the Python that it is, once ``language_rules`` has found in its source only what the compiler takes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from perwatt_kernels.nki_interpreter.errors import Rejected, reject
 from perwatt_kernels.nki_interpreter.formats import FORMATS, Array, name_of
 from perwatt_kernels.nki_interpreter.hardware import Generation, generation
+from perwatt_kernels.nki_interpreter.language_rules import check
 from perwatt_kernels.nki_interpreter.machine import Machine, running
 from perwatt_kernels.nki_interpreter.storage import NEVER
 from perwatt_kernels.nki_interpreter.stream import Instruction
@@ -99,6 +100,10 @@ def interpret(kernel: Any, args: Sequence[Any], kwargs: dict[str, Any], target: 
         Rejected: anything that the documentation says hardware or compiler refuse.
     """
     made = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
+    check(made.function)
+    for name, one in (*((f"argument {at}", one) for at, one in enumerate(args)), *kwargs.items()):
+        if isinstance(one, list):
+            raise reject(name, "a list", "a tuple", "nki migration, 0.2 to 0.3")
     counting = any(isinstance(one, Spec) for one in (*args, *kwargs.values()))
     machine = Machine(target, made.lnc, values=not counting)
     changed: list[tuple[Any, NkiTensor]] = []

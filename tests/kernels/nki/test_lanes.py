@@ -29,7 +29,7 @@ def into(instruction: Any, *args: Any, dtype: Any = None, **options: Any) -> Any
     return on_tiles(body)
 
 
-class Tile:
+class Tile(nl.NKIObject):
     """Stands for a tile of the kernel's arguments."""
 
     def __init__(self, at: int) -> None:
@@ -127,7 +127,7 @@ def in_psum(instruction: Any, *args: Any, **options: Any) -> Any:
     def kernel(*sources: Any) -> Any:
         tiles = [load(source, nl.psum if at < 2 else nl.sbuf) for at, source in enumerate(sources)]
         dst = nl.ndarray(tiles[0].shape, tiles[0].dtype)
-        instruction(dst, *(tiles[one.at] if isinstance(one, Tile) else one for one in args), **options)
+        instruction(dst, *[tiles[one.at] if isinstance(one, Tile) else one for one in args], **options)
         return store(dst)
 
     return kernel

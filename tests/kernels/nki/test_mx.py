@@ -17,7 +17,7 @@ LARGEST = {nl.float8_e4m3fn_x4: 8, nl.float8_e5m2_x4: 15}
 def quantized(x: Any, dtype: Any, scale: Any = None) -> tuple[Any, Any]:
     data = nl.ndarray((x.shape[0], x.shape[1] // 4), dtype)
     rows = x.shape[0] // 8 if x.shape[0] <= 32 else x.shape[0]
-    scale = nl.ndarray((rows, x.shape[1] // 4), nl.uint8) if scale is None else scale
+    scale = nl.ndarray((rows, x.shape[1] // 4), nl.uint8) if scale == None else scale  # noqa: E711
     nisa.quantize_mx(data, x, scale)
     return data, scale
 
@@ -113,7 +113,8 @@ def test_nc_matmul_mx_refuses():
         return store(dst)
 
     def odd(x: Any, y: Any) -> Any:
-        (left, ls), (right, rs) = (quantized(load(one), nl.float8_e5m2_x4) for one in (x, y))
+        left, ls = quantized(load(x), nl.float8_e5m2_x4)
+        right, rs = quantized(load(y), nl.float8_e5m2_x4)
         dst = nl.ndarray((15, 16), nl.float32, buffer=nl.psum)
         nisa.nc_matmul_mx(dst, left[:, :15], right, ls[:, :15], rs)
         return store(dst)
