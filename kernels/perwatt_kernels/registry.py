@@ -52,6 +52,8 @@ class Kernel:
         impl_class: ``eager``, ``graph`` (compiled as a whole) or ``kernel`` (a kernel of its own).
         build: makes the callable for a request.
         unsupported: why a request cannot be done, or None.
+        fallback: of one that chooses among others, what of the framework's it takes for a request and why; empty where
+            it takes a kernel of perwatt's, and of all others.
     """
 
     operation: str
@@ -60,6 +62,7 @@ class Kernel:
     build: Callable[[Request], Callable[..., Any]]
     unsupported: Callable[[Request], str | None] = lambda request: None
     summary: str = ""
+    fallback: Callable[[Request], str] = lambda request: ""
 
     @property
     def name(self) -> str:

@@ -46,10 +46,16 @@ def test_json_and_rows_say_that_they_are_modeled(perwatt: Perwatt, tmp_path: Pat
         (("matmull", "--shape", "1x1x1"), "OPERATION: found 'matmull', expected one of"),
         (("matmul", "--shape", "1x1"), "--shape: found '1x1', expected mxnxk in whole numbers"),
         (("matmul", "--shape", "0x1x1"), "--shape: found '0x1x1'"),
-        (("matmul", "--shape", "8x8x8", "--target", "trn1"), "--shape: found fwd on gen2, expected wgrad"),
+        (
+            ("matmul", "--shape", "8x8x8", "--target", "trn2", "--precision", "mxfp8"),
+            "--shape: found MXFP8 on gen3, expected gen4 or newer",
+        ),
         (("matmul", "--shape", "8x8x8", "--precision", "fp8"), "--precision: found 'fp8'"),
         (("matmul_wgrad", "--shape", "8x8x8", "--target", "trn1", "--lnc", "2"), "--lnc: found 2, expected 1"),
-        (("matmul", "--shape", "8x8x99999", "--target", "trn2"), "expected at most 25600 on gen3"),
+        (
+            ("matmul", "--shape", "8x8x99", "--target", "trn2", "--precision", "fp8_row_ieee_outside"),
+            "found a depth of 99 in fwd, expected a multiple of 2 such as 98 or 100",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(perwatt: Perwatt, arguments: tuple[str, ...], message: str):
@@ -61,11 +67,20 @@ def test_wrong_input_is_one_line(perwatt: Perwatt, arguments: tuple[str, ...], m
 
 
 def test_targets_that_nobody_named_are_left_out_where_they_cannot(perwatt: Perwatt):
-    done = perwatt("kernels", "cost", "matmul", "--shape", "256x256x256", "--json")
-    assert [found["target"] for found in json.loads(done.stdout)] == ["trn2", "trn3"]
-    assert done.stderr == (
-        "warning: trn1: --shape: found fwd on gen2, expected wgrad, as its DMA engines cannot transpose\n"
+    done = perwatt("kernels", "cost", "matmul", "--shape", "256x256x256", "--json", "--precision", "fp8_row_outside")
+    assert [found["target"] for found in json.loads(done.stdout)] == ["trn3"]
+    trn1, trn2 = done.stderr.splitlines()
+    assert trn1.startswith("warning: trn1: --shape: found 8-bit floats on gen2, expected gen3 or newer")
+    assert trn2.startswith("warning: trn2: --shape: found float8_e4m3fn on gen3, expected float8_e4m3")
+
+
+def test_a_precision_picks_the_kernel_and_has_its_own_rate(perwatt: Perwatt):
+    done = perwatt(
+        "kernels", "cost", "matmul", "--shape", "512x512x1024", "--target", "trn3", "--precision", "mxfp8", "--json"
     )
+    (found,) = json.loads(done.stdout)
+    assert found["kernel"] == "matmul/nki_mx"
+    assert found["useful_share_of_own_rate"] == pytest.approx(found["useful_share"] / 4)
 
 
 def test_without_a_command_it_helps(perwatt: Perwatt):

@@ -273,7 +273,9 @@ class Neuron(Presence):
         graph = self._graph
         self.noted(call)
         self.synchronize()
-        path = neuron_seen.path(torch_neuronx.get_executed_ops(), torch_neuronx.get_fallback_ops(), graph=graph)
+        executed, fallbacks = torch_neuronx.get_executed_ops(), torch_neuronx.get_fallback_ops()
+        kernels = filter(neuron_seen.kernel, self._doubts)
+        path = neuron_seen.path(executed, fallbacks, graph=graph, kernels=kernels)
         return f"{path} nki" if not graph and neuron_seen.FUSED in self._doubts else path
 
     def noted(self, call: Callable[[], object]) -> None:
@@ -291,7 +293,7 @@ class Neuron(Presence):
     def doubts(self) -> tuple[str, ...]:
         """Slow indices, attention that is not fused."""
         found, self._doubts = self._doubts, ()
-        return tuple(flag for flag in found if flag != neuron_seen.FUSED)
+        return tuple(flag for flag in found if flag != neuron_seen.FUSED and not neuron_seen.kernel(flag))
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 SLOW_INDEX, UNFUSED, FUSED = "slow_index", "attention_unfused", "attention_fused"
+OWN = "perwatt"  # namespace of kernels as operations, which the stack's list need not have
 SLOW = ("gather", "scatter", "scatter_add", "scatter_reduce", "nll_loss")
 """Operations that were measured to be 291 to 2486 times slower with int64 indices, and the loss, which gathers by its
 labels; `index_select` and `embedding` were not slower (a third party, torch-neuronx 2.12.3)."""
@@ -40,23 +41,29 @@ class Counted:
         return self._fallbacks
 
 
-def path(executed: Iterable[str], fallbacks: Iterable[str], *, graph: bool) -> str:
-    """Operations of note that ran on the device, then those that ran on the CPU.
+def path(executed: Iterable[str], fallbacks: Iterable[str], *, graph: bool, kernels: Iterable[str] = ()) -> str:
+    """Operations of note that ran on the device, kernels of perwatt's first, then those that ran on the CPU.
 
     Args:
         executed: names that the stack gives.
         fallbacks: the same.
         graph: whether compiled programs ran.
+        kernels: perwatt's own that were launched.
     """
     names = sorted({_plain(name) for name in executed})
     noted = [name for name in names if any(word in name for word in COMPUTING) and name not in WRAPPERS]
+    noted = [*kernels, *noted]
     shown = noted or ([] if graph else [name for name in names if name not in PLUMBING])
     lost = sorted({f"cpu:{_plain(name)}" for name in fallbacks})
     return " ".join((["neff"] if graph else []) + shown + lost)
 
 
 def called(call: Callable[[], object]) -> tuple[str, ...]:
-    """Run a call once, operation by operation. Returns marks of what is slow in it, and :data:`FUSED`."""
+    """Run a call once, operation by operation.
+
+    Returns:
+        Marks of what is slow in it, :data:`FUSED`, and operations that are kernels of perwatt's.
+    """
     from torch.nn.functional import scaled_dot_product_attention
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -79,6 +86,8 @@ def called(call: Callable[[], object]) -> tuple[str, ...]:
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
+            if func.namespace == OWN:
+                found[f"{OWN}::{func.overloadpacket.__name__}"] = None
             if _indexes_slowly(str(func.overloadpacket).rpartition(".")[2], args):
                 found[SLOW_INDEX] = None
             return func(*args, **(kwargs or {}))
@@ -86,6 +95,11 @@ def called(call: Callable[[], object]) -> tuple[str, ...]:
     with Functions(), Operations():  # type: ignore[no-untyped-call]
         call()
     return tuple(found)
+
+
+def kernel(mark: str) -> bool:
+    """Whether a mark of :func:`called` names a kernel."""
+    return mark.startswith(f"{OWN}::")
 
 
 def _indexes_slowly(name: str, args: tuple[Any, ...]) -> bool:

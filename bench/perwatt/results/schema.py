@@ -64,6 +64,7 @@ FLAGS = {
     "slow_index": "its indices are int64, and gather or scatter: 291 to 2486 times slower than int32 on Neuron, by a "
     "third party",
     "attention_unfused": "shapes that Neuron's attention kernel does not take: 6.4 times slower, by a third party",
+    "framework_path": "`auto` took the framework's implementation; `path` says which, and why no kernel of perwatt's",
     "modeled": "computed by a model, not measured",
     "idle_drift": "power at rest changed by over 5 % from the start of the run to its end",
     "straggler": "one device took over 5 % longer than the others in three quarters of the samples: `slowest_rank`",

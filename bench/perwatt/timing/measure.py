@@ -180,8 +180,10 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
     _gate(subject, backend, session.check(0))
     if subject.failed:
         return
-    path = session.path()
-    subject.note(path=path, input_digest=session.input_digest, flags=[*session.flags, *backend.doubts()])
+    path, flags = session.path(), [*session.flags, *backend.doubts()]
+    if fallback := subject.impl.fallback(case, backend):
+        path, flags = f"{path} ({fallback})", [*flags, "framework_path"]
+    subject.note(path=path, input_digest=session.input_digest, flags=flags)
     report({"event": "phase", "impl": name, "phase": "warmup"})
     iteration_s = _warm_up(subject, case, backend)
     if subject.impl.impl_class != "eager":

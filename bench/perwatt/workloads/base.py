@@ -42,6 +42,8 @@ class Impl:
         build: makes the callable of this implementation; what it takes and gives is the workload's affair.
         unsupported: the reason why this impl cannot do a case on a backend, or None.
         captured: its timed body is recorded as a graph of the device and played back.
+        fallback: of one that chooses among others, what of the framework's it takes for a case on a backend and why;
+            empty where it takes a kernel of perwatt's, and of all others.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Impl:
     unsupported: Callable[[Case, Backend], str | None] = field(default=lambda case, backend: None)
     summary: str = ""
     captured: bool = False
+    fallback: Callable[[Case, Backend], str] = field(default=lambda case, backend: "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,5 +47,6 @@ def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
         return autocast.cast(kernel.build(request(case, backend)), case.precision, backend)
 
     return Impl(
-        name=kernel.impl, impl_class=kernel.impl_class, build=build, unsupported=unsupported, summary=kernel.summary
-    )
+        name=kernel.impl, impl_class=kernel.impl_class, build=build, unsupported=unsupported, summary=kernel.summary,
+        fallback=lambda case, backend: kernel.fallback(request(case, backend)),
+    )  # fmt: skip

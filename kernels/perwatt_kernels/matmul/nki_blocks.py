@@ -1,11 +1,11 @@
 """How the products in NKI are blocked, whatever their format: ``left @ right`` with sums in float32, any shape.
 
-The depth lies on partitions, in steps of as many rows as one instruction multiplies. Cores share the rows of the result.
+The depth lies on partitions, in steps of as many rows as one instruction multiplies. Cores share the result's rows.
 
 Where SBUF holds rows of the left operand over the whole depth, beside a block of columns of the right one, the left one
-is read once and the right one streams past, once for each block of rows (``_wide``): for every block of columns and four
-tiles of rows, four banks of PSUM add up over the whole depth while the four others are evicted. Deeper products are
-summed over sections of the depth, in float32 in SBUF (``_deep``).
+is read once and the right one streams past, once for each block of rows (``_wide``): for every block of columns and
+four tiles of rows, four banks of PSUM add up over the whole depth while the four others are evicted. Deeper products
+are summed over sections of the depth, in float32 in SBUF (``_deep``).
 
 What differs by format is an object with: ``step``, ``weight`` (bytes of a partition for a row or column and a step),
 ``even`` (rows of a tile come in multiples of it), ``left_tile`` and ``right_tile`` (an operand's rows or columns over
@@ -68,12 +68,10 @@ def product(how: Any, rows: int, columns: int, depth: int) -> None:
 
 def _wide(how: Any, row: int, row_stop: int, columns: int, depth: int) -> None:
     """All columns of rows that stay in SBUF over the whole depth."""
-    lefts = []
-    for at in range(row, row_stop, HIGH):
-        lefts.append([])
+    lefts = _lists(row_stop - row, HIGH)
     for column in range(0, columns, COLUMNS):
         width = min(COLUMNS, columns - column)
-        rights = []
+        rights: Any = []
         for group in range(len(lefts)):
             at = row + group * HIGH
             height = min(HIGH, row_stop - at)
@@ -88,13 +86,11 @@ def _deep(how: Any, row: int, row_stop: int, column: int, column_stop: int, dept
     totals = []
     for start in range(0, depth, section):
         stop = min(start + section, depth)
-        rights = []
-        for to in range(column, column_stop, COLUMNS):
-            rights.append([])
+        rights = _lists(column_stop - column, COLUMNS)
         index = 0
         for at in range(row, row_stop, HIGH):
             height = min(HIGH, row_stop - at)
-            lefts = []
+            lefts: Any = []
             for block in range(len(rights)):
                 to = column + block * COLUMNS
                 width = min(COLUMNS, column_stop - to)
@@ -110,6 +106,14 @@ def _deep(how: Any, row: int, row_stop: int, column: int, column_stop: int, dept
                         how.finish(totals[index], at + tile * TILE, high, to, width, tile)
                     index += 1
                 sums = []
+
+
+def _lists(size: int, part: int) -> Any:
+    """An empty list for each part of rows or columns, for its tiles."""
+    found: Any = []
+    for _ in range(0, size, part):
+        found.append([])
+    return found
 
 
 def _sums(

@@ -28,6 +28,7 @@ class Costed:
         useful: multiply-adds that the operation has.
         compulsory: bytes that it has to move, each operand and result once, from sizes and bytes of an element.
         params: further parameters of the workload.
+        rate: at how many times its rate for 16-bit operands the tensor engine multiplies these.
         pass_: of the workload.
     """
 
@@ -41,6 +42,7 @@ class Costed:
     useful: Callable[[Sizes], int]
     compulsory: Callable[[Sizes, int], int]
     params: Mapping[str, Any] = field(default_factory=dict)
+    rate: int = 1
     pass_: str = "fwd"
 
     @property

@@ -1,8 +1,8 @@
 """Python that the NKI compiler takes: a kernel and the functions it calls are read, and what is not in it is refused.
 
 The simulator of the SDK runs any Python; the compiler evaluates a subset while it compiles, and refuses the rest
-(guides/nki_simulator, meta-programming support). Refused here is what a page excludes. What no page shows, and AWS's own
-kernels do without, is told by :func:`doubts`: it may compile, and no kernel of ours should need it.
+(guides/nki_simulator, meta-programming support). Refused here is what a page excludes. What no page shows, and AWS's
+own kernels do without, is told by :func:`doubts`: it may compile, and no kernel of ours should need it.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ def check(kernel: Callable[..., Any]) -> None:
     """
     if getattr(kernel, "__code__", None) in _checked:
         return
-    for source in _sources(kernel):
+    sources = list(_sources(kernel))
+    for source in sources:
         for finding in source.refusals():
             raise Rejected(str(finding))
-        _checked.add(source.function.__code__)
+    _checked.update(source.function.__code__ for source in sources)
 
 
 def doubts(kernel: Callable[..., Any]) -> list[Finding]:
@@ -100,7 +101,8 @@ class _Source:
         """Functions that it names, and methods of classes; not those of the stand-ins and of installed libraries."""
         for node in self.nodes:
             found = self.value(node)
-            of_class = vars(found).values() if isinstance(found, type) and _is_kernel_code(found) else ()
+            own = isinstance(found, type) and _is_kernel_code(found) and not issubclass(found, Enum)
+            of_class = vars(found).values() if own else ()
             for one in (found, *of_class):
                 if isinstance(one, FunctionType) and _is_kernel_code(one):
                     yield one

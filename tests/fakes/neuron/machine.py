@@ -205,9 +205,8 @@ class Machine:
             (site / "torch_neuronx").symlink_to(OWN / "site" / "torch_neuronx")
         self._distribution("neuronx-cc", self.release.compiler)
         self._distribution("nki", self.release.nki)
-        (site / "nki" / "isa").mkdir(parents=True)
-        (site / "nki" / "__init__.py").write_text("")
-        (site / "nki" / "isa" / "__init__.py").write_text("")
+        for name in ("nki", "nkilib"):
+            (site / name).symlink_to(OWN / "site" / name)
 
     def _distribution(self, name: str, number: str, entry_points: str = "") -> None:
         folder = self.folder / "site" / f"{name.replace('-', '_')}-{number}.dist-info"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from perwatt_kernels.attention import nki_cost, nki_forward, nki_limits, nki_operands, nki_statistics, nki_work
-from perwatt_kernels.nki_interpreter import api
-from perwatt_kernels.nki_interpreter.cost import Cost, cost
+from perwatt_kernels.nki_interpreter import api, rates, schedule
+from perwatt_kernels.nki_interpreter.api import nisa, nl
+from perwatt_kernels.nki_interpreter.cost import Cost, of_run
 from perwatt_kernels.nki_interpreter.hardware import GENERATIONS, V2, V3, V4, generation
 from perwatt_kernels.nki_interpreter.launch import Kernel, Spec, interpret
 from support.nki import REFUSED, simulate
@@ -187,30 +189,66 @@ def test_the_most_keys_fit(gen: Any, size: int):
     lengths = range(512, 32769, 512)
     most = max(n for n in lengths if nki_limits.unsupported("fwd", {**SIZES, "kv_len": n}, gen, size) is None)
     dtype = "bfloat16" if size == 2 else "float32"
-    queries, keys = Spec((1, 2, 129, 128), dtype), Spec((1, 2, most, 128), dtype)
+    queries, keys = Spec((1, 1, 129, 128), dtype), Spec((1, 1, most, 128), dtype)
     found = interpret(Kernel(nki_forward.attention_forward), (queries, keys, keys, False, 1.0), {}, gen)
     assert found.results[0].shape == queries.shape
 
 
-def counted(operation: str, shape: tuple[int, ...], target: str) -> Cost:
+def counted(operation: str, shape: tuple[int, ...], target: str) -> Callable[[], Cost]:
+    """A kernel's stream of instructions is recorded once; its cost is worked out whenever it is asked for."""
     kernel = next(one for one in nki_cost.COSTED if one.operation == operation)
     sizes, gen = dict(zip(kernel.extents, shape, strict=True)), generation(target)
     launched, args = kernel.build(sizes, "bfloat16", max(gen.lnc))
-    return cost(launched, args, gen).of_operation(kernel.useful(sizes))
+    recorded = interpret(launched, args, {}, gen)
+    return lambda: of_run(recorded).of_operation(kernel.useful(sizes))
 
 
 @STAND_INS
-@pytest.mark.parametrize(("target", "least"), [("trn2", 0.55), ("trn3", 0.58)])
-def test_causal_attention_of_8192_keeps_the_engines_busy(target: str, least: float):
-    """By the model, of what two cores' tensor engines do at 2.4 GHz; masked and transposed elements do not count."""
+@pytest.mark.parametrize(("target", "least", "with_more"), [("trn2", 0.58, 0.5), ("trn3", 0.62, 0.6)])
+def test_causal_attention_of_8192_keeps_the_engines_busy(
+    monkeypatch: pytest.MonkeyPatch, target: str, least: float, with_more: float
+):
+    """By the model, of what two cores' tensor engines do at 2.4 GHz; masked and transposed elements do not count.
+
+    The model knows of no overhead of an instruction that nothing waits for. With 64 cycles more for each of
+    Vector's and Scalar's the share is still above the 45 % that are asked for.
+    """
     found = counted("attention", (1, 2, 2, 8192, 128), target)
-    assert found.multiply_adds == 2 * 2 * 128 * 8192 * 8193 // 2
-    assert found.useful_share >= least
+    assert found().multiply_adds == 2 * 2 * 128 * 8192 * 8193 // 2
+    assert found().useful_share >= least
+    cycles = rates.engine_cycles
+    monkeypatch.setattr(
+        schedule, "engine_cycles", lambda one, gen: cycles(one, gen) + 64 * (one.engine in ("vector", "scalar"))
+    )
+    assert found().useful_share >= with_more
+
+
+def turned_by_dma(run: Any, at: int) -> None:
+    """What AWS's kernel does with the weights, in place of transposes on the tensor engine."""
+    weights = run["weights"][at]
+    rows, width = weights.shape
+    turned = nl.ndarray((min(width, 128), -(-width // 128) * rows), weights.dtype)
+    for tile in range(-(-width // 128)):
+        deep = min(128, width - tile * 128)
+        nisa.dma_transpose(turned[0:deep, tile * rows : (tile + 1) * rows], weights[:, tile * 128 : tile * 128 + deep])
+    run["turned"][at], run["weights"][at] = turned, 0
+
+
+@STAND_INS
+@pytest.mark.parametrize(("operation", "share"), [("attention", 0.44), ("attention_full", 0.50)])
+def test_weights_turned_by_dma_are_bound_by_it(monkeypatch: pytest.MonkeyPatch, operation: str, share: float):
+    """The figures that docs/kernels.md has to set measured ones beside."""
+    monkeypatch.setattr(nki_forward, "_turn", turned_by_dma)
+    monkeypatch.setattr(nki_forward, "BEHIND", 4096)
+    monkeypatch.setattr(nki_forward, "LATE", 4608)
+    found = counted(operation, (1, 2, 2, 4096, 128), "trn2")()
+    assert found.bound == "dma"
+    assert found.useful_share == pytest.approx(share, abs=0.015)
 
 
 @STAND_INS
 def test_masked_tiles_are_skipped():
-    causal, full = (counted(name, (1, 2, 2, 2048, 128), "trn2") for name in ("attention", "attention_full"))
+    causal, full = (counted(name, (1, 2, 2, 2048, 128), "trn2")() for name in ("attention", "attention_full"))
     products = [one.engine("tensor").cycles or 0.0 for one in (causal, full)]
     assert products[0] < 0.58 * products[1]  # 17/32 of the tiles of 128 x 128, and the mask itself
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from . import _compiler, _extension, _faults, _runtime
+from . import _compiler, _extension, _faults, _kernels, _runtime
 
 C = _extension.C
 
@@ -146,4 +146,6 @@ PACKAGE: dict[str, Any] = {
     "get_executed_ops": C.executed,
     "clear_op_tracking": C.clear_tracking,
     "is_neuron_runtime_initialized": _runtime.started,
+    "nki_op": _kernels.nki_op,
+    "wrap_nki": _kernels.wrap_nki,
 }

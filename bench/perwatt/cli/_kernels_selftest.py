@@ -1,0 +1,162 @@
+"""``perwatt kernels selftest``: every kernel on a device that it may never have run on, and what to send back."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from perwatt.cli._app import debug_option
+from perwatt.cli._output import json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from perwatt.selftest.plan import Test
+    from perwatt.selftest.session import Result
+
+WRONG, NOTHING = 1, 3
+PAGE = 120  # columns where no terminal sets a width
+SIMULATED = "cpu"  # the device that stands for the interpreter
+TARGETS = {"trn2": 2, "trn3": 2}  # generations that can be simulated, and the cores of a device
+
+
+@click.command("selftest")
+@click.option("--device", default="neuron", show_default=True, type=click.Choice(["neuron", SIMULATED]),
+              help="The chip's kind, or cpu: small sizes in the interpreter.")  # fmt: skip
+@click.option("--target", default="trn2", show_default=True, type=click.Choice(list(TARGETS)),
+              help="Generation that is simulated with --device cpu.")  # fmt: skip
+@click.option("--list", "listed", is_flag=True, help="List the tests and run none.")
+@click.option("--only", multiple=True, metavar="TEXT", help="Tests whose name has this text; may be repeated.")
+@click.option("--timeout", default="10m", show_default=True, metavar="TIME", help="For one test, compiling included.")
+@click.option("--budget", metavar="TIME", help="For all: what has not begun then is skipped.  [default: no limit]")
+@click.option("--out", metavar="DIR", help="Folder to write into.  [default: perwatt-selftest-DATE]")
+@json_option
+def selftest(
+    device: str, target: str, listed: bool, only: tuple[str, ...], timeout: str, budget: str | None, out: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Run every kernel from tiny to full size and check it against float64.
+
+    Kernels run in another process with a time limit, so that one that hangs or dies costs its own test only. Results,
+    environment, logs and the compilers' messages are packed into an archive to send back.
+
+    Exit codes: 0 all kernels work; 1 one does not; 2 wrong input; 3 there is no device to test.
+    """
+    from perwatt.runner.budget import parse
+    from perwatt.selftest.plan import plan
+
+    tests = plan(only, simulated=device == SIMULATED)
+    limits = parse(timeout, "--timeout"), parse(budget) if budget else None
+    if listed:
+        return _list(tests, as_json)
+    folder = _folder(out)
+    lnc = _ready(device, target)
+    results, archive = _run(tests, device, target if device == SIMULATED else None, lnc, folder, limits, as_json)
+    if as_json:
+        print_json({"results": [one.message() for one in results], "archive": str(archive)})
+    else:
+        _tell(results, archive, device)
+    ran = [one for one in results if one.status not in ("refused", "skipped")]
+    return WRONG if any(one.failed for one in results) else 0 if ran else NOTHING
+
+
+selftest.params.append(debug_option())
+
+
+def _ready(device: str, target: str) -> int:
+    """Cores of a device that kernels can be launched on.
+
+    Raises:
+        MissingHardware: they cannot, with the reason and the remedy.
+    """
+    from perwatt import backends
+    from perwatt.errors import MissingHardware
+    from perwatt_kernels.nki_torch import site
+
+    if device == SIMULATED:
+        return TARGETS[target]
+    hint = "--device cpu does the small sizes in the interpreter"
+    reason = backends.lacking(backends.available()[device]) or site.missing(device)
+    if reason:
+        raise MissingHardware(f"{reason}; {hint}")
+    return site.site(device).lnc
+
+
+def _folder(out: str | None) -> Path:
+    """An empty folder.
+
+    Raises:
+        InputError: there is something in it.
+    """
+    from perwatt.errors import InputError
+
+    folder = Path(out or time.strftime("perwatt-selftest-%Y%m%d-%H%M%S", time.gmtime())).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"found {out}, which is not empty, expected a new folder", field="--out")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _list(tests: list[Test], as_json: bool) -> int:
+    if as_json:
+        print_json([{"kernel": test.kernel, "label": test.label, "fallback": test.fallback} for test in tests])
+    else:
+        print_table("self-tests", ("kernel", "case", "fallback"), [(t.kernel, t.label, t.fallback) for t in tests])
+    return 0
+
+
+def _run(
+    tests: list[Test], device: str, target: str | None, lnc: int, folder: Path, limits: tuple[float, float | None],
+    quiet: bool,
+) -> tuple[list[Result], Path]:  # fmt: skip
+    from perwatt import backends
+    from perwatt.errors import MissingHardware
+    from perwatt.runner import environment
+    from perwatt.selftest import bundle, session
+    from perwatt.selftest.process import Gone
+
+    timeout_s, budget_s = limits
+    running = session.Session(session.child(device, target, lnc, folder), timeout_s, budget_s)
+    results: list[Result] = []
+    try:
+        for at, result in enumerate(running.run(tests), start=1):
+            results.append(result)
+            if not quiet:
+                click.echo(f"[{at}/{len(tests)}] {result.status:<10} {result.test.name}{_why(result)}")
+    except Gone as gone:
+        raise MissingHardware(f"{device} does not start: {gone}; {folder / 'log.txt'} has its last words") from None
+    record = environment.record(backends.available()[device].describe(), running.environment)
+    return results, bundle.write(folder, results, {**record, "simulated": target, "lnc": lnc})
+
+
+def _why(result: Result) -> str:
+    """What failed, and what was taken instead."""
+    if result.status == "ok":
+        return ""
+    instead = result.fallback
+    told = f"; instead {instead['impl']}: {instead['status']} {instead['error']}".rstrip() if instead else ""
+    return f"\n    {result.error}{told}"
+
+
+def _tell(results: list[Result], archive: Path, device: str) -> None:
+    from perwatt.report.format import seconds
+
+    def cells(result: Result) -> tuple[Any, ...]:
+        facts = result.facts
+        error, bound, time_s = (facts.get(name) for name in ("rel_err", "bound", "time_s"))
+        judged = "" if error is None or bound is None else f"{error:.1e} of {bound:.1e}"
+        return (
+            result.test.kernel, result.test.label, result.status, judged, "" if time_s is None else seconds(time_s),
+            result.fallback.get("impl", ""),
+        )  # fmt: skip
+
+    click.echo()
+    head = ("kernel", "case", "status", "error of bound", "time", "instead")
+    print_table("self-test", head, map(cells, results), page=PAGE)
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[result.status] = counts.get(result.status, 0) + 1
+    click.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
+    click.echo("no times: this was a simulation" if device == SIMULATED else "times are by the host's clock")
+    click.echo(f"send back {archive}")

@@ -1,0 +1,85 @@
+"""What is sent back: results, environment, logs and the compilers' messages, without names of hosts, people, folders.
+
+Programs and dumps stay where they are; what is taken is text, each file up to a megabyte of its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import platform
+import re
+import sys
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import perwatt
+from perwatt.selftest.session import Result
+
+TEXTS = ("*.txt", "*.log", "*.json")
+MOST_BYTES = 2**20
+
+
+def write(folder: Path, results: Iterable[Result], environment: dict[str, Any]) -> Path:
+    """Lay down ``results.jsonl`` and ``environment.json``, and pack them with the logs.
+
+    Args:
+        folder: of the self-test; holds ``log.txt`` and ``work``.
+        results: in order.
+        environment: record of the machine.
+
+    Returns:
+        The archive, beside the folder.
+    """
+    lines = (json.dumps(finding.message(), sort_keys=True) for finding in results)
+    (folder / "results.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (folder / "environment.json").write_text(json.dumps(environment, indent=2, sort_keys=True), encoding="utf-8")
+    hidden = _hidden(folder)
+    for file in [folder / "log.txt", folder / "results.jsonl", *_texts(folder / "work")]:
+        if file.is_file():
+            file.write_text(scrubbed(_end_of(file), hidden), encoding="utf-8")
+    archive = folder.with_name(f"{folder.name}.tar.gz")
+    with tarfile.open(archive, "w:gz") as packed:
+        for file in [*sorted(folder.glob("*.*")), *_texts(folder / "work")]:
+            packed.add(file, Path(folder.name) / file.relative_to(folder), filter=_nobodys)
+    return archive
+
+
+def scrubbed(text: str, hidden: Iterable[tuple[str, str]]) -> str:
+    """A text with what tells of host, person or folders exchanged."""
+    for found, shown in hidden:
+        before = "" if found.startswith("/") else r"(?<!\w)"  # a path may follow an option's letter
+        text = re.sub(rf"{before}{re.escape(found)}(?!\w)", shown, text)
+    return text
+
+
+def _hidden(folder: Path) -> list[tuple[str, str]]:
+    """What is exchanged for what, long ones first, as one may be a part of another."""
+    package = Path(perwatt.__file__).parent
+    places = [
+        (str(folder.absolute()), "<selftest>"), (str(package), "<perwatt>"), (str(package.parent), "<source>"),
+        (sys.prefix, "<python>"), (sys.base_prefix, "<base>"), (str(Path.home()), "<home>"),
+        (platform.node(), "<host>"),
+    ]  # fmt: skip
+    with contextlib.suppress(OSError, KeyError):  # a container without a name for its user
+        places.append((getpass.getuser(), "<user>"))
+    return sorted(((a, b) for a, b in places if a.strip("/")), key=lambda one: -len(one[0]))
+
+
+def _texts(folder: Path) -> list[Path]:
+    return sorted({path for kind in TEXTS for path in folder.rglob(kind) if path.is_file()})
+
+
+def _end_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - MOST_BYTES))
+        return opened.read().decode(errors="replace")
+
+
+def _nobodys(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    return info

@@ -1,0 +1,25 @@
+"""What the product in NKI is to show on a chip: a tile, edges, a block, and the products of a large layer."""
+
+from __future__ import annotations
+
+from perwatt_kernels.matmul.nki_limits import FORMATS
+from perwatt_kernels.selftests import SelfTest, Step
+
+
+def _step(m: int, n: int, k: int, *formats: str, simulated: bool = False) -> Step:
+    return Step(params={"m": m, "n": n, "k": k}, formats=formats or ("bf16",), simulated=simulated)
+
+
+SELFTESTS = SelfTest(
+    operation="matmul", impl="nki", workload="gemm", fallback="torch",
+    variants=({"product": "fwd"}, {"product": "dgrad"}, {"product": "wgrad"}),
+    steps=(
+        _step(128, 128, 128, *FORMATS, simulated=True),
+        _step(129, 513, 257, *FORMATS, simulated=True),
+        _step(1, 7, 3, simulated=True),
+        _step(512, 512, 512, *FORMATS),
+        _step(2048, 2048, 2048),
+        _step(4096, 4096, 4096),
+        _step(8192, 14336, 4096),
+    ),
+)  # fmt: skip
