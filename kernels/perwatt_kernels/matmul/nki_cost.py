@@ -39,7 +39,6 @@ def _plain(product: str) -> Costed:
 def _fp8(product: str, scaling: str, ieee: bool) -> Costed:
     """8-bit operands that arrive quantized, with scales by tensor or by row."""
     dtype, suffix = ("float8_e4m3", "_ieee") if ieee else ("float8_e4m3fn", "")
-    policies = (f"fp8_{scaling}{suffix}_outside", f"fp8_{scaling}{suffix}_outside_fast")
 
     def build(sizes: Mapping[str, int], dtype: str, lnc: int) -> tuple[Any, tuple[Any, ...]]:
         from perwatt_kernels.matmul.nki_fp8_kernel import matmul_fp8
@@ -57,7 +56,7 @@ def _fp8(product: str, scaling: str, ieee: bool) -> Costed:
 
     return Costed(
         operation=_name(product), impl=f"nki_fp8_{scaling}{suffix}", workload="gemm", extents=("m", "n", "k"),
-        formats=dict.fromkeys(policies, dtype), build=build, params={"product": product}, rate=2,
+        formats={f"fp8_{scaling}{suffix}_outside": dtype}, build=build, params={"product": product}, rate=2,
         unsupported=lambda sizes, gen, size: limits.unsupported_fp8(product, sizes, gen, dtype),
         useful=lambda sizes: prod(sizes.values()), compulsory=compulsory,
     )  # fmt: skip

@@ -86,9 +86,7 @@ class Scales(nl.NKIObject):  # type: ignore[misc]  # the real one or its stand-i
 class Paired(nl.NKIObject):  # type: ignore[misc]
     """Operands by pairs of rows of the depth."""
 
-    def __init__(
-        self, out: Any, left: Any, right: Any, scales: Any, left_turned: bool, right_turned: bool
-    ) -> None:  # fmt: skip
+    def __init__(self, out: Any, left: Any, right: Any, scales: Any, left_turned: bool, right_turned: bool) -> None:
         self.out = out
         self.left = left
         self.right = right

@@ -42,9 +42,7 @@ def plain(product: str, left: Any, right: Any, left_scale: Any, right_scale: Any
     return (a if turned[0] else a.T) @ (b.T if turned[1] else b) * left_scale.astype(dtype) * right_scale.astype(dtype)
 
 
-def run(
-    product: str, *given: Any, target: str = "trn2", lnc: int = 2, kernel: Any = None, wide: bool = False
-) -> Any:  # fmt: skip
+def run(product: str, *given: Any, target: str = "trn2", lnc: int = 2, kernel: Any = None, wide: bool = False) -> Any:
     function, (left_turned, right_turned) = kernel or nki_fp8_kernel.matmul_fp8, nki_limits.TURNED[product]
 
     def body(a: Any, b: Any, scale_a: Any, scale_b: Any) -> Any:

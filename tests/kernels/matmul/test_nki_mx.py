@@ -59,9 +59,7 @@ def on_chip(product: str, a: Any, b: Any, lnc: int = 2, kernel: Any = None, wide
     return simulate(body, left, right, target="trn3", lnc=lnc)
 
 
-def before(
-    product: str, a: Any, b: Any, formats: tuple[str, str] = ("e4m3fn", "e4m3fn"), kernel: Any = None
-) -> Any:  # fmt: skip
+def before(product: str, a: Any, b: Any, formats: tuple[str, str] = ("e4m3fn", "e4m3fn"), kernel: Any = None) -> Any:
     function = kernel or nki_mx_kernel.matmul_mx_quantized
     left_turned, right_turned = nki_limits.TURNED[product]
 
