@@ -81,13 +81,13 @@ def selftest_of(out: Path) -> dict[str, dict[str, Any]]:
 def test_a_selftest_survives_kernels_that_fail_hang_and_die(neuron_machine: Callable[..., Machine]) -> None:
     machine = neuron_machine()
     path = os.pathsep.join([str(FAKES / "planted"), machine.environment()["PYTHONPATH"]])
-    only = ("--only", "planted", "--only", "gemm 1x7x3 wgrad", "--only", "1x3/1x1x128 causal fwd+bwd")
+    only = ("--only", "planted", "--only", "gemm 1x7x3 wgrad")
     done = on(machine, "kernels", "selftest", "--out", "kit", "--timeout", "8s", *only, PYTHONPATH=path)
     found = selftest_of(machine.folder / "kit")
     statuses = {name.split()[0]: one["status"] for name, one in found.items()}
     assert statuses == {
         "matmul/planted-wrong": "inaccurate", "matmul/planted-raises": "failed", "matmul/planted-hangs": "gone",
-        "matmul/planted-dies": "gone", "matmul/nki": "ok", "attention/nki": "ok",
+        "matmul/planted-dies": "gone", "matmul/nki": "ok",
     }, done.stderr  # fmt: skip
     assert done.returncode == 1
     planted = {name.split()[0].rpartition("-")[2]: one for name, one in found.items() if "planted" in name}

@@ -69,6 +69,7 @@ def _ready(device: str, target: str) -> int:
 
     Raises:
         MissingHardware: they cannot, with the reason and the remedy.
+        InputError: settings contradict each other.
     """
     from perwatt import backends
     from perwatt.errors import MissingHardware
@@ -77,8 +78,12 @@ def _ready(device: str, target: str) -> int:
     if device == SIMULATED:
         return TARGETS[target]
     hint = "--device cpu does the small sizes in the interpreter"
-    reason = backends.lacking(backends.available()[device]) or site.missing(device)
-    if reason:
+    backend = backends.available()[device]
+    if reason := backends.lacking(backend):
+        raise MissingHardware(f"{reason}; {hint}")
+    if mistake := backend.mistake():
+        raise mistake
+    if reason := site.missing(device) or backend.busy():
         raise MissingHardware(f"{reason}; {hint}")
     return site.site(device).lnc
 

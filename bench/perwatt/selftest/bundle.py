@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import perwatt
-from perwatt.selftest.session import Result
+from perwatt.selftest.session import COMPILERS, Result
 
 TEXTS = ("*.txt", "*.log", "*.json")
 MOST_BYTES = 2**20
@@ -27,7 +27,7 @@ def write(folder: Path, results: Iterable[Result], environment: dict[str, Any]) 
     """Lay down ``results.jsonl`` and ``environment.json``, and pack them with the logs.
 
     Args:
-        folder: of the self-test; holds ``log.txt`` and ``work``.
+        folder: of the self-test; holds ``log.txt`` and ``compilers``.
         results: in order.
         environment: record of the machine.
 
@@ -38,12 +38,12 @@ def write(folder: Path, results: Iterable[Result], environment: dict[str, Any]) 
     (folder / "results.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (folder / "environment.json").write_text(json.dumps(environment, indent=2, sort_keys=True), encoding="utf-8")
     hidden = _hidden(folder)
-    for file in [folder / "log.txt", folder / "results.jsonl", *_texts(folder / "work")]:
+    for file in [folder / "log.txt", folder / "results.jsonl", *_texts(folder / COMPILERS)]:
         if file.is_file():
             file.write_text(scrubbed(_end_of(file), hidden), encoding="utf-8")
     archive = folder.with_name(f"{folder.name}.tar.gz")
     with tarfile.open(archive, "w:gz") as packed:
-        for file in [*sorted(folder.glob("*.*")), *_texts(folder / "work")]:
+        for file in [*sorted(folder.glob("*.*")), *_texts(folder / COMPILERS)]:
             packed.add(file, Path(folder.name) / file.relative_to(folder), filter=_nobodys)
     return archive
 

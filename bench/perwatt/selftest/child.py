@@ -41,6 +41,7 @@ def main() -> None:
     simulation = contextlib.nullcontext() if target == "-" else site.simulated(target, int(lnc))
     with simulation:
         backend = _started(address)
+        _load()
         channel.send({"environment": environment(backend)})
         while True:
             try:
@@ -56,6 +57,15 @@ def _started(address: str) -> Backend:
     backend = backends.addressed(address)
     backend.start()
     return backend
+
+
+def _load() -> None:
+    """All that tests need of Python, so that the time limit of a test is its kernel's."""
+    from perwatt import workloads
+    from perwatt.accuracy import attention, gemm  # noqa: F401
+    from perwatt_kernels.nki_interpreter.api import nisa, nki, nl  # noqa: F401
+
+    workloads.available()
 
 
 def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str, Any]:

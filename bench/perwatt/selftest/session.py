@@ -12,6 +12,7 @@ from typing import Any
 from perwatt.selftest.plan import Test
 from perwatt.selftest.process import Child, Gone
 
+COMPILERS = "compilers"  # folder that children work in, where compilers leave what they say
 FINE = ("ok", "refused", "skipped")  # statuses that are no failure
 STATUSES = {
     "ok": "as accurate as it has to be",
@@ -116,7 +117,7 @@ class Session:
 
 
 def child(address: str, target: str | None, lnc: int, folder: Path) -> Callable[[], Child]:
-    """What starts a child, its output in ``folder/log.txt`` and its compilers' files in ``folder/work``."""
-    work = folder / "work"
+    """What starts a child, its output in ``folder/log.txt`` and its compilers' files in ``folder/compilers``."""
+    work = folder / COMPILERS
     work.mkdir(parents=True, exist_ok=True)
     return lambda: Child(address, target, lnc, work, folder / "log.txt")

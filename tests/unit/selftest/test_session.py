@@ -73,16 +73,21 @@ def test_what_does_not_begin_in_the_budget_is_skipped() -> None:
 
 def test_the_archive_hides_where_and_whose_it_was(tmp_path: Path) -> None:
     folder = tmp_path / "kit"
-    (folder / "work").mkdir(parents=True)
-    said = f"{folder}/work/x on {platform.node()}: {bundle.__file__}\n"
+    (folder / "compilers").mkdir(parents=True)
+    said = f"{folder}/compilers/x on {platform.node()}: {bundle.__file__}\n"
     (folder / "log.txt").write_text("x" * bundle.MOST_BYTES + said)
-    (folder / "work" / "log-neuron-cc.txt").write_text("NCC_EVRF051")
-    (folder / "work" / "model.neff").write_bytes(b"program")
+    (folder / "compilers" / "log-neuron-cc.txt").write_text("NCC_EVRF051")
+    (folder / "compilers" / "model.neff").write_bytes(b"program")
     archive = bundle.write(folder, [], {"host": "hashed"})
     with tarfile.open(archive) as packed:
         members = {info.name: info for info in packed}
         assert {info.uname for info in members.values()} == {""}
-    assert set(members) == {"kit/log.txt", "kit/environment.json", "kit/results.jsonl", "kit/work/log-neuron-cc.txt"}
+    assert set(members) == {
+        "kit/log.txt",
+        "kit/environment.json",
+        "kit/results.jsonl",
+        "kit/compilers/log-neuron-cc.txt",
+    }
     text = (folder / "log.txt").read_text()
-    assert "<selftest>/work/x on <host>: <perwatt>/selftest/bundle.py" in text
+    assert "<selftest>/compilers/x on <host>: <perwatt>/selftest/bundle.py" in text
     assert len(text) <= bundle.MOST_BYTES
