@@ -77,7 +77,7 @@ def machine(system: System, chip: Chip, declared: Assumption | None) -> Product:
         one = of_figure(f"{name}-power", power, "W", AT_THE_WALL)
         return Product(1.0 / systems.load(name).chips, (one,))
     settle = f"the power of one {chip.name} at full load, by an outside meter (perwatt calibrate-power)"
-    watts = declared or (chip.power and of_figure(chip.power.id, chip.power, "W", settle))
+    watts = declared or (of_figure(chip.power.id, chip.power, "W", settle) if chip.power else None)
     if watts is None:
         raise InputError(f"no watts: {chip.no_watts}; --watts {chip.name}=LO-HI declares them")
     around = _overhead(chip.name, "chips")
