@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 64, 16
+LINES = (" ", "-", ".")  # an empty cell, and marks of curves, which points go over
+SEVERAL = "*"
 
 
 class Drawing:
@@ -38,7 +40,7 @@ class Drawing:
         column, line = round((math.log10(x) - lo) / (hi - lo) * (WIDTH - 1)), self._line(y)
         if line is not None and 0 <= column < WIDTH:
             taken = self._cells[line][column]
-            self._cells[line][column] = "*" if taken.isalnum() and taken != mark else mark
+            self._cells[line][column] = SEVERAL if taken not in (*LINES, mark) else mark
 
     def _line(self, y: float) -> int | None:
         lo, hi = self._y
