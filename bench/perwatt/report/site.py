@@ -16,6 +16,7 @@ LEGEND = (
     "p published, ~ modeled by the sheet's peak and an MFU; >= and <= where nobody declared the scaling (--scaling)"
 )
 SCALE = {"tokens_per_day": (1e9, "Gtoken/day"), "tokens_per_mwh": (1e9, "Gtoken/MWh")}
+LEAST = 1e-3  # worth below which draws in bins are noise
 MOST = 10  # figures shown of a choice; --json has all
 BOUNDS = ("<=", ">=")  # of a quantity of which more, or less, is better
 
@@ -86,6 +87,10 @@ def _choice(found: Site, choice: Choice) -> None:
         print_table("what would change the choice, worth most first", head, map(_sensitivity, choice.figures[:MOST]))
 
 
+def _worth(one: Sensitivity) -> str:
+    return f"{one.worth:.1%}" if one.worth >= LEAST else f"<{LEAST:.1%}"
+
+
 def _sensitivity(one: Sensitivity) -> list[str]:
     figure = one.figure
     band = (
@@ -95,4 +100,4 @@ def _sensitivity(one: Sensitivity) -> list[str]:
     )
     lead = f"{one.lead_lo:.2f}, {one.lead_hi:.2f}" + (" changes it" if one.changes else "")
     tie = "" if one.tie is None else number(one.tie)
-    return [figure.name, band, lead, tie, f"{one.worth:.2%}", figure.settle]
+    return [figure.name, band, lead, tie, _worth(one), figure.settle]

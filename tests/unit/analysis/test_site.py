@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from perwatt.analysis.sides import load
-from perwatt.analysis.site import build, choice, formats
+from perwatt.analysis.site import build, choice, formats, money
 from perwatt.analysis.site.assumption import Assumption, Product, Span
 from perwatt.analysis.site.build import Asked, Site
 from perwatt.analysis.site.money import Terms
@@ -264,3 +264,15 @@ def test_spans(text: str, span: tuple[float, float] | None):
 )  # fmt: skip
 def test_widths_of_formats(precision: str, bits: int | None):
     assert formats.width(precision) == bits
+
+
+def test_few_rows_of_a_task_are_no_range():
+    """Two chips have llama-3-8b in 16 bits, so the share of peak is that of all rows in such formats."""
+    share = next(one for one in option(published(), "gb300-nvl72", 16).assumptions().values() if one.unit == "share")
+    assert (share.evidence, share.source) == ("borrowed", "as 27 rows of any model and chip have it")
+    assert share.hi / share.lo > 3
+
+
+def test_what_a_measurement_would_cost_an_hour():
+    assert money.measuring("h100-sxm", "a step") == "a step (p5.4xlarge at $6.88 an hour, on_demand of 2026-09-19)"
+    assert money.measuring("trainium3", "a step") == "a step (no price known)"

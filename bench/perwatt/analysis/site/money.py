@@ -91,3 +91,13 @@ def rented(chip: str, purchase: str) -> tuple[Price, int]:
     noted = {one.reason for one in prices.read().missing if one.instance in {i.name for i in instances}}
     why = f" ({'; '.join(sorted(noted))})" if noted else ""
     raise InputError(f"no {purchase} price of {chip}{why}; --rent or --buy {chip}=USD declares one")
+
+
+def measuring(chip: str, what: str) -> str:
+    """A measurement with what the smallest instance that has the chip, and a price, costs an hour."""
+    names = {one.name: one.chips for one in systems.all_systems().values() if one.chip == chip}
+    known = [price for price in prices.read().prices if price.instance in names]
+    if not known:
+        return f"{what} (no price known)"
+    least = min(known, key=lambda price: (names[price.instance], [-ord(letter) for letter in price.date], price.value))
+    return f"{what} ({least.instance} at ${least.value:g} an hour, {least.purchase} of {least.date})"

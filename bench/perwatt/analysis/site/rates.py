@@ -2,15 +2,15 @@
 
 Rows are of the task where they count the same operations for a token, as all of a model and sequence length do. Of
 several the best stands for its chip and width of format: measured before published. Where a chip has none, its sheet's
-peak is taken times the MFU that a source prints for the chip, or else times what other chips reach at the task
-(``borrowed``), and the figure is as good as that.
+peak is taken times the MFU that sources print for the chip, or else times what other chips reach at the task, or at any
+task where fewer than three have it (``borrowed``), and the figure is as good as that.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
@@ -23,6 +23,7 @@ from perwatt.analysis.result import Options
 from perwatt.analysis.sides import Side
 from perwatt.analysis.site import formats
 from perwatt.analysis.site.assumption import Assumption, Evidence, Product, of_figure
+from perwatt.analysis.site.money import measuring
 from perwatt.analysis.site.power import BEYOND, Draw
 from perwatt.analysis.table import Rows
 from perwatt.hardware import chips
@@ -87,11 +88,13 @@ class Rates:
     Attributes:
         best: by chip and width.
         printed: shares of peak that sources print of a chip without saying at which model, by chip and width.
+        reached: shares of peak of rows of any task, by width.
         notes: one line for each kind of row that was left out.
     """
 
     best: Mapping[tuple[str, int], Rate]
     printed: Mapping[tuple[str, int], Sequence[float]]
+    reached: Mapping[int, Sequence[float]]
     notes: tuple[str, ...]
 
     @property
@@ -104,10 +107,10 @@ def read(sides: Sequence[Side], task: Task, allowance: Allowance) -> Rates:
     """The best rate of every chip that has a sheet, and what else rows say."""
     found: list[tuple[str, Rate]] = []
     left: dict[str, int] = {}
-    printed: dict[tuple[str, int], list[float]] = {}
+    seen = _Seen()
     for side in sides:
         rows = side.rows.where(side.rows.is_text("workload", "train_step"))
-        kept = np.array([_fits(rows, row, task, left, printed) for row in range(len(rows))], dtype=bool)
+        kept = np.array([_fits(rows, row, task, left, seen) for row in range(len(rows))], dtype=bool)
         published = rows.is_text("time_evidence", "published")
         found += [_published(rows, int(row), allowance) for row in np.flatnonzero(kept & published)]
         found += _measured(Side(name=side.name, rows=rows.where(kept & ~published)), allowance, left)
@@ -115,18 +118,26 @@ def read(sides: Sequence[Side], task: Task, allowance: Allowance) -> Rates:
     for chip, rate in sorted(found, key=lambda item: (item[1].evidence != "measured", -item[1].value)):
         best.setdefault((chip, rate.width), rate)
     notes = tuple(f"{count} {'row' if count == 1 else 'rows'} left out: {why}" for why, count in left.items())
-    return Rates(best=best, printed=printed, notes=notes)
+    return Rates(best=best, printed=seen.printed, reached=seen.reached, notes=notes)
 
 
-def _fits(
-    rows: Rows, row: int, task: Task, left: dict[str, int], printed: dict[tuple[str, int], list[float]]
-) -> bool:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Shares of peak that were met on the way; see :class:`Rates`."""
+
+    printed: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    reached: dict[int, list[float]] = field(default_factory=dict)
+
+
+def _fits(rows: Rows, row: int, task: Task, left: dict[str, int], seen: _Seen) -> bool:
     """Whether a row is of the task and of a chip as the site would have it; counts why not."""
     name, precision = rows.text("chip", row) or "", rows.text("precision", row) or ""
     sheet, width = chips.known(name), formats.width(precision)
     tokens, flops = rows.number("tokens", row), rows.number("flops", row)
     if tokens is None and (share := rows.number("printed_mfu", row)) and sheet and width:
-        printed.setdefault((sheet.name, width), []).append(share)
+        seen.printed.setdefault((sheet.name, width), []).append(share)
+    if (share := rows.number("mfu", row)) and width and rows.text("status", row) == "ok":
+        seen.reached.setdefault(width, []).append(share)
     if not (tokens and flops and math.isclose(flops / tokens, task.flops, rel_tol=SAME)):
         return False  # another task, which is no reason to say anything
     why = _why_not(rows, row, sheet, width)
@@ -221,7 +232,8 @@ def _rate(rows: Rows, row: int, figure: Assumption, of: str, draw: Draw | None) 
 
 
 def _step(rows: Rows, row: int) -> str:
-    return f"a training step of the task in {rows.text('precision', row)} on {rows.text('chip', row)}"
+    name = rows.text("chip", row) or ""
+    return measuring(name, f"a training step of the task in {rows.text('precision', row)} on {name}")
 
 
 def by_sheet(chip: Chip, width: int, rates: Rates, task: Task, declared: Assumption | None) -> Rate | None:
@@ -233,7 +245,7 @@ def by_sheet(chip: Chip, width: int, rates: Rates, task: Task, declared: Assumpt
     wider = next((found for kind in formats.PEAKS.get(2 * width, ()) if (found := chip.peak(kind))), None)
     if peak is None or (wider is not None and peak.tflops <= wider.tflops):
         return None
-    share = declared or _printed(chip, width, rates) or _borrowed(chip, width, rates, task)
+    share = declared or _printed(chip, width, rates) or _borrowed(chip, width, rates)
     if share is None:
         return None
     top = of_figure(f"{chip.name}-peak-{width}bit", peak, "FLOP/s")
@@ -247,21 +259,25 @@ def by_sheet(chip: Chip, width: int, rates: Rates, task: Task, declared: Assumpt
 def _printed(chip: Chip, width: int, rates: Rates) -> Assumption | None:
     """Shares of peak that sources print for the chip itself, at models that they do not name."""
     shares = rates.printed.get((chip.name, width), ())
-    if not shares:
+    if len(shares) < FEW:
         return None
     return _share(chip, width, shares, "published", f"printed for {chip.name} at models not named")
 
 
-def _borrowed(chip: Chip, width: int, rates: Rates, task: Task) -> Assumption | None:
-    """What other chips reach of their peaks at the task in a format of that width."""
+def _borrowed(chip: Chip, width: int, rates: Rates) -> Assumption | None:
+    """What other chips reach of their peaks in a format of that width: at the task, else at any that rows are of."""
     others = {name: rate.mfu for (name, bits), rate in rates.best.items() if bits == width and rate.mfu}
-    if not others:
+    if len(others) >= FEW:
+        return _share(chip, width, tuple(others.values()), "borrowed", f"as {', '.join(sorted(others))} have it")
+    every = rates.reached.get(width, ())
+    if len(every) < FEW:
         return None
-    return _share(chip, width, tuple(others.values()), "borrowed", f"as {', '.join(sorted(others))} have it")
+    return _share(chip, width, every, "borrowed", f"as {len(every)} rows of any model and chip have it")
 
 
 def _share(chip: Chip, width: int, shares: Sequence[float], evidence: Evidence, source: str) -> Assumption:
+    step = f"a training step of the task in {width} bits on {chip.name}"
     return Assumption(
         name=f"{chip.name}-mfu-{width}bit", value=median(shares), lo=min(shares), hi=max(shares), unit="share",
-        evidence=evidence, source=source, settle=f"a training step of the task in {width} bits on {chip.name}",
+        evidence=evidence, source=source, settle=measuring(chip.name, step),
     )  # fmt: skip
