@@ -30,8 +30,8 @@ def command(
     from perwatt.analysis.breakdown.rows import read
     from perwatt.analysis.roofline import roofline
     from perwatt.analysis.sides import load
+    from perwatt.cli import _breakdown
     from perwatt.errors import InputError
-    from perwatt.report import breakdown as report
     from perwatt.report import figures
     from perwatt.results.published import shipped
 
@@ -52,7 +52,7 @@ def command(
         ])  # fmt: skip
     else:
         for one, on in zip(found, modeled, strict=True):
-            report.show(one, on, every=every)
+            _breakdown.show(one, on, every=every)
     if figure:
         figures.save("breakdown", [Path(path) for path in paths], case, figure)
         _say(f"drawn: {figure}")

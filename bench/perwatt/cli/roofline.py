@@ -34,9 +34,9 @@ def command(paths: tuple[str, ...], figure: Path | None, skip_bad: bool, as_json
     if as_json:
         print_json(found.as_json())
     else:
-        from perwatt.report import roofline as report
+        from perwatt.cli import _roofline
 
-        report.show(found)
+        _roofline.show(found)
     if not found.roofs:
         click.echo("no row has a rate of operations or traffic", err=True)
         return NOTHING

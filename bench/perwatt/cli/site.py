@@ -70,9 +70,9 @@ def command(paths: tuple[str, ...], figure: Path | None, skip_bad: bool, as_json
     if as_json:
         print_json(found.as_json())
     elif found.options:
-        from perwatt.report import site as report
+        from perwatt.cli import _site
 
-        report.show(found)
+        _site.show(found)
     else:
         for note in found.notes:
             _say(note)

@@ -102,6 +102,9 @@ def test_trn3_ultraservers_by_hand():
     assert (found.rate.evidence, sixteen.rate.evidence) == ("modeled", "modeled")
     assert sixteen.rate.value == near(671e12 * 0.43 / (421651971833856 / 8192))  # the middle of the MFUs printed
     assert found.rate.value == near(2517e12 * 0.350278591 / (421651971833856 / 8192))  # B200's, the middle of five
+    assert found.nominal().tokens_per_day == near(8.6524e13)
+    assert found.nominal().tokens_per_mwh == near(5.0343e10)
+    assert found.nominal().t_co2_per_gtok == near(6.9523e-3)
     assert {one.rate.width for one in site.options if one.system.chip == "trainium3"} == {16, 8}, "fp4 is no faster"
 
 

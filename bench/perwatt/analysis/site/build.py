@@ -9,7 +9,7 @@ from typing import Any
 from perwatt.analysis.levels import Allowance
 from perwatt.analysis.sides import Side
 from perwatt.analysis.site import money, power, rates
-from perwatt.analysis.site.assumption import Assumption, nominal
+from perwatt.analysis.site.assumption import Assumption, Product, nominal
 from perwatt.analysis.site.choice import Choice, choose
 from perwatt.analysis.site.money import Cost, Terms
 from perwatt.analysis.site.plan import GIGA, HOUR_S, METRICS, Option, drawn_values, intervals
@@ -204,7 +204,7 @@ def _rate(chip: chips.Chip, width: int, found: Rates, asked: Asked) -> Rate | No
     return own if own is not None and declared is None else rates.by_sheet(chip, width, found, asked.task, declared)
 
 
-def _option(system: System, rate: Rate, machine: Any, asked: Asked) -> Option:
+def _option(system: System, rate: Rate, machine: Product, asked: Asked) -> Option:
     usual = power.facility(system.chip)
     building = power.Facility(peak=asked.pue_peak or usual.peak, mean=asked.pue or usual.mean)
     scaling = asked.scaling and replace(
