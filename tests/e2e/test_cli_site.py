@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from perwatt.cli import _app
+from perwatt.results.published import shipped
 
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
 WORKED = ("site", "--mw", "100", "--system", "trn3-gen2-ultraserver", "--system", "gb300-nvl72", "--system", "dgx-h100")
@@ -80,3 +81,14 @@ def test_no_rows(capsys: pytest.CaptureFixture[str]):
     said = capsys.readouterr()
     assert (end.value.code, said.out, said.err.count("\n")) == (3, "", 1)
     assert said.err.startswith("no row of llama-tiny at 128 tokens")
+
+
+def test_bad_files_are_left_out_and_said(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2\n")
+    with pytest.raises(SystemExit) as end:
+        _app.main(["site", str(bad), str(shipped.find("nvidia-fp8")), "--mw", "1", "--skip-bad", "--draws", "1000"])
+    said = capsys.readouterr()
+    assert (end.value.code, said.err.count("\n")) == (0, 1)
+    assert said.err.startswith(f"left out: {bad}")
+    assert "gb300-nvl72, fp8" in said.out

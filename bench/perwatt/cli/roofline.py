@@ -25,12 +25,16 @@ def command(paths: tuple[str, ...], figure: Path | None, skip_bad: bool, as_json
     from perwatt.analysis.roofline import roofline
     from perwatt.analysis.sides import load
     from perwatt.report import figures
+    from perwatt.report.format import plain
     from perwatt.results.published import shipped
 
     if figure:
         figures.format_of(figure)
     given = paths or (str(shipped.root()),)
-    found = roofline([load(*given, skip_bad=skip_bad)])
+    side = load(*given, skip_bad=skip_bad)
+    for line in side.skipped:
+        click.echo(plain(f"left out: {line}"), err=True)
+    found = roofline([side])
     if as_json:
         print_json(found.as_json())
     else:

@@ -88,7 +88,10 @@ def _sides(paths: Sequence[str], skip_bad: bool) -> list[Side]:
     from perwatt.analysis.sides import load
     from perwatt.results.published import shipped
 
-    return [load(*(paths or (str(shipped.root()),)), name="" if paths else "published", skip_bad=skip_bad)]
+    side = load(*(paths or (str(shipped.root()),)), name=None if paths else "published", skip_bad=skip_bad)
+    for line in side.skipped:
+        _say(f"left out: {line}")
+    return [side]
 
 
 def _asked(given: dict[str, Any]) -> Asked:

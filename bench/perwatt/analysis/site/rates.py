@@ -89,7 +89,7 @@ class Rates:
         best: by chip and width.
         printed: shares of peak that sources print of a chip without saying at which model, by chip and width.
         reached: shares of peak of rows of any task, by width.
-        notes: one line for each kind of row that was left out.
+        notes: one line for each kind of row that was left out, or that lacks something.
     """
 
     best: Mapping[tuple[str, int], Rate]
@@ -117,7 +117,7 @@ def read(sides: Sequence[Side], task: Task, allowance: Allowance) -> Rates:
     best: dict[tuple[str, int], Rate] = {}
     for chip, rate in sorted(found, key=lambda item: (item[1].evidence != "measured", -item[1].value)):
         best.setdefault((chip, rate.width), rate)
-    notes = tuple(f"{count} {'row' if count == 1 else 'rows'} left out: {why}" for why, count in left.items())
+    notes = tuple(f"{count} {'row' if count == 1 else 'rows'} {why}" for why, count in left.items())
     return Rates(best=best, printed=seen.printed, reached=seen.reached, notes=notes)
 
 
@@ -140,9 +140,8 @@ def _fits(rows: Rows, row: int, task: Task, left: dict[str, int], seen: _Seen) -
         seen.reached.setdefault(width, []).append(share)
     if not (tokens and flops and math.isclose(flops / tokens, task.flops, rel_tol=SAME)):
         return False  # another task, which is no reason to say anything
-    why = _why_not(rows, row, sheet, width)
-    if why:
-        left[why] = left.get(why, 0) + 1
+    if why := _why_not(rows, row, sheet, width):
+        left[f"left out: {why}"] = left.get(f"left out: {why}", 0) + 1
     return not why
 
 
@@ -206,8 +205,8 @@ def _draw(column: Column, group: int, rate: float, allowance: Allowance, left: d
     evidence = column.texts("energy_evidence", group, column.values(WORK_PER_JOULE))
     scopes = column.texts("power_scope", group, column.values(WORK_PER_JOULE))
     if evidence != ("measured",) or len(scopes) != 1 or scopes[0] not in BEYOND:
-        why = f"energy of {column.chip} is not measured, so its average power is by rating"
-        left[f"(of their energy) {why}"] = left.get(f"(of their energy) {why}", 0) + len(column.members[group])
+        why = f"without measured energy: the average power of {column.chip} is by its rating"
+        left[why] = left.get(why, 0) + len(column.members[group])
         return None
     each, down, up = _with_chips(column, group, "joule", allowance)
     gain = column.rows.number("energy_rel_sys", int(column.first[group])) or 0.0
