@@ -21,7 +21,7 @@ def command(
     paths: tuple[str, ...], case: str, others: tuple[str, ...], every: bool, figure: Path | None, skip_bad: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Explain training steps by microbenchmarks of the same run.
+    """Explain training steps by rows of their run.
 
     PATH is results as `perwatt compare` takes them.
     """

@@ -17,7 +17,7 @@ NOTHING = 3
 @click.option("--skip-bad", is_flag=True, help="Go on without files that cannot be trusted, and say so.")
 @json_option
 def command(paths: tuple[str, ...], figure: Path | None, skip_bad: bool, as_json: bool) -> int:
-    """Show rows under the roofs that products and memory of their chips set.
+    """Show rows under the roofs of their chips.
 
     PATH is results as `perwatt compare` takes them; without any, the published rows that perwatt comes with. Exits with
     3 if no row has a rate.

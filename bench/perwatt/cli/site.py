@@ -55,7 +55,7 @@ def _declared(name: str, metavar: str, text: str) -> Callable[[Function], Functi
 @click.option("--skip-bad", is_flag=True, help="Go on without files that cannot be trusted, and say so.")
 @json_option
 def command(paths: tuple[str, ...], figure: Path | None, skip_bad: bool, as_json: bool, **given: Any) -> int:
-    """Show what the power of a site buys: chips, tokens, dollars, CO2.
+    """Show what the power of a site buys.
 
     PATH is results as `perwatt compare` takes them; without any, the published rows that perwatt comes with. Exits with
     3 if nothing is known of any system.

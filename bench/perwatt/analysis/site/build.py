@@ -8,7 +8,7 @@ from typing import Any
 
 from perwatt.analysis.levels import Allowance
 from perwatt.analysis.sides import Side
-from perwatt.analysis.site import money, power, rates
+from perwatt.analysis.site import by_sheet, money, power, rates
 from perwatt.analysis.site.assumption import Assumption, Product, nominal
 from perwatt.analysis.site.choice import Choice, choose
 from perwatt.analysis.site.money import Cost, Terms
@@ -201,7 +201,7 @@ def _options(system: System, found: Rates, asked: Asked) -> tuple[list[Option], 
 def _rate(chip: chips.Chip, width: int, found: Rates, asked: Asked) -> Rate | None:
     declared = asked.mfu.get((chip.name, width))
     own = found.best.get((chip.name, width))
-    return own if own is not None and declared is None else rates.by_sheet(chip, width, found, asked.task, declared)
+    return own if own is not None and declared is None else by_sheet.rate(chip, width, found, asked.task, declared)
 
 
 def _option(system: System, rate: Rate, machine: Product, asked: Asked) -> Option:
