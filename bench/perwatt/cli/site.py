@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from perwatt.analysis.site.money import Terms
 
 NOTHING = 3
+STATE = 16  # bytes of a weight in `bf16_master`: its master copy, its gradient and two moments, in float32
 PURCHASES = ("on_demand", "capacity_block", "reserved", "spot")
 OBJECTIVES = ("tokens_per_day", "tokens_per_mwh", "usd_per_gtok", "t_co2_per_gtok")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -107,7 +108,8 @@ def _asked(given: dict[str, Any]) -> Asked:
         return text and Span.parse(text, f"--{name}", least=least, most=most).assumption(name, unit, settle)
 
     shape = model.resolve(given["model"])
-    task = Task(model=given["model"], seq=given["seq"], flops=flops_per_token(shape, given["seq"]))
+    flops, state = flops_per_token(shape, given["seq"]), float(STATE * shape.parameters)
+    task = Task(model=given["model"], seq=given["seq"], flops=flops, state=state)
     return Asked(
         mw=given["mw"], systems=given["systems"], objective=given["objective"], draws=given["draws"],
         seed=given["seed"], task=task,

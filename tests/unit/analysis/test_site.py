@@ -24,7 +24,7 @@ from support.results import write
 from support.valid_rows import make
 
 SYSTEMS = ("trn3-gen2-ultraserver", "gb300-nvl72", "dgx-h100")
-TASK = Task(model="llama-3-8b", seq=8192, flops=flops_per_token(model.resolve("llama-3-8b"), 8192))
+TASK = Task(model="llama-3-8b", seq=8192, flops=flops_per_token(model.resolve("llama-3-8b"), 8192), state=1.28e11)
 CARBON = Assumption(name="grid", value=350, lo=350, hi=350, unit="g/kWh", evidence="declared", source="test")
 
 
@@ -277,5 +277,8 @@ def test_few_rows_of_a_task_are_no_range():
 
 
 def test_what_a_measurement_would_cost_an_hour():
-    assert money.measuring("h100-sxm", "a step") == "a step (p5.4xlarge at $6.88 an hour, on_demand of 2026-09-19)"
-    assert money.measuring("trainium3", "a step") == "a step (no price known)"
+    """On the smallest instance whose chips hold the model: 8 of 80 GB for 128 GB, one for 20."""
+    assert money.measuring("h100-sxm", "it", 1.28e11) == "it (p5.48xlarge at $55.04 an hour, on_demand of 2026-09-19)"
+    assert money.measuring("h100-sxm", "it", 2e10) == "it (p5.4xlarge at $6.88 an hour, on_demand of 2026-09-19)"
+    assert money.measuring("h100-sxm", "it", 1e12) == "it (no price known)"
+    assert money.measuring("trainium3", "it", 0.0) == "it (no price known)"

@@ -26,7 +26,7 @@ def rate(chip: Chip, width: int, rates: Rates, task: Task, declared: Assumption 
     wider = next((found for kind in formats.PEAKS.get(2 * width, ()) if (found := chip.peak(kind))), None)
     if peak is None or (wider is not None and peak.tflops <= wider.tflops):
         return None
-    share = declared or _printed(chip, width, rates) or _borrowed(chip, width, rates)
+    share = declared or _printed(chip, width, rates, task) or _borrowed(chip, width, rates, task)
     if share is None:
         return None
     top = of_figure(f"{chip.name}-peak-{width}bit", peak, "FLOP/s")
@@ -37,28 +37,30 @@ def rate(chip: Chip, width: int, rates: Rates, task: Task, declared: Assumption 
     )  # fmt: skip
 
 
-def _printed(chip: Chip, width: int, rates: Rates) -> Assumption | None:
+def _printed(chip: Chip, width: int, rates: Rates, task: Task) -> Assumption | None:
     """Shares of peak that sources print for the chip itself, at models that they do not name."""
     shares = rates.printed.get((chip.name, width), ())
     if len(shares) < FEW:
         return None
-    return _share(chip, width, shares, "published", f"printed for {chip.name} at models not named")
+    return _share(chip, width, task, shares, "published", f"printed for {chip.name} at models not named")
 
 
-def _borrowed(chip: Chip, width: int, rates: Rates) -> Assumption | None:
+def _borrowed(chip: Chip, width: int, rates: Rates, task: Task) -> Assumption | None:
     """What other chips reach of their peaks in a format of that width: at the task, else at any that rows are of."""
     others = {name: rate.mfu for (name, bits), rate in rates.best.items() if bits == width and rate.mfu}
     if len(others) >= FEW:
-        return _share(chip, width, tuple(others.values()), "borrowed", f"as {', '.join(sorted(others))} have it")
+        return _share(chip, width, task, tuple(others.values()), "borrowed", f"as {', '.join(sorted(others))} have it")
     every = rates.reached.get(width, ())
     if len(every) < FEW:
         return None
-    return _share(chip, width, every, "borrowed", f"as {len(every)} rows of any model and chip have it")
+    return _share(chip, width, task, every, "borrowed", f"as {len(every)} rows of any model and chip have it")
 
 
-def _share(chip: Chip, width: int, shares: Sequence[float], evidence: Evidence, source: str) -> Assumption:
+def _share(
+    chip: Chip, width: int, task: Task, shares: Sequence[float], evidence: Evidence, source: str
+) -> Assumption:  # fmt: skip
     step = f"a training step of the task in {width} bits on {chip.name}"
     return Assumption(
         name=f"{chip.name}-mfu-{width}bit", value=median(shares), lo=min(shares), hi=max(shares), unit="share",
-        evidence=evidence, source=source, settle=measuring(chip.name, step),
+        evidence=evidence, source=source, settle=measuring(chip.name, step, task.state),
     )  # fmt: skip

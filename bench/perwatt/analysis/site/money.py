@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from perwatt.analysis.site.assumption import Assumption, Product
 from perwatt.errors import InputError
-from perwatt.hardware import prices, systems
+from perwatt.hardware import chips, prices, systems
 from perwatt.hardware.figure import Grade
 from perwatt.hardware.prices import Price
 
@@ -93,11 +93,13 @@ def rented(chip: str, purchase: str) -> tuple[Price, int]:
     raise InputError(f"no {purchase} price of {chip}{why}; --rent or --buy {chip}=USD declares one")
 
 
-def measuring(chip: str, what: str) -> str:
-    """A measurement with what the smallest instance that has the chip, and a price, costs an hour."""
-    names = {one.name: one.chips for one in systems.all_systems().values() if one.chip == chip}
-    known = [price for price in prices.read().prices if price.instance in names]
+def measuring(chip: str, what: str, state: float) -> str:
+    """A measurement with what an hour of the smallest instance costs that has a price and holds so many bytes."""
+    each = chips.load(chip).memory_bytes
+    names = {name: one.chips for name, one in systems.all_systems().items() if one.chip == chip}
+    able = {name for name, count in names.items() if count * each >= state}
+    known = [price for price in prices.read().prices if price.instance in able]
     if not known:
         return f"{what} (no price known)"
-    least = min(known, key=lambda price: (names[price.instance], [-ord(letter) for letter in price.date], price.value))
-    return f"{what} ({least.instance} at ${least.value:g} an hour, {least.purchase} of {least.date})"
+    newest = max(known, key=lambda price: (-names[price.instance], price.date, -price.value))
+    return f"{what} ({newest.instance} at ${newest.value:g} an hour, {newest.purchase} of {newest.date})"

@@ -39,11 +39,13 @@ class Task:
         model: its name.
         seq: tokens of a sequence.
         flops: operations of one token.
+        state: bytes of weights, gradients and moments, which the chips of a measurement have to hold.
     """
 
     model: str
     seq: int
     flops: float
+    state: float
 
     def __str__(self) -> str:
         return f"{self.model} at {self.seq} tokens"
@@ -110,8 +112,8 @@ def read(sides: Sequence[Side], task: Task, allowance: Allowance) -> Rates:
         rows = side.rows.where(side.rows.is_text("workload", "train_step"))
         kept = np.array([_fits(rows, row, task, left, seen) for row in range(len(rows))], dtype=bool)
         published = rows.is_text("time_evidence", "published")
-        found += [_published(rows, int(row), allowance) for row in np.flatnonzero(kept & published)]
-        found += _measured(Side(name=side.name, rows=rows.where(kept & ~published)), allowance, left)
+        found += [_published(rows, int(row), task, allowance) for row in np.flatnonzero(kept & published)]
+        found += _measured(Side(name=side.name, rows=rows.where(kept & ~published)), task, allowance, left)
     best: dict[tuple[str, int], Rate] = {}
     for chip, rate in sorted(found, key=lambda item: (item[1].evidence != "measured", -item[1].value)):
         best.setdefault((chip, rate.width), rate)
@@ -161,19 +163,19 @@ def _why_not(rows: Rows, row: int, sheet: Chip | None, width: int | None) -> str
     return ""
 
 
-def _published(rows: Rows, row: int, allowance: Allowance) -> tuple[str, Rate]:
+def _published(rows: Rows, row: int, task: Task, allowance: Allowance) -> tuple[str, Rate]:
     """A printed rate, off by as much as one chip may be from another."""
     value = rows.number("tokens_per_s_per_chip", row) or 0.0
     case = rows.text("case", row) or ""
     figure = Assumption(
         name=f"rate: {case}", value=value, lo=value / (1 + allowance.chip), hi=value * (1 + allowance.chip),
-        unit="token/s", shape="normal", evidence="published", settle=_step(rows, row),
+        unit="token/s", shape="normal", evidence="published", settle=_step(rows, row, task),
         source=f"{rows.text('source', row)}, grade {rows.text('grade', row)}; ±{allowance.chip:.0%} between chips",
     )  # fmt: skip
     return _rate(rows, row, figure, case, None)
 
 
-def _measured(side: Side, allowance: Allowance, left: dict[str, int]) -> list[tuple[str, Rate]]:
+def _measured(side: Side, task: Task, allowance: Allowance, left: dict[str, int]) -> list[tuple[str, Rate]]:
     """Rows of runs in groups, each with the interval of all levels that were measured."""
     found = []
     for column in columns([side], Options(allowance=allowance))[0]:
@@ -184,7 +186,7 @@ def _measured(side: Side, allowance: Allowance, left: dict[str, int]) -> list[tu
             figure = Assumption(
                 name=f"rate: {column.chip}: {case}", value=value, lo=value / math.exp(down), hi=value * math.exp(up),
                 unit="token/s", shape="normal", evidence="measured", source=column.label,
-                settle=_step(column.rows, row),
+                settle=_step(column.rows, row, task),
             )  # fmt: skip
             found.append(_rate(column.rows, row, figure, case, _draw(column, group, value, allowance, left)))
     return found
@@ -228,6 +230,6 @@ def _rate(rows: Rows, row: int, figure: Assumption, of: str, draw: Draw | None) 
     )  # fmt: skip
 
 
-def _step(rows: Rows, row: int) -> str:
+def _step(rows: Rows, row: int, task: Task) -> str:
     name = rows.text("chip", row) or ""
-    return measuring(name, f"a training step of the task in {rows.text('precision', row)} on {name}")
+    return measuring(name, f"a training step of the task in {rows.text('precision', row)} on {name}", task.state)
