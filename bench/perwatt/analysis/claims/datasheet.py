@@ -9,6 +9,12 @@ from perwatt.analysis.claims.judging import Span, Word, in_form, judge, ratio_of
 from perwatt.analysis.claims.result import Level, joined, unnamed
 from perwatt.analysis.claims.terms import NoFigureError, Term, over, term
 
+TWICE = 2.0
+"""Times the fraction of its roof that one chip may reach of what another does before roofs contradict a claim.
+
+The best products that are published of any chip take from 51 to 90 % of its peak (docs/published.md, matmul), so one that
+needs twice the fraction of another's is beyond its own roof where the other runs at half of its.
+"""
 OF_CHIPS = "the claim is of {}, the sheets are of chips: a claim about a system is not judged from chips"
 SAME = "both sides are the same chip: what differs is not on its sheet"
 
@@ -38,11 +44,12 @@ def _level(claim: Claim) -> Level:
     quality = whole.grade + (f", watts assumed ({', '.join(whole.assumed)})" if whole.assumed else "")
     open_ = [*whole.open, *_not_judged(claim)]
     word = Word.NOT_DECIDED if open_ else judge(claim, span, roof=True)
-    roofs = [_roofs(claim, terms)] if quantity.achieved and len(terms) > 1 else []
-    missing = (*whole.open, *(f"watts that are published or measured, in place of {name}" for name in whole.assumed))
+    roofs = [_roofs(claim, whole)] if quantity.achieved and claim.denominator else []
+    if roofs and word == Word.CONTRADICTED and ratio_of(claim) <= TWICE * whole.hi:
+        word = Word.NOT_DECIDED
     return Level(
         verdict=word, found=span, basis=(line, *roofs, *open_, *whole.notes), quality=quality,
-        missing=missing if word == Word.NOT_DECIDED else (),
+        missing=whole.wants if word == Word.NOT_DECIDED else (),
     )  # fmt: skip
 
 
@@ -70,9 +77,8 @@ def _number(value: float) -> str:
     return f"{value:,.1f}" if value >= 100 else f"{value:.2f}"
 
 
-def _roofs(claim: Claim, terms: list[Term]) -> str:
+def _roofs(claim: Claim, ratio: Term) -> str:
     """What the ratio of roofs leaves to how well each is used."""
-    ratio = over(*(terms if claim.quantity.better > 0 else terms[::-1]))
     a, b = (side.title for side in claim.sides)
     share = ratio_of(claim) / ratio.value
     even = f"; they tie at {1 / ratio.value:.2f} times" if claim.quantity.better < 0 else ""

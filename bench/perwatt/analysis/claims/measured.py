@@ -152,9 +152,9 @@ def _line(pair: Pair) -> str:
 
 def _quality(pairs: Sequence[Pair]) -> str:
     ends = [end for pair in pairs for end in (pair.baseline, pair.candidate)]
-    runs, devices = min(end.runs for end in ends), min(end.chips for end in ends)
-    cases = f"{len(pairs)} case{'s' if len(pairs) > 1 else ''}"
-    return f"measured, {cases}, {runs} run{'s' if runs != 1 else ''} and {devices} chip{'s' if devices != 1 else ''} a side"
+    least = {"run": min(end.runs for end in ends), "chip": min(end.chips for end in ends)}
+    told = " and ".join(f"{count} {name}{'s' if count != 1 else ''}" for name, count in least.items())
+    return f"measured, {len(pairs)} case{'s' if len(pairs) > 1 else ''}, {told} a side"
 
 
 def _open(claim: Claim, basis: Sequence[str], sides: Sequence[Side] = ()) -> Level:

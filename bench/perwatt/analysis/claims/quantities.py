@@ -63,7 +63,8 @@ PRODUCT, MEMORY, HEADLINE, EIGHT_BIT = ("product*",), ("memory",), ("matched hea
 
 QUANTITIES: dict[str, Quantity] = {
     "peak": Quantity(
-        title="peak", sheet="peak", row="tflops_per_chip", across="tokens_per_s_per_chip", workload="gemm", published="tflops_per_chip", best=True,
+        title="peak", sheet="peak", row="tflops_per_chip", across="tokens_per_s_per_chip", workload="gemm",
+        published="tflops_per_chip", best=True,
         suite="claims", only=PRODUCT, units=FLOPS,
     ),
     "peak_per_watt": Quantity(

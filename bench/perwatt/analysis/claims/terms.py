@@ -32,6 +32,7 @@ class Term:
         assumed: names of watts that are an assumption.
         notes: what else to say.
         open: why it decides nothing although it is known; empty where it does.
+        wants: figures with which it would.
     """
 
     value: float
@@ -42,6 +43,7 @@ class Term:
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
+    wants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +83,7 @@ def over(a: Term, b: Term) -> Term:
         value=a.value / b.value, lo=a.lo / b.hi, hi=a.hi / b.lo, text=f"{_inner(a.text)} / {_inner(b.text)}",
         grade=max(a.grade, b.grade), assumed=tuple(dict.fromkeys((*a.assumed, *b.assumed))),
         notes=tuple(dict.fromkeys((*a.notes, *b.notes))), open=tuple(dict.fromkeys((*a.open, *b.open))),
+        wants=tuple(dict.fromkeys((*a.wants, *b.wants))),
     )  # fmt: skip
 
 
@@ -121,11 +124,14 @@ def _power(thing: Thing, claim: Claim) -> Term:
     watts: Watts | None = thing.chip.power
     if watts is None:
         raise NoFigureError(f"{thing.chip.name} has no watts to assume: {thing.chip.no_watts}")
-    unknown = "nobody publishes the power of {}: only watts of its chips are in it"
-    assumed = (watts.id,) if watts.kind == "assumption" else ()
-    return replace(
-        _times(thing.count, watts), assumed=assumed, open=(unknown.format(thing.system.name),) if thing.system else ()
-    )
+    known = _times(thing.count, watts)
+    if watts.kind == "assumption":
+        measured = f"watts of {thing.chip.name} that are published or measured, in place of {watts.id}"
+        known = replace(known, assumed=(watts.id,), wants=(measured,))
+    if thing.system is None:
+        return known
+    unknown = f"nobody publishes the power of {thing.system.name}: only watts of its chips are in it"
+    return replace(known, open=(unknown,), wants=(*known.wants, f"the power of {thing.system.name}"))
 
 
 def _per_watt(thing: Thing, claim: Claim) -> Term:
@@ -147,7 +153,14 @@ def _cost(thing: Thing, claim: Claim) -> Term:
     late = _months(price.dated) - _months(claim.when) > YEAR
     other = (f"the claim is of {claim.when}, and was made at other prices than those of {price.dated}",) if late else ()
     return Term(
-        value=dollars, lo=dollars, hi=dollars, text=text, grade=max(price.grade, peak.grade), notes=(note,), open=other
+        value=dollars,
+        lo=dollars,
+        hi=dollars,
+        text=text,
+        grade=max(price.grade, peak.grade),
+        notes=(note,),
+        open=other,
+        wants=(f"a price of {thing.system.name} of {claim.when}",) if late else (),
     )
 
 

@@ -105,7 +105,7 @@ def _cases(suite: str, only: tuple[str, ...]) -> tuple[tuple[str, str, str], ...
     """Name, match key and format of the products of each different work among the cases."""
     from perwatt.spec import suite as suites  # pydantic and all workloads come with it
 
-    found = {}
+    found: dict[str, tuple[str, str, str]] = {}
     for case in suites.load(suite).cases:
         if any(fnmatchcase(case.name, pattern) for pattern in only):
             name = case.name.partition(" recompute=")[0]
