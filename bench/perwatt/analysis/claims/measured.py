@@ -192,4 +192,4 @@ def _percent(claim: Claim, top: Given, bottom: Given) -> Iterator[str]:
         if pair.symbol:
             most = pair.ratio / ratio_of(claim)
             inverse = f"P_max({pair.candidate.chip})/P_max({pair.baseline.chip})"
-            yield f"{pair.case}: {pair.ratio:.3g} x {pair.symbol}; {claim.said} where {inverse} is {most:.3g}"
+            yield f"{pair.case}: {pair.ratio:.3g} x {pair.symbol}; {claim.said} where {inverse} is {most:.3g} or less"

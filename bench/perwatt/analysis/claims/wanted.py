@@ -51,7 +51,7 @@ def rows(claim: Claim, sides: Sequence[Side] = ()) -> tuple[str, ...]:
         for name, key, _ in found:
             made.append(
                 f"{side.chip}: {quantity.row} of {name!r} in suite {chosen.suite} (match_key {key}), placement "
-                f"{placement}{count}, {FEW} processes{energy}"
+                f"{placement}{count}, {FEW} {'runs' if quantity.energy else 'processes'}{energy}"
             )
     return tuple(dict.fromkeys(made))
 
