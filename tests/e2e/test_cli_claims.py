@@ -78,7 +78,7 @@ def test_measured_rows_are_judged(perwatt: Perwatt, rows: Path):
 
 
 def test_a_claim_of_ones_own_is_judged_with_the_others(perwatt: Perwatt, rows: Path):
-    (rows / "mine.yaml").write_text(TEXT)
+    (rows / "mine.yaml").write_text(TEXT.replace("value: 2", "value: 4"))
     found = json.loads(perwatt("claims", "mine", "trn2.csv", "trn3.csv", "--claims", "mine.yaml", "--json").stdout)
     assert [one["claim"] for one in found] == ["mine"]
     assert found[0]["levels"]["measured"]["verdict"] == "contradicted"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,15 @@ scope: chip
 """
 
 
+@cache
+def shipped() -> dict[str, Claim]:
+    """The shipped claims by name, read once."""
+    return {one.claim: one for one in library.load()}
+
+
 def claim(name: str = "trn3-training-speed-per-chip", **changes: Any) -> Claim:
     """A shipped claim with some fields changed; formats of rows are any by default."""
-    found = next(one for one in library.load() if one.claim == name)
-    return replace(found, **{"format": "unspecified", **changes})
+    return replace(shipped()[name], **{"format": "unspecified", **changes})
 
 
 def step(chip: str, rate: float, work: dict[str, Any] = STEP, joules: float | None = None, **changes: Any) -> Row:

@@ -10,7 +10,7 @@ from perwatt.analysis.claims import library
 from perwatt.analysis.claims.datasheet import datasheet
 from perwatt.analysis.claims.judgement import judged
 from perwatt.hardware.library import bibliography
-from support.claimed import claim
+from support.claimed import claim, shipped
 
 ROWS = [*(f"T{n}" for n in range(1, 21)), *(f"N{n}" for n in range(1, 7)), *(f"G{n}" for n in range(1, 6)), "A1"]
 """The collection of published claims: Trainium, NVIDIA, Google, AMD."""
@@ -78,10 +78,6 @@ ALSO = [  # claim, line of arithmetic beside it, its result
 NOT_TESTABLE = {"T4", "T9", "T10", "T18", "T19", "T20", "G1", "G2", "G3", "G4", "G5"}
 
 
-def shipped(name: str):
-    return next(one for one in library.load() if one.claim == name)
-
-
 def test_every_published_claim_has_a_file():
     assert list(dict.fromkeys(one.row for one in sorted(library.load(), key=lambda one: ROWS.index(one.row)))) == ROWS
 
@@ -95,8 +91,8 @@ def test_the_headline_comes_first_and_is_two_claims():
 
 @pytest.mark.parametrize(("name", "row", "figure", "verdict"), FIGURES)
 def test_sheets_give_the_arithmetic_of_the_collection(name: str, row: str, figure: float, verdict: str):
-    found = datasheet(shipped(name))
-    assert shipped(name).row == row
+    found = datasheet(shipped()[name])
+    assert shipped()[name].row == row
     digits = max(len(f"{figure:g}".partition(".")[2]), 1)
     assert found.found
     assert found.found.value == pytest.approx(figure, abs=0.5001 * 10**-digits + (0.02 if row == "T13" else 0))
@@ -105,11 +101,11 @@ def test_sheets_give_the_arithmetic_of_the_collection(name: str, row: str, figur
 
 @pytest.mark.parametrize(("name", "what", "result"), ALSO)
 def test_arithmetic_beside_a_claim_is_shown(name: str, what: str, result: str):
-    assert [line for line in datasheet(shipped(name)).basis if line.startswith(f"{what}: ") and result in line]
+    assert [line for line in datasheet(shipped()[name]).basis if line.startswith(f"{what}: ") and result in line]
 
 
 def test_the_headline_in_full():
-    found = judged(shipped("trn3-headline-equal-power"))
+    found = judged(shipped()["trn3-headline-equal-power"])
     assert found.datasheet.found
     ends = found.datasheet.found.lo, found.datasheet.found.hi
     assert ends == pytest.approx((0.97, 1.61), abs=0.006)
@@ -122,7 +118,7 @@ def test_the_headline_in_full():
 
 @pytest.mark.parametrize("row", sorted(NOT_TESTABLE))
 def test_what_no_row_can_tell_says_so_with_its_reason(row: str):
-    for one in library.load():
+    for one in shipped().values():
         if one.row == row:
             found = judged(one).measured
             assert (found.verdict, found.found) == ("not_testable", None)
@@ -130,13 +126,13 @@ def test_what_no_row_can_tell_says_so_with_its_reason(row: str):
 
 
 def test_a_system_is_not_judged_from_sheets_of_chips():
-    found = datasheet(shipped("gb300-405b"))
+    found = datasheet(shipped()["gb300-405b"])
     assert found.verdict == "not_decided"
     assert any(line.startswith("the claim is of a cluster, the sheets are of chips") for line in found.basis)
 
 
 def test_a_chip_without_watts_to_assume_is_one_line_and_no_figure():
-    found = datasheet(shipped("trn2-energy"))
+    found = datasheet(shipped()["trn2-energy"])
     assert (found.verdict, found.found) == ("not_decided", None)
     assert found.basis[0].startswith("trainium1 has no watts to assume: AWS publishes no watt figure")
 

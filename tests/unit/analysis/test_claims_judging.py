@@ -60,7 +60,7 @@ def test_figures_without_an_interval(one: Bar, value: float, verdict: str):
     ],
 )
 def test_the_whole_interval_counts(quantifier: str, lo: float, hi: float, verdict: str):
-    assert word(bar(4.0, quantifier=quantifier), (lo + hi) / 2, lo, hi) == verdict
+    assert word(bar(4.0, 1, quantifier), (lo + hi) / 2, lo, hi) == verdict
 
 
 def test_up_to_is_contradicted_by_a_roof_alone():

@@ -142,9 +142,7 @@ def test_the_headline_at_equal_power_takes_joules_of_a_meter(tmp_path: Path):
 
 
 def test_rows_without_energy_leave_the_headline_untestable_and_say_which_would_do(tmp_path: Path):
-    found = measured(
-        tmp_path, claim("trn3-headline-equal-power"), step("trainium2", 100.0), step("trainium3", 900.0)
-    )
+    found = measured(tmp_path, claim("trn3-headline-equal-power"), step("trainium2", 100.0), step("trainium3", 900.0))
     assert (found.verdict, found.found) == ("not_testable", None)
     assert found.basis[0].startswith("watts of trainium3 and trainium2 are published by nobody")
     assert "not known of trainium2 and trainium3" in found.basis
@@ -292,4 +290,3 @@ def test_every_command_measures_the_rows_that_are_missing(one):
         keys = {case.match_key for case in cases}
         assert words[words.index("--device") + 1] in backends.available()
         assert all(any(f"match_key {key})" in row for key in keys) for row in found.missing)
-

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 
+from perwatt.analysis.claims import costs
 from perwatt.analysis.claims.claim import Cases, Claim, Side, a_scope
 from perwatt.analysis.claims.judging import Span
 from perwatt.analysis.claims.quantities import EIGHT_BIT
@@ -33,27 +35,30 @@ def cases(claim: Claim) -> Cases:
 
 
 def rows(claim: Claim, sides: Sequence[Side] = ()) -> tuple[str, ...]:
-    """Rows that would settle a claim, a line for each chip and case.
+    """Rows that would settle a claim, a line for each chip and case, with what an hour of such a machine costs.
 
     Args:
         claim: to be settled.
         sides: that lack rows; both where none is given.
     """
-    chosen, quantity = cases(claim), claim.quantity
-    placement = PLACEMENTS.get(claim.scope, LARGE)[-1]
-    made = []
+    chosen, made = cases(claim), []
     for side in sides or claim.sides:
-        count = f" of {side.system.chips} chips" if side.system and claim.scope != "chip" else ""
-        energy = ", energy by a meter or counter (energy_evidence measured)" if quantity.energy else ""
-        found = [case for case in _cases(chosen.suite, chosen.only) if _computes(side, format_of(claim, side), case[2])]
+        wanted = format_of(claim, side)
+        found = [case for case in _cases(chosen.suite, chosen.only) if _computes(side, wanted, case.compute)]
         if not found:
-            made.append(f"{side.chip}: rows in {format_of(claim, side)}, in which no case of {chosen.suite} computes")
-        for name, key, _ in found:
-            made.append(
-                f"{side.chip}: {quantity.row} of {name!r} in suite {chosen.suite} (match_key {key}), placement "
-                f"{placement}{count}, {FEW} {'runs' if quantity.energy else 'processes'}{energy}"
-            )
+            made.append(f"{side.chip}: rows in {wanted}, in which no case of {chosen.suite} computes")
+        made += [_row(claim, side, chosen.suite, case) for case in found]
     return tuple(dict.fromkeys(made))
+
+
+def _row(claim: Claim, side: Side, suite: str, case: _Case) -> str:
+    quantity, placement = claim.quantity, PLACEMENTS.get(claim.scope, LARGE)[-1]
+    count = f" of {side.system.chips} chips" if side.system and claim.scope != "chip" else ""
+    runs = f"{FEW} runs, energy by a meter or counter" if quantity.energy else f"{FEW} processes"
+    return (
+        f"{side.chip}: {quantity.row} of {case.name!r} in suite {suite} (match_key {case.match_key}), placement "
+        f"{placement}{count}, {runs}; {costs.an_hour(claim, side)}"
+    )
 
 
 def narrower(span: Span) -> tuple[str, ...]:
@@ -100,14 +105,23 @@ def _computes(side: Side, wanted: str, compute: str) -> bool:
     return compute in KINDS.get(wanted, (wanted,)) and chips.load(side.chip).peak(compute) is not None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Case:
+    """One work among the cases of a suite, and the format of its products."""
+
+    name: str
+    match_key: str
+    compute: str
+
+
 @cache
-def _cases(suite: str, only: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
-    """Name, match key and format of the products of each different work among the cases."""
+def _cases(suite: str, only: tuple[str, ...]) -> tuple[_Case, ...]:
+    """Each different work among the cases of these names."""
     from perwatt.spec import suite as suites  # pydantic and all workloads come with it
 
-    found: dict[str, tuple[str, str, str]] = {}
+    found: dict[str, _Case] = {}
     for case in suites.load(suite).cases:
         if any(fnmatchcase(case.name, pattern) for pattern in only):
-            name = case.name.partition(" recompute=")[0]
-            found.setdefault(case.match_key, (name, case.match_key, case.precision.compute))
+            name, compute = case.name.partition(" recompute=")[0], case.precision.compute
+            found.setdefault(case.match_key, _Case(name=name, match_key=case.match_key, compute=compute))
     return tuple(found.values())
