@@ -40,7 +40,7 @@ def test_the_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PERWATT_CLAIMS", str(tmp_path))
     assert "mine" in {one.claim for one in library.load()}
     monkeypatch.setenv("PERWATT_CLAIMS", str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="PERWATT_CLAIMS: found .*nowhere.*, expected a folder with claims"):
+    with pytest.raises(InputError, match=r"PERWATT_CLAIMS: found .*nowhere.*, expected a folder with claims"):
         library.load()
 
 
@@ -81,7 +81,7 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, old: str, new: str
 
 def test_a_file_of_another_kind_is_named(tmp_path: Path):
     path = write(tmp_path, "suite: s\ncases: []\n")
-    with pytest.raises(InputError, match="looks like a suite, expected a claim: perwatt validate"):
+    with pytest.raises(InputError, match=r"looks like a suite, expected a claim: perwatt validate"):
         library.read(path)
 
 
@@ -95,7 +95,7 @@ def test_one_bad_file_does_not_keep_the_others_out(tmp_path: Path):
 
 
 def test_nothing_where_claims_should_be(tmp_path: Path):
-    with pytest.raises(InputError, match="--claims: found no \\*.yaml in it, expected claims"):
+    with pytest.raises(InputError, match=r"--claims: found no \*\.yaml in it, expected claims"):
         library.load(tmp_path)
-    with pytest.raises(InputError, match="--claims: no such file or folder"):
+    with pytest.raises(InputError, match=r"--claims: no such file or folder"):
         library.load(tmp_path / "nowhere.yaml")

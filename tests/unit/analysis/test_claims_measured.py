@@ -193,7 +193,7 @@ def test_both_halves_of_the_headline_have_to_hold(tmp_path: Path):
     assert no_energy.found.value == pytest.approx(5.0), "the speed is known all the same"
 
 
-# --- other kinds of work -----------------------------------------------------------------------------------------------
+# --- other kinds of work ---------------------------------------------------------------------------------------------
 
 
 def stream(chip: str, time_s: float, **changes: Any):
@@ -275,7 +275,7 @@ def test_costs_are_judged_as_savings(tmp_path: Path):
     assert "not known of h200 and trainium2" in found.basis
 
 
-# --- what would settle it ----------------------------------------------------------------------------------------------
+# --- what would settle it --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("one", library.load(), ids=lambda one: one.claim)

@@ -22,5 +22,5 @@ def test_cases_by_name_and_pattern_in_the_order_of_the_suite():
 
 
 def test_a_name_that_no_case_has():
-    with pytest.raises(InputError, match="--only: found 'yardstik', expected one of .*did you mean 'yardstick'"):
+    with pytest.raises(InputError, match=r"--only: found 'yardstik', expected one of .*did you mean 'yardstick'"):
         names("yardstick", "yardstik")

@@ -12,8 +12,8 @@ from perwatt.analysis.claims.terms import NoFigureError, Term, over, term
 TWICE = 2.0
 """Times the fraction of its roof that one chip may reach of what another does before roofs contradict a claim.
 
-The best products that are published of any chip take from 51 to 90 % of its peak (docs/published.md, matmul), so one that
-needs twice the fraction of another's is beyond its own roof where the other runs at half of its.
+The best products that are published of a chip take from 51 to 90 % of its peak (docs/published.md), so one that needs
+twice the fraction of another's is beyond its own roof where the other runs at half of its.
 """
 OF_CHIPS = "the claim is of {}, the sheets are of chips: a claim about a system is not judged from chips"
 SAME = "both sides are the same chip: what differs is not on its sheet"
