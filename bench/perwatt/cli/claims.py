@@ -23,7 +23,9 @@ WRONG = 2
                    "~/.config/perwatt/claims]")  # fmt: skip
 @json_option
 def command(what: tuple[str, ...], given: str | None, as_json: bool) -> int:
-    """Judge claims about chips on three levels that never mix: data sheets, published rows, measured rows.
+    """Judge what vendors claim about chips.
+
+    On three levels that never mix: data sheets, published rows, measured rows.
 
     NAME is a claim, or a row of the collection (T1), which is then shown in full. RESULTS are CSVs, run folders or
     folders of them with measured rows; without any, those that the repository keeps in results/measured.

@@ -65,6 +65,13 @@ def test_the_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monke
         ("claim: mine", "claim: yours", 2, "claim: found 'yours', expected 'mine' as the file is called"),
         ("denominator: {of: trainium2, format: bf16}\n", "", 2, "found no denominator and no unit"),
         ("scope: chip", "scope: chip\nunit: PFLOP/s", 15, "unit: found 'PFLOP/s', expected"),
+        (
+            "scope: chip",
+            "scope: chip\ncases: {suite: headlin, only: [x]}",
+            15,
+            "cases: found 'headlin', expected one of",
+        ),
+        ("scope: chip", "scope: chip\ncases: {suite: headline, only: [x]}", 15, "cases: found 'x', expected one of"),
         ("who: nobody", "who: *nobody", 4, "found alias *nobody, expected plain values"),
     ],
 )

@@ -256,6 +256,8 @@ def test_rows_of_other_work_than_the_named_model_are_left_aside(tmp_path: Path):
     named = claim(value=2.0, model="llama-3-70b")
     found = measured(tmp_path, named, step("trainium2", 100.0), step("trainium3", 500.0))
     assert "1 of 1 rows of trainium2 are not of llama-3-70b" in found.basis
+    assert found.missing[0] == "trainium3: tokens_per_s_per_chip of a case that names llama-3-70b"
+    assert (found.command, found.basis[-1]) == (None, "no shipped suite has a case that names llama-3-70b")
     case = "llama-3-70b seq 8192"
     rows = step("trainium2", 100.0, case=case), step("trainium3", 500.0, case=case)
     assert measured(tmp_path, named, *rows).verdict == "supported"

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from perwatt import configs
-from perwatt.analysis.claims.claim import Claim
+from perwatt.analysis.claims.claim import Cases, Claim
 from perwatt.errors import InputError, expected
 from perwatt.hardware.figure import Source
 from perwatt.hardware.library import bibliography, place, user_folder
@@ -37,8 +37,20 @@ def read(file: str | Path) -> Claim:
         known = {**bibliography(), **said(), **claim.sources}
         if claim.source not in known:
             raise InputError(expected(claim.source, known, "a key of the bibliography"), field="source")
+        if claim.cases:
+            _check(claim.cases)
         place(claim, dict.fromkeys(shape(Claim), document), known)
     return replace(claim, file=str(file))
+
+
+def _check(cases: Cases) -> None:
+    """Refuse a suite that is not there, or cases that it does not have."""
+    from perwatt.spec import picking, suite  # pydantic and all workloads come with it
+
+    try:
+        picking.picked(suite.load(cases.suite), cases.only)
+    except InputError as error:
+        raise InputError(error.message, field="cases") from None
 
 
 @cache

@@ -44,11 +44,19 @@ def rows(claim: Claim, sides: Sequence[Side] = ()) -> tuple[str, ...]:
     chosen, made = cases(claim), []
     for side in sides or claim.sides:
         wanted = format_of(claim, side)
+        if _of_no_suite(claim):
+            made.append(f"{side.chip}: {claim.quantity.row} of a case that names {claim.model}")
+            continue
         found = [case for case in _cases(chosen.suite, chosen.only) if _computes(side, wanted, case.compute)]
         if not found:
             made.append(f"{side.chip}: rows in {wanted}, in which no case of {chosen.suite} computes")
         made += [_row(claim, side, chosen.suite, case) for case in found]
     return tuple(dict.fromkeys(made))
+
+
+def _of_no_suite(claim: Claim) -> bool:
+    """Whether the claim names a model and no cases, so that those of its metric are not of it."""
+    return bool(claim.model) and claim.cases is None
 
 
 def _row(claim: Claim, side: Side, suite: str, case: _Case) -> str:
@@ -71,7 +79,7 @@ def narrower(span: Span) -> tuple[str, ...]:
 def command(claim: Claim) -> str | None:
     """The command that would produce the rows, a line for each kind of machine; None where there is no such."""
     chosen = cases(claim)
-    if PLACEMENTS.get(claim.scope, LARGE) == LARGE:
+    if PLACEMENTS.get(claim.scope, LARGE) == LARGE or _of_no_suite(claim):
         return None
     words = ["perwatt", "run", chosen.suite, *(word for name in chosen.only for word in ("--only", name))]
     kinds = dict.fromkeys(DEVICES.get(chips.load(side.chip).vendor) for side in claim.sides if side.chip)
@@ -93,6 +101,8 @@ def too_large(claim: Claim) -> tuple[str, ...]:
     """Why no command produces the rows, if none does."""
     if PLACEMENTS.get(claim.scope, LARGE) == LARGE:
         return (f"perwatt run takes one host, and {a_scope(claim.scope)} is more than that",)
+    if _of_no_suite(claim):
+        return (f"no shipped suite has a case that names {claim.model}",)
     if command(claim) is None:
         return ("perwatt measures AWS and NVIDIA chips",)
     return ()
