@@ -67,11 +67,16 @@ def test_the_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monke
         ("scope: chip", "scope: chip\nunit: PFLOP/s", 15, "unit: found 'PFLOP/s', expected"),
         (
             "scope: chip",
-            "scope: chip\ncases: {suite: headlin, only: [x]}",
+            "scope: chip\ntested_by: {suite: headlin, only: [x]}",
             15,
-            "cases: found 'headlin', expected one of",
+            "tested_by: found 'headlin', expected one of",
         ),
-        ("scope: chip", "scope: chip\ncases: {suite: headline, only: [x]}", 15, "cases: found 'x', expected one of"),
+        (
+            "scope: chip",
+            "scope: chip\ntested_by: {suite: headline, only: [x]}",
+            15,
+            "tested_by: found 'x', expected one of",
+        ),
         ("who: nobody", "who: *nobody", 4, "found alias *nobody, expected plain values"),
     ],
 )

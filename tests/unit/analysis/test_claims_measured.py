@@ -11,6 +11,7 @@ import pytest
 
 from perwatt import backends
 from perwatt.analysis.claims import library
+from perwatt.analysis.claims.claim import Cases
 from perwatt.analysis.claims.judgement import judged
 from perwatt.spec import suite
 from perwatt.spec.picking import picked
@@ -292,3 +293,10 @@ def test_every_command_measures_the_rows_that_are_missing(one):
         keys = {case.match_key for case in cases}
         assert words[words.index("--device") + 1] in backends.available()
         assert all(any(f"match_key {key})" in row for key in keys) for row in found.missing)
+
+
+def test_a_claim_may_name_the_cases_that_test_it():
+    own = claim(tested_by=Cases(suite="train", only=("train_step*",)))
+    found = judged(own).measured
+    assert found.command == "perwatt run train --only 'train_step*' --device neuron"
+    assert all("in suite train (match_key " in line for line in found.missing)

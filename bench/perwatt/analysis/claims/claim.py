@@ -175,7 +175,7 @@ class Claim(Bar):
         shown: arithmetic beside it.
         disputed: why the figures of the sheets decide nothing.
         not_testable: why no row of ours or anybody's could test it.
-        cases: rows that test it, where they are not those of the metric.
+        tested_by: rows that test it, where they are not those of the metric.
     """
 
     claim: str = rule(pattern=r"[a-z0-9][a-z0-9.-]*", doc="small letters, digits, dots and hyphens")
@@ -199,7 +199,7 @@ class Claim(Bar):
     shown: tuple[Shown, ...] = ()
     disputed: str = ""
     not_testable: str = ""
-    cases: Cases | None = None
+    tested_by: Cases | None = None
     note: str = ""
     sources: dict[str, Source] = field(default_factory=dict)
     file: str = rule("", own=True)

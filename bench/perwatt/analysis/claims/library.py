@@ -37,8 +37,8 @@ def read(file: str | Path) -> Claim:
         known = {**bibliography(), **said(), **claim.sources}
         if claim.source not in known:
             raise InputError(expected(claim.source, known, "a key of the bibliography"), field="source")
-        if claim.cases:
-            _check(claim.cases)
+        if claim.tested_by:
+            _check(claim.tested_by)
         place(claim, dict.fromkeys(shape(Claim), document), known)
     return replace(claim, file=str(file))
 
@@ -50,7 +50,7 @@ def _check(cases: Cases) -> None:
     try:
         picking.picked(suite.load(cases.suite), cases.only)
     except InputError as error:
-        raise InputError(error.message, field="cases") from None
+        raise InputError(error.message, field="tested_by") from None
 
 
 @cache

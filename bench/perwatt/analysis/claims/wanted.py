@@ -25,8 +25,8 @@ EIGHT = ("fp8", "mxfp8")
 
 def cases(claim: Claim) -> Cases:
     """The cases that test a claim: its own, else those of its metric, in 8 bits where that is its format."""
-    if claim.cases:
-        return claim.cases
+    if claim.tested_by:
+        return claim.tested_by
     quantity = claim.quantity
     formats = {format_of(claim, side) for side in claim.sides}
     if quantity.workload == "train_step" and formats & set(EIGHT):
@@ -56,7 +56,7 @@ def rows(claim: Claim, sides: Sequence[Side] = ()) -> tuple[str, ...]:
 
 def _of_no_suite(claim: Claim) -> bool:
     """Whether the claim names a model and no cases, so that those of its metric are not of it."""
-    return bool(claim.model) and claim.cases is None
+    return bool(claim.model) and claim.tested_by is None
 
 
 def _row(claim: Claim, side: Side, suite: str, case: _Case) -> str:
