@@ -218,6 +218,21 @@ def test_bandwidth_is_judged_by_streams_through_memory_alone(tmp_path: Path):
     assert "1 of 1 rows of trainium3 are copies from or to the host" in measured(tmp_path, bandwidth, *host).basis
 
 
+def test_a_part_of_a_chip_does_not_judge_the_chip(tmp_path: Path):
+    part = {"placement": "device", "chips": None, "devices_used": 1, "replicas": 1, "world_size": 1}
+    rows = stream("trainium2", 1.7, **part), stream("trainium3", 1.0, **part)
+    found = measured(tmp_path, claim("trn3-chip-bandwidth", printed_digits=1), *rows)
+    assert (found.verdict, found.found) == ("not_decided", None)
+    assert any(line.startswith("1 of 1 rows of trainium3 are not of a chip, as the claim is") for line in found.basis)
+
+
+def test_chips_are_known_by_the_names_that_software_gives_them(tmp_path: Path):
+    gpu = {"placement": "device", "devices_used": 1, "devices_per_chip": 1, "world_size": 1, "mode": "replicate"}
+    rows = step("NVIDIA A100-SXM4-80GB", 100.0, **gpu), step("NVIDIA H100 80GB HBM3", 300.0, **gpu)
+    found = measured(tmp_path, claim("h100-training-speed-bf16", value=2.0, format="bf16"), *rows)
+    assert (found.verdict, found.found.value) == ("supported", pytest.approx(3.0))
+
+
 def product(chip: str, rate: float, size: int):
     work = {**WORK, "params": {"m": size, "n": size, "k": size}, "precision": {"name": "bf16"}}
     cells = {

@@ -77,9 +77,9 @@ def format_of(claim: Claim, side: Side) -> str:
 
 
 def _is_whole(claim: Claim, side: Side, rows: Rows) -> Mask:
-    """Rows of as many chips as the system has; of a chip, any."""
+    """Rows of as many chips as the system has; of whole chips where the claim is of none, or of one."""
     if claim.scope == "chip" or side.system is None:
-        return np.ones(len(rows), dtype=bool)
+        return rows.filled("chips")
     return np.asarray(rows.numbers("chips") == side.system.chips)
 
 
