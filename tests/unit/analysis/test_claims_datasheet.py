@@ -41,10 +41,10 @@ FIGURES = [  # claim, row, figure as the collection works it out, verdict of the
     ("trn1-cost-to-train", "T17", 0.20, "not_decided"),
     ("h100-training-speed", "N1", 6.3, "not_decided"),
     ("h100-training-speed-bf16", "N1", 3.2, "contradicted"),
-    ("ironwood-per-watt", "G1", 1.99, "supported"),
+    ("ironwood-per-watt", "G1", 1.99, "not_decided"),
     ("ironwood-training-speed", "G2", 5.0, "supported"),
     ("ironwood-pod-peak", "G2", 42.5, "supported"),
-    ("tpu-series-per-watt", "G3", 29.3, "supported"),
+    ("tpu-series-per-watt", "G3", 29.3, "not_decided"),
     ("trillium-peak", "G4", 4.66, "supported"),
     ("tpu8-pod-peak", "G5", 2.85, "supported"),
 ]

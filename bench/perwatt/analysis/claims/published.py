@@ -46,14 +46,15 @@ def rows() -> tuple[Row, ...]:
 
 def published(claim: Claim) -> Level:
     """What published rows say of a claim."""
-    return unnamed(claim, joined([_level(condition) for condition in claim.conditions]))
+    found = unnamed(claim, joined([_level(condition) for condition in claim.conditions]))
+    if claim.not_testable and found.found is None:
+        return Level(verdict=Word.NOT_TESTABLE, basis=(claim.not_testable, *found.basis))
+    return found
 
 
 def _level(claim: Claim) -> Level:
     quantity = claim.quantity
     wanted = _wanted(claim)
-    if claim.not_testable:
-        return Level(verdict=Word.NOT_TESTABLE, basis=(claim.not_testable,))
     if not quantity.published or len(wanted) < 2:
         return Level(verdict=Word.NOT_TESTABLE, basis=(f"no published row is of {quantity.title}",))
     kept = [row for row in rows() if row.workload == quantity.workload and claim.model in (row.case or "")]
