@@ -26,7 +26,7 @@ def test_all_claims_in_a_table_with_the_headline_first(perwatt: Perwatt):
     done = perwatt("claims")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[1].split() == ["row", "claim", "says", "of", "data", "sheet", "published", "rows", "measured", "rows"]
+    assert lines[1].split() == ["claim", "row", "says", "of", "data", "sheet", "published", "rows", "measured", "rows"]
     assert "trn3-headline-equal" in lines[2]
     assert "trn3-headline-equal" in lines[3]
     power = next(line for line in lines if "trn3-headline-equal-power" in line)
@@ -145,3 +145,11 @@ def test_a_run_of_some_cases_alone(perwatt: Perwatt, tmp_path: Path):
     wrong = perwatt("run", "smoke", "--only", "memcopy", "--device", "cpu")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: --only: found 'memcopy', expected one of ")
+
+
+def test_a_narrow_screen_loses_nothing(at_80: Callable[..., str]):
+    text = at_80("claims")
+    lines = text.splitlines()
+    at = lines.index("trn3-headline-equal-power")
+    told = " ".join(line.strip() for line in lines[at + 1 : at + 4])
+    assert "data sheet ~contradicted 1.384 (0.9688 to 1.615); published rows not decided" in told

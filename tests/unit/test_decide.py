@@ -18,7 +18,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "decide.md").read_text()
 
 
 def test_verdicts_are_those_of_the_command():
-    printed = {cells[1]: [*cells[1:3], *cells[4:]] for cells in report.rows(all_judged(library.load()))}
+    printed = {cells[0]: [cells[0], cells[2], *cells[4:]] for cells in report.rows(all_judged(library.load()))}
     shown = [
         re.split(r"\s{2,}", line.strip()) for line in PAGE.splitlines() if re.match(r" {4}\S+ {2,}\S.* {2,}", line)
     ]

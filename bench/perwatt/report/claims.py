@@ -12,7 +12,7 @@ from perwatt.analysis.sides import Side
 
 TITLES = {"datasheet": "data sheet", "published": "published rows", "measured": "measured rows"}
 ASSUMED = "~ watts that are an assumption, since the vendor publishes none"
-HEAD = ("row", "claim", "says", "of", *TITLES.values())
+HEAD = ("claim", "row", "says", "of", *TITLES.values())
 NO_ROWS = "no measured rows: give results, or keep them in results/measured; perwatt claims NAME says which would tell"
 
 
@@ -20,7 +20,7 @@ def rows(found: Sequence[Judgement]) -> Iterator[list[str]]:
     """Cells of the table of all claims, as many as :data:`HEAD` has."""
     for one in found:
         scope = a_scope(one.claim.scope).partition(" ")[2]
-        yield [one.claim.row, one.claim.claim, one.claim.said, scope, *map(cell, one.levels.values())]
+        yield [one.claim.claim, one.claim.row, one.claim.said, scope, *map(cell, one.levels.values())]
 
 
 def notes(found: Sequence[Judgement], measured: Side | None) -> Iterator[str]:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+import perwatt
 from perwatt import backends
 from perwatt.analysis.claims import library
 from perwatt.analysis.claims.claim import Cases
 from perwatt.analysis.claims.judgement import judged
+from perwatt.results import csvfile
+from perwatt.results.published import shipped
 from perwatt.spec import suite
 from perwatt.spec.picking import picked
 from support.claimed import OF_A_CHIP, STEP, claim, measured, step, thrice
@@ -315,3 +318,17 @@ def test_a_claim_may_name_the_cases_that_test_it():
     found = judged(own).measured
     assert found.command == "perwatt run train --only 'train_step*' --device neuron"
     assert all("in suite train (match_key " in line for line in found.missing)
+
+
+def test_levels_never_mix(tmp_path: Path):
+    own = claim(value=4.0)
+    csvfile.write([step("trainium2", 100.0), step("trainium3", 900.0)], tmp_path / "rows.csv")
+    alone, with_rows = judged(own), judged(own, perwatt.load(tmp_path / "rows.csv"))
+    assert (with_rows.datasheet, with_rows.published) == (alone.datasheet, alone.published)
+    assert (with_rows.datasheet.verdict, with_rows.measured.verdict) == ("contradicted", "supported")
+
+
+def test_published_rows_given_as_results_are_not_measured_ones():
+    found = judged(claim("h100-training-speed-bf16", format="bf16"), perwatt.load(shipped.find("nvidia-bf16")))
+    assert (found.measured.verdict, found.measured.found) == ("not_decided", None)
+    assert found.published.found is not None
