@@ -77,6 +77,14 @@ def test_the_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monke
             15,
             "tested_by: found 'x', expected one of",
         ),
+        (
+            "scope: chip",
+            "scope: chip\nbesides: [{metric: peak, value: 1, quantifier: about, unit: PFLOP/s}]",
+            15,
+            "besides[0].unit: found 'PFLOP/s', expected a unit where the claim has one, and only there",
+        ),
+        ("scope: chip", "scope: chip\nshown: [{what: it, metric: pek}]", 15, "shown[0].metric: found 'pek', expected"),
+        ("scope: chip", "scope: chip\nshown: [{what: it, unit: W}]", 15, "shown[0].unit: found 'W', expected"),
         ("who: nobody", "who: *nobody", 4, "found alias *nobody, expected plain values"),
     ],
 )

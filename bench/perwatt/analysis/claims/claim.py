@@ -216,6 +216,14 @@ class Claim(Bar):
             raise InputError("found no denominator and no unit, expected one of the two", field="denominator")
         if self.denominator is not None and self.unit:
             raise InputError("found a denominator and a unit, expected a ratio without one", field="unit")
+        for index, bar in enumerate(self.besides):
+            if bool(bar.unit) != bool(self.unit):
+                message = f"found {bar.unit or 'no unit'!r}, expected a unit where the claim has one, and only there"
+                raise InputError(message, field=f"besides[{index}].unit")
+        for index, shown in enumerate(self.shown):
+            changed = self.with_(shown)
+            if changed.denominator is None and changed.unit not in changed.quantity.units:
+                raise InputError(expected(changed.unit, changed.quantity.units), field=f"shown[{index}].unit")
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -231,8 +239,9 @@ class Claim(Bar):
 
     def with_(self, shown: Shown) -> Claim:
         """This claim with what a line of arithmetic changes."""
+        denominator = shown.denominator or (None if shown.unit else self.denominator)
         return replace(
             self, metric=shown.metric or self.metric, numerator=shown.numerator or self.numerator,
-            denominator=shown.denominator or (None if shown.unit else self.denominator),
-            price_date=shown.price_date or self.price_date, unit=shown.unit,
+            denominator=denominator, price_date=shown.price_date or self.price_date,
+            unit="" if denominator else shown.unit or self.unit,
         )  # fmt: skip

@@ -12,20 +12,12 @@ SLACK = 1e-9  # relative; what is lost where decimals such as 1.45 are added up
 
 
 class Word(StrEnum):
-    """What a level says of a claim."""
+    """What a level says of a claim (docs/claims.md)."""
 
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
     NOT_DECIDED = "not_decided"
     NOT_TESTABLE = "not_testable"
-
-
-MEANING = {
-    Word.SUPPORTED: "the whole interval is what the claim says, by its quantifier and its printed digits",
-    Word.CONTRADICTED: "the whole interval is outside; of `up_to` only if what is below it is a roof",
-    Word.NOT_DECIDED: "there is something to go by, and it does not tell, or rows are missing that would",
-    Word.NOT_TESTABLE: "nothing on this level could tell, and the reason says why",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perwatt.analysis.claims.claim import Claim
@@ -93,7 +93,4 @@ def unnamed(claim: Claim, level: Level) -> Level:
         return level
     told = tuple(f"the claim does not name it: {side.title} is taken for it" for side in missing)
     word = Word.NOT_DECIDED if level.verdict in (Word.SUPPORTED, Word.CONTRADICTED) else level.verdict
-    return Level(
-        verdict=word, found=level.found, basis=(*level.basis, *told), quality=level.quality, missing=level.missing,
-        command=level.command,
-    )  # fmt: skip
+    return replace(level, verdict=word, basis=(*level.basis, *told))
