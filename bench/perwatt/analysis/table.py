@@ -18,12 +18,12 @@ Codes: TypeAlias = NDArray[np.int64]
 FILE, LINE = "file index", "line"  # columns of a table beside those of the schema: where a row stands
 UNUSED = frozenset(  # not needed once the keys were recomputed, and most of the bytes
     {
-        "schema_version", "started_at", "work", "input_digest", "seed", "source", "source_date", "printed", "suite",
+        "schema_version", "started_at", "work", "input_digest", "seed", "printed", "suite",
         "time_s_p10", "time_s_p90", "warmup_s", "stop_reason", "sm_clock_mhz", "sm_clock_mhz_min", "mem_clock_mhz",
         "temp_c", "ecc", "compilations", "graph_breaks", "cpu_fallbacks", "env_id", "torch", "driver", "runtime",
         "compiler", "git_sha", "skew_s", "idle_w", "power_w", "host_energy_j", "iters_per_sample", "timing_method",
-        "rel_err_bound", "printed_mfu", "printed_tflops_per_chip", "gbps",
-        "roofline_fraction", "hfu", "tokens_per_kwh", "flops_convention", "grade", "region",
+        "rel_err_bound",
+        "roofline_fraction", "hfu", "tokens_per_kwh", "flops_convention", "region",
     }
 )  # fmt: skip
 

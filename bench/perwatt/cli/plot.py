@@ -16,7 +16,7 @@ import click
 def command(name: str, paths: tuple[Path, ...], out: Path | None, case: str) -> int:
     """Draw figure NAME of what PATH holds.
 
-    Figures: window (an energy window of a run's folder).
+    Figures: window (an energy window of a run's folder), roofline and breakdown (of results).
     """
     from perwatt.report import figures
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from perwatt.errors import InputError, expected
 from perwatt.hardware import chips
@@ -92,6 +92,19 @@ class Overhead(Factor):
 
 
 @part
+class Grid(Figure):
+    """CO2 of a grid's electricity, combustion alone or over the life cycle, as its note says; the two are not mixed.
+
+    Attributes:
+        id: what results name it by.
+    """
+
+    scale: ClassVar[dict[str, float]] = {"g/kWh": 1.0}
+    unit: Literal["g/kWh"]
+    id: str
+
+
+@part
 class Family(Part):
     """One file: systems, and overheads of that family.
 
@@ -105,6 +118,7 @@ class Family(Part):
     chips: tuple[str, ...] = ()
     systems: tuple[System, ...] = ()
     overheads: tuple[Overhead, ...] = ()
+    grids: tuple[Grid, ...] = ()
     sources: dict[str, Source] = field(default_factory=dict)
 
 
@@ -192,3 +206,15 @@ def overheads(chip: str) -> tuple[Overhead, ...]:
     own = [family for family in families() if chip in family.chips]
     of_all = [family for family in families() if not family.chips]
     return tuple(overhead for family in own + of_all for overhead in family.overheads)
+
+
+def grid(name: str) -> Grid:
+    """A grid by its id, the user's first.
+
+    Raises:
+        InputError: there is none; the message has the nearest one.
+    """
+    known = {one.id: one for family in families() for one in family.grids}
+    if name not in known:
+        raise InputError(expected(name, known), field="grid")
+    return known[name]

@@ -49,7 +49,7 @@ def test_power_says_what_it_is():
 
 
 def test_overheads_of_a_family_come_before_those_of_all():
-    assert [o.id for o in systems.overheads("gb200")][:2] == ["nvl72-rack", "it"]
+    assert [o.id for o in systems.overheads("gb200")][:3] == ["nvl72-rack", "nvl72-drawn", "it"]
     assert next(o.id for o in systems.overheads("mi300x")) == "it"
     for chip in ("trainium2", "h100-sxm", "l4"):
         assert next(o for o in systems.overheads(chip) if o.of == "chips").base == 1.53

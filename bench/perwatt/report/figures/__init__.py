@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from perwatt import plugins
 from perwatt.errors import InputError, expected
+from perwatt.report.format import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -21,6 +22,12 @@ STYLE: Any = {"svg.hashsalt": "perwatt", "font.size": 9.0, "axes.spines.top": Fa
 METADATA: dict[str, dict[str, str | None]] = {
     "png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "Producer": None},
 }  # fmt: skip
+
+MARKED: dict[str, Any] = {
+    "measured": {"marker": "o", "ls": "none", "ms": 6}, "published": {"marker": "D", "ls": "none", "ms": 5.5},
+    "modeled": {"marker": "o", "ls": "none", "ms": 6, "mfc": "white"},
+}  # fmt: skip
+"""How a point looks by its evidence: filled where it was measured, hollow where it was only worked out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,16 +59,40 @@ def save(name: str, paths: Sequence[Path], chosen: str, out: Path) -> None:
     known = figures()
     if name not in known:
         raise InputError(expected(name, known), field="NAME")
+    write(out, lambda canvas: known[name].draw(canvas, paths, chosen), "-o")
+
+
+def format_of(out: Path, option: str = "--figure") -> str:
+    """The format of a file by its ending.
+
+    Raises:
+        InputError: it is none of :data:`FORMATS`.
+    """
     kind = out.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
-        raise InputError(expected(kind, FORMATS, "ending"), field="-o")
+        raise InputError(expected(kind, FORMATS, "ending"), field=option)
+    return kind
+
+
+def write(out: Path, draw: Callable[[Canvas], None], option: str = "--figure") -> None:
+    """Draw into a file, whose ending is its format.
+
+    Raises:
+        InputError: there is no such format (``option`` named it), or the file cannot be written.
+    """
+    kind = format_of(out, option)
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(8.0, 4.0), dpi=150, layout="constrained")
-        known[name].draw(canvas, paths, chosen)
+        draw(canvas)
         try:
             canvas.savefig(out, format=kind, metadata=METADATA[kind])
         except OSError as error:
             raise InputError(f"cannot be written ({error.strerror})", file=str(out)) from error
+
+
+def literal(text: str) -> str:
+    """Text of a file as it stands: matplotlib takes what is between dollars for mathematics."""
+    return plain(text).replace("$", r"\$")

@@ -11,8 +11,8 @@ from perwatt.errors import InputError
 from perwatt.power import evaluate, steady
 from perwatt.power.measured import Unusable
 from perwatt.power.trace import Trace
-from perwatt.report.figures import Figure
-from perwatt.report.format import number, plain
+from perwatt.report.figures import Figure, literal
+from perwatt.report.format import number
 from perwatt.runner import journal
 from perwatt.runner.journal import Event
 from perwatt.runner.ledger import Ledger
@@ -34,7 +34,7 @@ def _draw(canvas: Canvas, paths: Sequence[Path], chosen: str) -> None:
     trace = Trace.from_message(event["traces"][0])
     start, end = event["marks"][0][0], event["marks"][-1][0]
     axes = canvas.subplots()
-    axes.set_title(_literal(name), loc="left")
+    axes.set_title(literal(name), loc="left")
     axes.set_xlabel("seconds since the load began")
     _curve(axes, trace, start)
     _spans(axes, event, trace, start, end)
@@ -64,7 +64,7 @@ def _curve(axes: Axes, trace: Trace, start: float) -> None:
     values = [sum(reading.values) for reading in trace.readings]
     facts = trace.facts
     axes.set_ylabel("percent of a maximum" if facts.quantity == "%" else "W")
-    label = _literal(f"{facts.sensor} ({facts.kind})")
+    label = literal(f"{facts.sensor} ({facts.kind})")
     if facts.kind == "counter":
         steps = [(a, b, (v - u) / (b - a)) for (a, u), (b, v) in pairwise(_spaced(times, values)) if v >= u]
         axes.plot([(a + b) / 2 for a, b, _ in steps], [watts for *_, watts in steps], color=LINE, lw=1, label=label)
@@ -92,18 +92,13 @@ def _spans(axes: Axes, event: Event, trace: Trace, start: float, end: float) -> 
         span = steady.steady(marks, start, end, event["ramp_s"])
         found = evaluate.measured(trace, span.start, span.end)
     except Unusable as error:
-        axes.text(0.5, 0.5, f"not used: {_literal(str(error))}", transform=axes.transAxes, ha="center", wrap=True)
+        axes.text(0.5, 0.5, f"not used: {literal(str(error))}", transform=axes.transAxes, ha="center", wrap=True)
         return
     axes.axvspan(found.start - start, found.end - start, color=STEADY, label="steady part", lw=0)
     unit = "%" if trace.facts.quantity == "%" else "W"
     lo, hi = found.lo / found.seconds, found.hi / found.seconds
     label = f"mean {number(found.mean)} {unit} [{number(lo)}, {number(hi)}]"
     axes.plot([found.start - start, found.end - start], [found.mean] * 2, color=MEAN, lw=2, label=label)
-
-
-def _literal(text: str) -> str:
-    """Text of a file as it stands: matplotlib takes what is between dollars for mathematics."""
-    return plain(text).replace("$", r"\$")
 
 
 FIGURE = Figure(

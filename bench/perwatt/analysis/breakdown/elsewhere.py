@@ -1,0 +1,98 @@
+"""What a chip with other ceilings would do to a step: modeled, never measured.
+
+Every part is scaled by the ratio of what limits it: products, attention and loss by that of the fastest products,
+what memory bounds and the optimizer by that of bandwidth. Both sides of a ratio are of one basis: ceilings where both
+chips have them, else sheets. The rest is left as it is at the slow end, and scaled as the parts are at the fast end,
+since nobody knows what it is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from perwatt.analysis.breakdown.explain import Breakdown
+from perwatt.analysis.breakdown.parts import BY_MEMORY
+from perwatt.analysis.roofline import Place, Roof, Roofline
+from perwatt.errors import InputError
+from perwatt.hardware import chips
+from perwatt.spec.precision import POLICIES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Elsewhere:
+    """A step on another chip, by ratios of roofs.
+
+    Attributes:
+        chip: name of the other chip.
+        basis: ``ceiling`` or ``sheet``.
+        products: how many times faster its products are, and ``memory`` its memory.
+        groups: seconds of each group of parts there.
+        fastest: seconds of the step with the rest scaled as the parts, and ``slowest`` with the rest as it is.
+    """
+
+    chip: str
+    basis: str
+    products: float
+    memory: float
+    groups: Mapping[str, float]
+    fastest: float
+    slowest: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The same of plain values, marked as modeled."""
+        return asdict(self) | {"evidence": "modeled"}
+
+
+def elsewhere(found: Breakdown, name: str, roofs: Roofline) -> Elsewhere:
+    """A step on another chip.
+
+    Args:
+        found: the step as it is.
+        name: of the other chip's sheet.
+        roofs: of all rows at hand.
+
+    Raises:
+        InputError: no such chip, or nobody knows a roof of one of the two.
+    """
+    other = chips.load(name).name
+    policy = POLICIES.get(found.step.precision or "")
+    compute = policy.compute if policy else found.step.precision or ""
+    known = chips.known(found.step.chip)
+    here = Place(chip=known.name if known else found.step.chip, part=_part(found), format=compute)
+    there = Place(chip=other, part="chip", format=compute)
+    for basis in ("ceiling", "sheet"):
+        own, its = _roof(roofs, here, basis), _roof(roofs, there, basis)
+        if own and its and own.tflops and its.tflops and own.gbps and its.gbps:
+            return _scaled(found, other, basis, its.tflops / own.tflops, its.gbps / own.gbps)
+    raise InputError(f"no ceiling of products and memory, and no sheet, that {here} and {there} both have")
+
+
+def _part(found: Breakdown) -> str:
+    step = found.step
+    if step.chips or step.devices_used == step.devices_per_chip:
+        return "chip"
+    return f"{step.devices_used:g}/{step.devices_per_chip:g}" if step.devices_per_chip else "chip"
+
+
+def _roof(roofs: Roofline, place: Place, basis: str) -> Roof | None:
+    """A roof of rows; that of a sheet also where no row is of the place, for a whole chip."""
+    made = next((roof for roof in roofs.roofs.get(place, ()) if roof.basis == basis), None)
+    if made is not None or basis != "sheet" or place.part != "chip":
+        return made
+    sheet = chips.known(place.chip)
+    peak = sheet and sheet.peak(place.format)
+    if sheet is None or not peak:
+        return None
+    return Roof(basis=basis, tflops=peak.tflops, gbps=sheet.bandwidth_bytes / 1e9, of=peak.source)
+
+
+def _scaled(found: Breakdown, other: str, basis: str, products: float, memory: float) -> Elsewhere:
+    here = {group: seconds for group, (seconds, _, _) in found.groups().items()}
+    groups = {group: seconds / (memory if group in BY_MEMORY else products) for group, seconds in here.items()}
+    total, was = sum(groups.values()), sum(here.values())
+    ends = sorted((total + found.rest, total + found.rest * (total / was if was else 1.0)))
+    return Elsewhere(
+        chip=other, basis=basis, products=products, memory=memory, groups=groups, fastest=ends[0], slowest=ends[1]
+    )
