@@ -29,6 +29,8 @@ SIGNALLED = 128  # added to a signal's number it makes the exit code, as in a sh
 
 @click.command("run")
 @click.argument("suite")
+@click.option("--only", multiple=True, metavar="NAME",
+              help="Only cases of this name, in which * stands for anything; may be given again.")  # fmt: skip
 @click.option(
     "--device",
     default="auto",

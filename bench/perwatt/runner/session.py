@@ -28,6 +28,7 @@ from perwatt.runner.recorder import Recorder
 from perwatt.spec import suite as suites
 from perwatt.spec import work
 from perwatt.spec.case import Case, Mode, Placement, shared_out
+from perwatt.spec.picking import picked
 from perwatt.spec.suite import Suite
 
 HARMLESS = frozenset({Status.OK, Status.UNSUPPORTED, Status.SKIPPED})  # outcomes that are no failure of the run
@@ -49,9 +50,10 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What is to be run, and where: ``nproc`` devices; ``shared`` allows a device that others use."""
+    """What is to be run, and where: ``nproc`` devices; ``only`` picks cases; ``shared`` allows a device in use."""
 
     suite: str
+    only: tuple[str, ...] = ()
     device: str = "auto"
     placement: str | None = None
     mode: str | None = None
@@ -91,7 +93,8 @@ def run(request: Request, screens: Screens) -> Result:
         MissingHardware: there is no such device, or it does not start.
         Stopped: by Ctrl-C or SIGTERM.
     """
-    suite = spread(suites.load(request.suite, yes=request.yes), request.placement, request.mode)
+    suite = picked(suites.load(request.suite, yes=request.yes), request.only)
+    suite = spread(suite, request.placement, request.mode)
     if request.resume and request.out is None:
         raise InputError("needs the folder to go on in: give it with --out", field="--resume")
     backend = _divided(backends.choose(request.device), suite, request.nproc)

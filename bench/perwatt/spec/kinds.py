@@ -33,6 +33,7 @@ KINDS: Mapping[str, Kind] = {
         title="a file of systems", keys=frozenset({"systems", "overheads"}),
         use="PERWATT_SYSTEMS={folder} perwatt chips CHIP",
     ),
+    "claim": Kind(title="a claim", keys=frozenset({"claim", "statement"}), use="perwatt claims --claims {file}"),
     "chip": Kind(
         title="a chip sheet", keys=frozenset({"peaks", "bandwidth", "watts", "no_watts", "vendor", "base"}),
         use="perwatt chips --chips {folder}",
