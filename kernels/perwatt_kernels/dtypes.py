@@ -15,14 +15,15 @@ _NAMES = {
     "bf16": "bfloat16",
     "fp16": "float16",
     "e4m3fn": "float8_e4m3fn",
-    "e4m3": "float8_e4m3fn",  # IEEE 754's: torch has no dtype for it, and its finite values have the same codes in this one
+    "e4m3": "float8_e4m3fn",  # torch has no dtype for IEEE 754's; its finite values have the same codes in this one
     "e5m2": "float8_e5m2",
 }
 
 
 def as_bytes(x: Tensor) -> Tensor:
-    """A tensor of 8-bit floats as its bytes, any other as it is: Trainium2's compiler takes no program with e4m3fn in it
-    (error NCC_EVRF051), not even a copy.
+    """A tensor of 8-bit floats as its bytes, any other as it is.
+
+    Copies are made so: Trainium2's compiler refuses programs that have e4m3fn in them (error NCC_EVRF051).
     """
     import torch
 

@@ -25,8 +25,8 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 SCALED_OUTPUTS = ("bf16", "fp32")
 ELEMENTS = {"e4m3fn": "float8_e4m3fn", "e4m3": "float8_e4m3", "mxfp8": "float8_e4m3fn"}
 INSIDE = {
-    "e4m3": "that torch's cast to float8_e4m3fn compiles on Trainium2 is not documented (its compiler's error NCC_EVRF051)",
-    "mxfp8": "the chip's own quantization has scales twice as large as the policy says, and the gate would find it wrong",
+    "e4m3": "torch's cast to float8_e4m3fn is not documented to compile on Trainium2, whose format this is",
+    "mxfp8": "the chip's own quantization has scales twice those of the policy, so the gate would find it wrong",
 }
 """Why operands of a format are not quantized in the body."""
 

@@ -158,8 +158,8 @@ def scales(x: Tensor, name: str, scaling: str, depth: int) -> Tensor:
 def stored(x: Tensor, name: str) -> Tensor:
     """Float32 values of a format as elements of its dtype.
 
-    Made on the host for devices other than CUDA's, and moved as bytes: the compiler of a Trainium2 refuses programs that
-    have e4m3fn in them (error NCC_EVRF051).
+    Made on the host for devices other than CUDA's, and moved as bytes: Trainium2's compiler refuses programs that have
+    e4m3fn in them (error NCC_EVRF051).
     """
     import torch
 

@@ -103,14 +103,14 @@ def test_scales_of_blocks_become_their_exponents() -> None:
             "trn2",
             "fp8_row_ieee",
             {},
-            "not documented (its compiler's error NCC_EVRF051); nearest policy fp8_row_ieee_outside",
+            "not documented to compile on Trainium2, whose format this is; nearest policy fp8_row_ieee_outside",
         ),
         ("trn2", "fp8_row_outside", {}, "expected float8_e4m3 (precisions of e4m3 that follow IEEE 754), or gen4"),
         (
             "trn3",
             "mxfp8",
             {},
-            "scales twice as large as the policy says, and the gate would find it wrong; nearest policy mx",
+            "scales twice those of the policy, so the gate would find it wrong; nearest policy mx",
         ),
         ("trn2", "mxfp8_outside", {}, "found MXFP8 on gen3, expected gen4"),
         (
