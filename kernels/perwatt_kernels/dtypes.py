@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 _NAMES = {
     "fp64": "float64",
@@ -14,8 +15,19 @@ _NAMES = {
     "bf16": "bfloat16",
     "fp16": "float16",
     "e4m3fn": "float8_e4m3fn",
+    "e4m3": "float8_e4m3fn",  # torch has no dtype for IEEE 754's; its finite values have the same codes in this one
     "e5m2": "float8_e5m2",
 }
+
+
+def as_bytes(x: Tensor) -> Tensor:
+    """A tensor of 8-bit floats as its bytes, any other as it is.
+
+    Copies are made so: Trainium2's compiler refuses programs that have e4m3fn in them (error NCC_EVRF051).
+    """
+    import torch
+
+    return x.view(torch.uint8) if x.element_size() == 1 else x
 
 
 def dtype(format_name: str) -> torch.dtype:

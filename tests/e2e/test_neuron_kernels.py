@@ -30,6 +30,7 @@ measure: {target_ci: 0.9, min_samples: 2, max_time_s: 0.1, sample_time_s: 0.0, c
 energy: off
 cases:
   - {workload: gemm, params: {m: 33, n: 20, k: 24}, sweep: {product: [fwd, dgrad, wgrad]}, impl: [nki]}
+  - {workload: gemm, params: {m: 33, n: 20, k: 24}, precision: fp8_row_ieee_outside, impl: [nki]}
   - {workload: gemm, params: {m: 33, n: 20, k: 24}, pass: fwd+bwd, impl: [auto]}
   - {workload: gemm, params: {m: 16, n: 16, k: 16, batch: 2}, impl: [nki, auto]}
   - {workload: attention, params: {heads: 2, kv_heads: 1, seq: 40, head_dim: 16}, pass: fwd+bwd, impl: [nki]}
@@ -54,13 +55,14 @@ def test_rows_name_the_kernel_that_ran_or_why_none_did(neuron_machine: Callable[
     results = machine.folder / "out" / "results.csv"
     assert results.exists(), done.stderr
     assert validate.check(results) == []
-    *products, layer, batch, fell, attention, library, rewritten = csvfile.read(results)
-    for row in (*products, layer, attention, library):
+    *products, narrow, layer, batch, fell, attention, library, rewritten = csvfile.read(results)
+    for row in (*products, narrow, layer, attention, library):
         assert row.status == "ok", row.error
         assert 0 < row.rel_err <= row.rel_err_bound
         assert row.path.startswith("perwatt::")
         assert "framework_path" not in (row.flags or "")
     assert {row.path for row in (*products, layer)} == {"perwatt::nki_matmul"}
+    assert narrow.path == "perwatt::nki_matmul_fp8"
     assert attention.path == "perwatt::nki_attention perwatt::nki_attention_backward"
     assert library.path == "perwatt::nkilib_attention perwatt::nkilib_attention_backward"
     assert (batch.status, batch.error) == (

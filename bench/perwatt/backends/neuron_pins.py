@@ -68,12 +68,13 @@ def refused(precision: Precision, settings: Settings, fp8: str, chip: str) -> st
 
 
 def _of_fp8(precision: Precision, fp8: str, chip: str) -> str | None:
-    if precision.compute == "mxfp8":
-        return "products with block scales have no dtype of torch there, only NKI kernels have them"
-    if precision.compute == "e4m3":
-        return "torch has no dtype for the e4m3 that follows IEEE 754"
+    """What a chip has no products of; of those that it has, implementations say for themselves what they lack."""
+    if precision.compute == "mxfp8" and fp8 != "e4m3fn":
+        return f"{chip} has no products with block scales, Trainium3 has"
     if precision.compute == "e4m3fn" and fp8 != "e4m3fn":
-        return f"{chip} has the e4m3 that follows IEEE 754, not OCP's e4m3fn (the compiler's error NCC_EVRF051)"
+        nearest = precision.name.replace(f"fp8_{precision.scaling}", f"fp8_{precision.scaling}_ieee")
+        return (f"{chip} has the e4m3 that follows IEEE 754, not OCP's e4m3fn (the compiler's error NCC_EVRF051); "
+                f"nearest {nearest}")  # fmt: skip
     if precision.fast_accumulation:
         return "fast accumulation is no mode of its units"
     return None

@@ -82,7 +82,7 @@ def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str,
     try:
         case = build(fields)
         own = case.workload.impls()[impl]
-        if reason := case.workload.unsupported(case, own, backend):
+        if reason := _refused(case, own, backend):
             return found | {"status": "refused", "error": reason}
         found |= _measured(case, own, backend)
     except NotImplementedError as error:
@@ -94,6 +94,16 @@ def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str,
     sys.stdout.flush()
     sys.stderr.flush()
     return found
+
+
+def _refused(case: Any, own: Any, backend: Backend) -> str | None:
+    """Why a case cannot be done; a simulated chip has formats that the CPU under it has not."""
+    from perwatt_kernels.nki_torch import site
+
+    reason: str | None = case.workload.unsupported(case, own, backend)
+    if reason and site.inside(backend.name) and reason == backend.unsupported(case.precision):
+        reason = own.unsupported(case, backend)
+    return reason
 
 
 def _measured(case: Any, own: Any, backend: Backend) -> dict[str, Any]:

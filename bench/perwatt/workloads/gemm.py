@@ -25,7 +25,7 @@ from perwatt.workloads import kernels
 from perwatt.workloads.base import Accuracy, Counts, Impl, Workload
 from perwatt.workloads.operation import OperationSession, Tensors, place
 from perwatt_kernels.dtypes import dtype
-from perwatt_kernels.matmul.quantize import Scheme
+from perwatt_kernels.matmul.quantize import Scheme, stored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,7 +167,7 @@ class Prepared(Tensors):
             return
         operands = self._plain.make(source)
         a, b, *scales = self._scheme.quantized(*operands[:2])
-        yield from (a.to(dtype(self._scheme.left)), b.to(dtype(self._scheme.right)), *scales, *operands[2:])
+        yield from (stored(a, self._scheme.left), stored(b, self._scheme.right), *scales, *operands[2:])
 
 
 def output_format(params: GemmParams, precision: Precision) -> str:

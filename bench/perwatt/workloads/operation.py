@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from perwatt.spec.data import Recipe, Source
 from perwatt.workloads.base import Accuracy, Session
 from perwatt.workloads.captured import Playback
-from perwatt_kernels.dtypes import dtype
+from perwatt_kernels.dtypes import as_bytes, dtype
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,7 @@ class OperationSession(Session):
 
     def _leaves(self, operands: list[Tensor], copy: bool = False) -> list[Tensor]:
         needs = self._case.grad
-        return [(t.detach().clone() if copy else t).requires_grad_(needs and t.is_floating_point()) for t in operands]
+        return [(_copy(t.detach()) if copy else t).requires_grad_(needs and t.is_floating_point()) for t in operands]
 
     def _choose_bodies(self) -> None:
         method = self._case.measure.bwd_method
@@ -150,7 +150,7 @@ class OperationSession(Session):
         source = Source(self._seed + generation * 1_000_003)
         with torch.no_grad():
             for old, new in zip(self._sets[0], self._recipes.one_by_one(source), strict=True):
-                old.copy_(new)
+                as_bytes(old).copy_(as_bytes(new))
             for old, new in zip(self._incoming[0], self._cotangent.one_by_one(source), strict=False):
                 old.copy_(new)
                 del new
@@ -209,6 +209,10 @@ class OperationSession(Session):
 def place(format_name: str, device: torch.device) -> Callable[[Recipe, Tensor], Tensor]:
     """A ``place`` that casts to one format and keeps the recipe's own layout."""
     return lambda recipe, tensor: tensor.to(device=device, dtype=dtype(format_name))
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return as_bytes(tensor).clone().view(tensor.dtype)
 
 
 def _bits(tensors: Sequence[Tensor]) -> list[int]:

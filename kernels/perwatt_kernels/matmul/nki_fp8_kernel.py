@@ -5,7 +5,7 @@ is its last axis in memory these are neighbours, so its pairs are transposed by 
 operands are laid out alike, which is all that a sum over the depth asks for.
 
 Scales are applied to the sums in float32, on their way out. ``float8_e4m3fn`` on v3, which has the e4m3 of IEEE 754 (no
-larger than 240), is read as that: codes up to 240 are the same.
+larger than 240), is read as that: codes up to 240 are the same. ``uint8`` is the e4m3 of the generation, as bytes.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ def matmul_fp8(
 
 def _own(source: Any) -> Any:
     """An operand in the e4m3 of the generation."""
-    if source.dtype == nl.float8_e4m3fn and nisa.get_nc_version() == nisa.nc_version.gen3:
-        return source.view(nl.float8_e4m3)
-    return source
+    form = nl.float8_e4m3 if nisa.get_nc_version() == nisa.nc_version.gen3 else nl.float8_e4m3fn
+    return source.view(form) if source.dtype in (nl.uint8, nl.float8_e4m3fn) else source
 
 
 class Scales(nl.NKIObject):  # type: ignore[misc]  # the real one or its stand-in

@@ -2,13 +2,12 @@
 
 Operands have the layouts of a linear layer: ``fwd`` takes x [m, k] and w [n, k] as they lie, ``dgrad`` dy [m, n] and w,
 ``wgrad`` dy and x. A bias or an activation behind the product is the framework's, and so is the quantization of 8-bit
-operands. Those are OCP's e4m3fn, which v4 has: torch has no dtype for v3's e4m3. MXFP8 is not bound: the chip's own
-quantization scales by twice what the policy says, and would be judged to be wrong.
+operands: in the body to OCP's e4m3fn alone, which v4 has. v3's e4m3 and MXFP8 have to arrive quantized.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from perwatt_kernels.dtypes import dtype
@@ -20,15 +19,25 @@ from perwatt_kernels.registry import Kernel, Request
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from perwatt_kernels.nki_interpreter.hardware import Generation
+
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-E4M3FN, SCALED_OUTPUTS = "float8_e4m3fn", ("bf16", "fp32")
+SCALED_OUTPUTS = ("bf16", "fp32")
+ELEMENTS = {"e4m3fn": "float8_e4m3fn", "e4m3": "float8_e4m3", "mxfp8": "float8_e4m3fn"}
+INSIDE = {
+    "e4m3": "torch's cast to float8_e4m3fn is not documented to compile on Trainium2, whose format this is",
+    "mxfp8": "the chip's own quantization has scales twice those of the policy, so the gate would find it wrong",
+}
+"""Why operands of a format are not quantized in the body."""
 
 
 def _build(request: Request) -> Callable[..., Tensor]:
     from perwatt_kernels.matmul.nki_ops import product, scaled_as_they_lie
 
     if request.scaling != "none":
-        return scaled_impl.around(scaled_as_they_lie(sites.site(request.device), request.output == "fp32"), request)
+        return scaled_impl.around(scaled_as_they_lie(
+            sites.site(request.device), request.output == "fp32", blocks=request.scaling == "block32"
+        ), request)  # fmt: skip
     times = product(sites.site(request.device))
     left_turned, right_turned = nki_limits.TURNED[request.params["product"]]
     seen, output, after = dtype(request.compute), dtype(request.output), request.params["epilogue"]
@@ -56,21 +65,30 @@ def _unsupported(request: Request) -> str | None:
     gen, products = sites.site(request.device).generation, [params["product"]]
     products += ["dgrad", "wgrad"] if request.gradients else []
     sizes = {name: params[name] for name in "mnk"}
+    return next(filter(None, (_of_sizes(request, product, sizes, gen) for product in products)), None)
+
+
+def _of_sizes(request: Request, product: str, sizes: Mapping[str, int], gen: Generation) -> str | None:
+    """Why a product of these sizes cannot be done on a generation."""
     if request.scaling == "none":
-        refused = (nki_limits.unsupported(product, sizes, gen, BYTES[request.compute]) for product in products)
-    else:
-        refused = (nki_limits.unsupported_fp8(product, sizes, gen, E4M3FN) for product in products)
-    return next(filter(None, refused), None)
+        return nki_limits.unsupported(product, sizes, gen, BYTES[request.compute])
+    if request.scaling == "block32":
+        return nki_limits.unsupported_mx(product, sizes, gen, outside=True)
+    return nki_limits.unsupported_fp8(product, sizes, gen, ELEMENTS[request.compute])
 
 
 def _formats(request: Request) -> str | None:
     """What is wrong with operands or result."""
     if request.scaling != "none":
-        if request.compute != "e4m3fn":
-            return f"found {request.compute} operands with scales, expected e4m3fn"
+        if request.compute not in ELEMENTS:
+            return f"found {request.compute} operands with scales, expected one of {', '.join(ELEMENTS)}"
         if request.output not in SCALED_OUTPUTS:
             return f"found {request.output} output, expected {' or '.join(SCALED_OUTPUTS)}"
-        return scaled_impl.unsupported(request)
+        if request.quantize == "inside" and request.compute in INSIDE:
+            nearest = "mxfp8" if request.scaling == "block32" else f"fp8_{request.scaling}_ieee"
+            return (f"found {request.compute} operands quantized in the body, expected them to arrive so: "
+                    f"{INSIDE[request.compute]}; nearest policy {nearest}_outside")  # fmt: skip
+        return scaled_impl.no_gradients(request)
     if request.compute not in nki_limits.FORMATS:
         return f"found {request.compute} operands, expected one of {', '.join(nki_limits.FORMATS)}"
     if BYTES.get(request.output, 8) > BYTES[request.compute]:

@@ -42,7 +42,8 @@ def matmul_mx_quantized(
     """The same of operands that arrive quantized, in bfloat16.
 
     Args:
-        left: [k, m] in HBM, or [m, k] if it has to be turned; float8_e4m3fn or float8_e5m2, k a multiple of four.
+        left: [k, m] in HBM, or [m, k] if it has to be turned; float8_e4m3fn, as bytes (uint8) too, or float8_e5m2; k a
+            multiple of four.
         right: [k, n], or [n, k] if it has to be turned.
         left_scale: exponents of two plus 127 (E8M0) in uint8, [k / 32, m], for either layout.
         right_scale: [k / 32, n].
@@ -50,10 +51,16 @@ def matmul_mx_quantized(
         right_turned: the same of the right operand.
         wide: whether the result is float32.
     """
+    left, right = _elements(left), _elements(right)
     form = nl.float32 if wide else nl.bfloat16
     out, m, n, depth = _result(left, right, left_turned, right_turned, form)
     product(Quantized(out, left, right, left_scale, right_scale, left_turned, right_turned), m, n, depth)
     return out
+
+
+def _elements(source: Any) -> Any:
+    """Bytes as the elements that they are."""
+    return source.view(nl.float8_e4m3fn) if source.dtype == nl.uint8 else source
 
 
 def _result(left: Any, right: Any, left_turned: bool, right_turned: bool, dtype: Any) -> Any:

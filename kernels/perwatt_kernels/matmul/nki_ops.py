@@ -1,4 +1,8 @@
-"""Products in NKI as operations of torch: ``perwatt::nki_matmul`` with its derivatives, ``perwatt::nki_matmul_fp8``."""
+"""Products in NKI as operations of torch: ``perwatt::nki_matmul`` with its derivatives, and those of 8-bit operands.
+
+Elements of e4m3 go to kernels as bytes. Trainium2's compiler refuses e4m3fn wherever a program has it (error
+NCC_EVRF051), and torch has no other dtype for it; kernels view them as the e4m3 of their generation, in HBM.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from torch import Tensor
 
 from perwatt_kernels.matmul.nki_fp8_kernel import matmul_fp8
 from perwatt_kernels.matmul.nki_kernel import matmul as kernel
+from perwatt_kernels.matmul.nki_mx_kernel import matmul_mx_quantized
 from perwatt_kernels.nki_torch.ops import launcher, operation
 from perwatt_kernels.nki_torch.site import Site
 
@@ -55,11 +60,16 @@ def product(site: Site) -> Product:
 
 
 @cache
-def scaled(site: Site) -> Scaled:
-    """``product(left, right, left_scale, right_scale, left_turned, right_turned, wide)`` of 8-bit matrices."""
-    launched = launcher(matmul_fp8, site)
+def scaled(site: Site, blocks: bool) -> Scaled:
+    """``product(left, right, left_scale, right_scale, left_turned, right_turned, wide)`` of 8-bit matrices.
 
-    def nki_matmul_fp8(
+    Args:
+        site: where it runs.
+        blocks: whether scales are exponents for each 32 elements, else float32 by tensor or by row; see the kernels.
+    """
+    launched = launcher(matmul_mx_quantized if blocks else matmul_fp8, site)
+
+    def narrow(
         left: Tensor, right: Tensor, left_scale: Tensor, right_scale: Tensor, left_turned: bool, right_turned: bool,
         wide: bool,
     ) -> Tensor:  # fmt: skip
@@ -75,17 +85,38 @@ def scaled(site: Site) -> Scaled:
             dtype=torch.float32 if wide else torch.bfloat16, device=left.device,
         )  # fmt: skip
 
-    return operation(site, "nki_matmul_fp8", nki_matmul_fp8, shape)
+    return operation(site, "nki_matmul_mx" if blocks else "nki_matmul_fp8", narrow, shape)
 
 
-def scaled_as_they_lie(site: Site, wide: bool) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """``product(a, b, scale_a, scale_b)`` of [m, k] and [k, n] in whatever order they are stored."""
-    product = scaled(site)
+def scaled_as_they_lie(
+    site: Site, wide: bool, blocks: bool = False
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """``product(a, b, scale_a, scale_b)`` of [m, k] and [k, n] in whatever order they are stored.
+
+    Args:
+        site: where it runs.
+        wide: whether the result is float32.
+        blocks: whether each 32 elements along the depth have a scale, a power of two in float32.
+    """
+    product = scaled(site, blocks)
 
     def times(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
+        a, b = _bytes(a), _bytes(b)
+        if blocks:
+            scale_a, scale_b = exponents(scale_a).mT, exponents(scale_b)
         left_turned, right_turned = not a.mT.is_contiguous(), b.mT.is_contiguous()
         left = (a if left_turned else a.mT).contiguous()
         right = (b.mT if right_turned else b).contiguous()
         return product(left, right, scale_a.contiguous(), scale_b.contiguous(), left_turned, right_turned, wide)
 
     return times
+
+
+def exponents(scale: Tensor) -> Tensor:
+    """Powers of two as OCP's E8M0: the exponent field of a float32, which has the same bias of 127."""
+    return (scale.view(torch.int32) >> 23).to(torch.uint8)
+
+
+def _bytes(x: Tensor) -> Tensor:
+    """Elements of e4m3 as bytes, those of e5m2 as they are."""
+    return x.view(torch.uint8) if x.dtype == torch.float8_e4m3fn else x

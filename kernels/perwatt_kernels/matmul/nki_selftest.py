@@ -5,7 +5,9 @@ from __future__ import annotations
 from perwatt_kernels.matmul.nki_limits import FORMATS
 from perwatt_kernels.selftests import SelfTest, Step
 
+IEEE = ("fp8_tensor_ieee_outside", "fp8_row_ieee_outside")
 EIGHT_BITS = ("fp8_tensor", "fp8_row")  # refused before v4
+BLOCKS = ("mxfp8_outside",)  # the same
 
 
 def _step(m: int, n: int, k: int, *formats: str, simulated: bool = False) -> Step:
@@ -19,10 +21,11 @@ SELFTESTS = SelfTest(
         _step(128, 128, 128, *FORMATS, simulated=True),
         _step(129, 513, 257, *FORMATS, simulated=True),
         _step(1, 7, 3, simulated=True),
-        _step(130, 66, 258, *EIGHT_BITS, simulated=True),
+        _step(130, 66, 258, *IEEE, *EIGHT_BITS, simulated=True),
+        _step(132, 68, 260, *BLOCKS, simulated=True),
         _step(512, 512, 512, *FORMATS),
         _step(2048, 2048, 2048),
-        _step(4096, 4096, 4096, "bf16", *EIGHT_BITS),
+        _step(4096, 4096, 4096, "bf16", *IEEE, *EIGHT_BITS, *BLOCKS),
         _step(8192, 14336, 4096),
     ),
 )  # fmt: skip

@@ -25,6 +25,7 @@ BLOCK = 32
 SMALLEST_SCALE = 2.0**-100  # in place of zero, where all that it divides is zero
 E8M0 = (-127, 127)  # exponents that a block's scale can have
 NEAR = 2.0**-20  # relative: how near to a border two honest quotients of float32 can fall on either side of it
+_CASTING = ("cpu", "cuda", "meta")  # devices whose own casts to and from 8-bit formats work
 ELEMENTS = {"mxfp8": "e4m3fn"}  # formats of elements that are called otherwise with their scales
 
 
@@ -100,7 +101,7 @@ class Scheme:
         if self.scaling == "none":
             return a.to(dtype(self.left)), b.to(dtype(self.right))
         left, right, left_scale, right_scale = operands[:4] if self.outside else self.quantized(a, b)
-        return left.float() * spread(left_scale, left, -1), right.float() * spread(right_scale, right, -2)
+        return widened(left) * spread(left_scale, left, -1), widened(right) * spread(right_scale, right, -2)
 
     def doubts(self, operands: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
         """How far elements may lie from those of :meth:`seen`; None where nothing is quantized in the body."""
@@ -152,6 +153,28 @@ def scales(x: Tensor, name: str, scaling: str, depth: int) -> Tensor:
     largest = torch.stack([block.amax(dim=depth) for block in size.split(BLOCK, dim=depth)], dim=depth)
     exponent = torch.frexp(largest).exponent - 1 - form.exponent
     return power(exponent.clamp(E8M0[0] + 1, E8M0[1]))  # 2^-127 is no normal float32, and nothing here is that small
+
+
+def stored(x: Tensor, name: str) -> Tensor:
+    """Float32 values of a format as elements of its dtype.
+
+    Made on the host for devices other than CUDA's, and moved as bytes: Trainium2's compiler refuses programs that have
+    e4m3fn in them (error NCC_EVRF051).
+    """
+    import torch
+
+    if x.device.type in _CASTING:
+        return x.to(dtype(name))
+    return x.cpu().to(dtype(name)).view(torch.uint8).to(x.device).view(dtype(name))
+
+
+def widened(x: Tensor) -> Tensor:
+    """Elements in float32, by the same way back."""
+    import torch
+
+    if x.element_size() > 1 or x.device.type in _CASTING:
+        return x.float()
+    return x.view(torch.uint8).cpu().view(x.dtype).float().to(x.device)
 
 
 def doubt(x: Tensor, name: str, scaling: str, depth: int) -> Tensor:

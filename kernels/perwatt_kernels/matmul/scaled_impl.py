@@ -149,7 +149,12 @@ def unsupported(request: Request) -> str | None:
             "that torch wants, tiles of 128 x 4, is not built yet"
         )
     if request.compute == "e4m3":
-        return "torch has no dtype for the e4m3 that follows IEEE 754"
+        return "torch only stores the e4m3 that follows IEEE 754, in the codes of e4m3fn: it has no products of it"
+    return no_gradients(request)
+
+
+def no_gradients(request: Request) -> str | None:
+    """What no product can do whose operands arrive in 8 bits."""
     if request.gradients and request.quantize == "outside":
         return "operands that arrive in 8 bits get no gradients; products dgrad and wgrad can be measured by themselves"
     return None

@@ -63,15 +63,19 @@ def simulated(target: str, lnc: int) -> Iterator[Site]:
             os.environ[TARGET] = before
 
 
+def inside(device: str) -> Site | None:
+    """The simulation that kernels for a device of torch run in, or None."""
+    return _simulated.get() if device == "cpu" else None
+
+
 def site(device: str) -> Site:
     """Where kernels for a device of torch run.
 
     Raises:
         NotImplementedError: none can be launched there, with the reason and the remedy.
     """
-    inside = _simulated.get()
-    if inside is not None and device == "cpu":
-        return inside
+    if (simulation := inside(device)) is not None:
+        return simulation
     if device != "neuron":
         raise NotImplementedError(f"NKI kernels run on neuron devices, found {device}: use an impl of the framework")
     return of(_look(), os.environ)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ml_dtypes
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from perwatt_kernels.dtypes import dtype
 from perwatt_kernels.matmul import scaled_impl
-from perwatt_kernels.matmul.quantize import FORMATS, Scheme, power, quantized, rounded, scales
+from perwatt_kernels.matmul.quantize import FORMATS, Scheme, power, quantized, rounded, scales, stored, widened
 
 
 def every_bf16(largest: float) -> Tensor:
@@ -32,6 +34,20 @@ def test_e4m3_of_ieee_has_its_values_and_no_others() -> None:
     nearest = values[(x[:, None] - values).abs().argmin(dim=1)]
     assert torch.equal((rounded(x, "e4m3") - x).abs(), (nearest - x).abs()), "the nearest, the largest beyond it"
     assert set(rounded(x, "e4m3").tolist()) == set(values.tolist())
+
+
+def test_e4m3_of_ieee_is_stored_in_the_same_codes_of_ocp_s() -> None:
+    """Every finite code, of Trainium2's format, means the same in the dtype that torch has."""
+    codes = np.arange(256, dtype=np.uint8)
+    ieee = codes.view(ml_dtypes.float8_e4m3).astype(np.float32)
+    finite = np.isfinite(ieee)
+    assert finite.sum() == 240
+    assert np.abs(ieee[finite]).max() == FORMATS["e4m3"].largest
+    values = torch.from_numpy(ieee[finite])
+    assert dtype("e4m3") == torch.float8_e4m3fn
+    assert torch.equal(torch.from_numpy(codes[finite]).view(dtype("e4m3")).float(), values)
+    assert stored(values, "e4m3").view(torch.uint8).tolist() == codes[finite].tolist()
+    assert torch.equal(widened(stored(values, "e4m3")), values)
 
 
 @pytest.mark.parametrize(("name", "largest"), [("e4m3fn", 448.0), ("e4m3", 240.0), ("e5m2", 57344.0)])

@@ -51,22 +51,25 @@ def test_what_the_user_declares_stays_and_is_recorded():
     [
         ("tf32", "NEURON_CC_FLAGS='--auto-cast=matmult --auto-cast-type=tf32'"),
         ("bf16_sr", "NEURON_RT_STOCHASTIC_ROUNDING_EN=1"),
-        ("fp8_tensor", "not OCP's e4m3fn"),
-        ("fp8_tensor_ieee", "no dtype for the e4m3 that follows IEEE 754"),
-        ("mxfp8", "only NKI kernels"),
+        ("fp8_tensor", "not OCP's e4m3fn (the compiler's error NCC_EVRF051); nearest fp8_tensor_ieee"),
+        ("fp8_row_outside", "nearest fp8_row_ieee_outside"),
+        ("fp8_row_ieee_outside_fast", "fast accumulation"),
+        ("mxfp8_outside", "Trainium2 has no products with block scales, Trainium3 has"),
     ],
 )
 def test_a_policy_that_cannot_be_computed_says_why(name: str, reason: str):
     assert reason in refused(name)
 
 
-@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16", "bf16_master", "bf16_autocast"])
+@pytest.mark.parametrize(
+    "name", ["fp32", "bf16", "fp16", "bf16_master", "bf16_autocast", "fp8_tensor_ieee_outside", "fp8_row_ieee_outside"]
+)
 def test_policies_that_can(name: str):
     assert refused(name) == ""
 
 
 def test_a_trainium3_has_the_other_8_bit_format():
-    assert refused("fp8_tensor", fp8="e4m3fn") == ""
+    assert refused("fp8_tensor", fp8="e4m3fn") == refused("mxfp8_outside", fp8="e4m3fn") == ""
     assert "fast accumulation" in refused("fp8_tensor_fast", fp8="e4m3fn")
 
 

@@ -68,7 +68,7 @@ def test_the_path_names_the_product_that_ran() -> None:
     assert "_scaled_mm" not in opened(case("fp8_tensor"), "dequantize").path()
 
 
-EVERYWHERE = [name for name, p in POLICIES.items() if p.quantize == "inside" or (p.quantize and p.compute != "e4m3")]
+EVERYWHERE = [name for name, p in POLICIES.items() if p.quantize]
 
 
 @pytest.mark.parametrize("precision", EVERYWHERE)

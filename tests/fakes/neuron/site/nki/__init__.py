@@ -68,7 +68,7 @@ def _run(kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     from perwatt_kernels.nki_interpreter.hardware import generation
 
-    own, target = _target(_runtime.machine().folder), os.environ.get(TARGET)
+    own, target = CHIPS[_runtime.machine().kind], os.environ.get(TARGET)
     if kernel.lnc != _runtime.lnc():
         raise RuntimeError(
             f"nrt_load failed: a kernel for LNC {kernel.lnc}, the runtime has NEURON_LOGICAL_NC_CONFIG={_runtime.lnc()}"
@@ -91,8 +91,3 @@ def _run(kernel: Kernel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _key(one: Any) -> str:
     return f"{one.dtype}{tuple(one.shape)}" if hasattr(one, "dtype") else repr(one)
-
-
-def _target(folder: Any) -> str:
-    name = next((folder / "root/sys/devices/virtual/neuron_device").rglob("device_name")).read_text().strip()
-    return CHIPS[name]

@@ -36,6 +36,8 @@ def eager(key: str) -> None:
     """Make the program of one operation at one shape."""
     if "eager_compile_failure" in _faults.FAULTS and "mm" in key.split()[0]:
         raise RuntimeError(FAILED)
+    if "float8_e4m3fn" in key.lower() and _runtime.machine().kind == "Trainium2":
+        raise RuntimeError(FAILED)
     _program(key, 0.0)
 
 

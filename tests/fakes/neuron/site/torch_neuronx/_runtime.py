@@ -38,6 +38,12 @@ class Machine:
     driver: str
     runtime: str
 
+    @property
+    def kind(self) -> str:
+        """Of its chips, as the driver calls them."""
+        devices = self.folder / "root/sys/devices/virtual/neuron_device"
+        return next(devices.rglob("device_name")).read_text().strip()
+
     def count(self, name: str) -> None:
         """The driver counts an event: every file of that name, or of a status of that name, goes up by one."""
         for path in (self.folder / "root/sys/devices/virtual/neuron_device").rglob(name):
