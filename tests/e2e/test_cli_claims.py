@@ -41,8 +41,8 @@ def test_one_claim_in_full(perwatt: Perwatt):
     text = done.stdout
     assert "(2,517 TFLOP/s / 700 W) / (1,299 TFLOP/s / 500 W) = 1.38 (0.97 to 1.61)" in text
     assert "evidence: B, watts assumed (trainium3-700w, trainium2-500w)" in text
-    assert "    $ perwatt run headline --only 'matched headline*' --device neuron --energy all" in text
-    assert text.count("missing: trainium3: tokens_per_j of 'matched headline'") == 1
+    assert "    $ perwatt run claims --only 'headline in 8 bits*' --device neuron --energy all" in text
+    assert text.count("missing: trainium3: tokens_per_j of 'headline in 8 bits precision=mxfp8'") == 1
 
 
 def test_a_row_of_the_collection_shows_all_claims_of_it(perwatt: Perwatt):
