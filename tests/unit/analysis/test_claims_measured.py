@@ -118,8 +118,25 @@ def test_a_claim_about_a_chip_is_not_judged_from_clusters(tmp_path: Path):
 
 def test_one_case_never_contradicts_up_to(tmp_path: Path):
     rows = step("trainium2", 100.0), step("trainium3", 150.0)
-    assert measured(tmp_path, claim(quantifier="up_to", value=4.0), *rows).verdict == "not_decided"
+    found = measured(tmp_path, claim(quantifier="up_to", value=4.0), *rows)
+    assert (found.verdict, found.command) == ("not_decided", None)
+    assert found.missing == ("a case that reaches 4 x; one that falls short decides nothing",), "more runs would not"
+    near = measured(tmp_path, claim(quantifier="up_to", value=1.5, printed_digits=2), *rows)
+    assert near.missing[0].startswith("a narrower interval than 1."), "its interval holds the figure"
     assert measured(tmp_path, claim(quantifier="at_least", value=4.0), *rows).verdict == "contradicted"
+
+
+def test_what_is_missing_for_up_to_may_support_and_says_so():
+    found = judged(shipped()["trn2-training-speed"]).measured
+    assert "a row may support a claim of what is reached at best, and none contradicts it" in found.basis
+    assert found.command
+
+
+def test_a_side_in_16_bits_is_missing_in_a_suite_that_has_it():
+    found = judged(shipped()["h100-training-speed"]).measured
+    assert [line.partition(" of ")[2].partition(" (match")[0] for line in found.missing] == [
+        "'headline in 8 bits precision=fp8_tensor' in suite claims", "'matched headline' in suite headline",
+    ]  # fmt: skip
 
 
 def test_one_case_is_enough_to_support_up_to(tmp_path: Path):

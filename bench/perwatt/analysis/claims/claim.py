@@ -123,9 +123,14 @@ class Bar(Part):
     @property
     def said(self) -> str:
         """As people say it: ``at least 4 x``, ``up to 50 % less``."""
+        return f"{self.quantifier.replace('_', ' ')} {self.figure}"
+
+    @property
+    def figure(self) -> str:
+        """The figure by itself: ``4 x``, ``50 % less``."""
         shown = [f"{100 * one:g}" if self.form == "saving" else f"{one:g}" for one in (self.value, self.to) if one]
         unit = "% less" if self.form == "saving" else self.unit or "x"
-        return f"{self.quantifier.replace('_', ' ')} {' to '.join(shown)} {unit}"
+        return f"{' to '.join(shown)} {unit}"
 
 
 @part
