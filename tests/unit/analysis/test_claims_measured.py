@@ -353,6 +353,24 @@ def test_every_command_measures_the_rows_that_are_missing(one):
         assert all(any(f"match_key {key})" in row for key in keys) for row in found.missing)
 
 
+def test_rows_that_are_missing_come_with_what_they_cost_at_most():
+    def cost(name: str, chip: str) -> list[str]:
+        return [line.rpartition("; ")[2] for line in judged(shipped()[name]).measured.missing if line.startswith(chip)]
+
+    day = "2.235 USD/h (trn2.3xlarge, capacity_block, 2026-07-22), the lowest known"
+    # by hand: an hour is two timeouts of 1,800 s; two impls; three processes, or three runs of those and a window each
+    assert cost("trn3-training-speed-per-chip", "trainium2") == [
+        f"at most 3 h by the suite's timeouts, which is {3 * 2.235:.2f} USD at {day}"
+    ]
+    assert cost("trn3-headline-equal-power", "trainium2") == [
+        f"at most 12 h by the suite's timeouts, which is {12 * 2.235:.2f} USD at {day}"
+    ]
+    both = cost("trn2-training-speed", "trainium2")  # with recomputation and without
+    assert both == [f"at most 6 h by the suite's timeouts, which is {6 * 2.235:.2f} USD at {day}"]
+    assert cost("trn3-training-speed-per-chip", "trainium3") == ["no price is known of a machine with trainium3"]
+    assert "at most 3 h by the suite's timeouts; no price" in judged(shipped()["trn3-chip-compute"]).measured.missing[0]
+
+
 def test_a_claim_may_name_the_cases_that_test_it():
     own = claim(tested_by=Cases(suite="train", only=("train_step*",)))
     found = judged(own).measured

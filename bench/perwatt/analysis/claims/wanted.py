@@ -62,9 +62,10 @@ def _row(claim: Claim, side: Side, suite: str, case: _Case) -> str:
     quantity, placement = claim.quantity, PLACEMENTS.get(claim.scope, LARGE)[-1]
     count = f" of {side.system.chips} chips" if side.system and claim.scope != "chip" else ""
     runs = f"{FEW} runs, energy by a meter or counter" if quantity.energy else f"{FEW} processes"
+    visits = FEW * (FEW + 1) if quantity.energy else FEW  # a run has as many processes, and a window for its energy
     return (
         f"{side.chip}: {quantity.row} of {case.name!r} in suite {suite} (match_key {case.match_key}), placement "
-        f"{placement}{count}, {runs}; {costs.an_hour(claim, side)}"
+        f"{placement}{count}, {runs}; {costs.at_most(claim, side, visits * case.timeout_s)}"
     )
 
 
@@ -128,11 +129,12 @@ def _computes(side: Side, wanted: str, compute: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Case:
-    """One work among the cases of a suite, and the format of its products."""
+    """One work among the cases of a suite, the format of its products, and how long its rows may take a process."""
 
     name: str
     match_key: str
     compute: str
+    timeout_s: float
 
 
 @cache
@@ -143,6 +145,8 @@ def _cases(suite: str, only: tuple[str, ...]) -> tuple[_Case, ...]:
     found: dict[str, _Case] = {}
     for case in suites.load(suite).cases:
         if any(fnmatchcase(case.name, pattern) for pattern in only):
-            name, compute = case.name.partition(" recompute=")[0], case.precision.compute
-            found.setdefault(case.match_key, _Case(name=name, match_key=case.match_key, compute=compute))
+            name, compute, key = case.name.partition(" recompute=")[0], case.precision.compute, case.match_key
+            before = found[key].timeout_s if key in found else 0.0  # whatever is timed out is tried without its culprit
+            limit = before + len(case.impls) * case.measure.timeout_s
+            found[key] = _Case(name=name, match_key=key, compute=compute, timeout_s=limit)
     return tuple(found.values())
