@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from perwatt.results import csvfile
-from support.claimed import TEXT, step, thrice
+from support.claimed import IN_FP8, IN_MXFP8, TEXT, step, thrice
 
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -67,12 +67,15 @@ def test_machines_get_claims_with_their_levels(perwatt: Perwatt):
             assert isinstance(level["missing"], list)
 
 
-def test_measured_rows_are_judged(perwatt: Perwatt, rows: Path):
+def test_measured_rows_are_judged(perwatt: Perwatt, tmp_path: Path):
+    csvfile.write(thrice("trainium2", 100.0, IN_FP8, joules=50.0), tmp_path / "trn2.csv")
+    csvfile.write(thrice("trainium3", 190.0, IN_MXFP8, joules=36.0), tmp_path / "trn3.csv")
     done = perwatt("claims", "trn2.csv", "trn3.csv", "--json")
     found = {one["claim"]: one["levels"] for one in json.loads(done.stdout)}
     power = found["trn3-headline-equal-power"]["measured"]
     assert (done.returncode, power["verdict"], power["value"]) == (0, "contradicted", pytest.approx(50 / 36))
-    assert found["trn3-training-speed-per-chip"]["measured"]["verdict"] == "not_decided", "its formats are others"
+    assert found["trn3-training-speed-per-chip"]["measured"]["verdict"] == "contradicted"
+    assert found["trn3-training-speed"]["measured"]["verdict"] == "not_decided", "it is of a system"
     table = perwatt("claims", "trn2.csv", "trn3.csv").stdout
     assert "6 measured rows of 2 files" in table
 
@@ -124,6 +127,15 @@ def test_wrong_input_is_one_line_and_code_2(perwatt: Perwatt, arguments: list[st
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_claim_that_is_named_and_wrong_is_told_first(perwatt: Perwatt, tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text(TEXT.replace("metric: tokens_per_s_per_chip", "metric: bandwith"))
+    done = perwatt("claims", "--claims", "bad.yaml", "bad")
+    assert (done.returncode, done.stdout) == (2, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("left out: bad.yaml:8: metric: found 'bandwith', expected one of ")
+    assert second.startswith("error: NAME: found 'bad', expected one of ")
 
 
 def test_no_torch_is_needed(perwatt: Perwatt, tmp_path: Path):

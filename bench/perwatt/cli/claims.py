@@ -39,9 +39,11 @@ def command(what: tuple[str, ...], given: str | None, as_json: bool) -> int:
 
     wrong: list[InputError] = []
     known = library.load(given, tell=wrong.append)
+    for error in wrong:  # before the names: one of them may be of a file that is wrong
+        _say(f"left out: {error}")
     names, paths = _split(what, known)
     rows, left_out = _rows(paths)
-    for line in [*map(str, wrong), *left_out]:
+    for line in left_out:
         _say(f"left out: {line}")
     chosen = [claim for claim in known if not names or claim.claim in names or claim.row in names]
     found = all_judged(chosen, rows)

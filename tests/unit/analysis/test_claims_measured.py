@@ -18,12 +18,9 @@ from perwatt.results import csvfile
 from perwatt.results.published import shipped as published
 from perwatt.spec import suite
 from perwatt.spec.picking import picked
-from support.claimed import OF_A_CHIP, STEP, claim, measured, shipped, step, thrice
+from support.claimed import IN_FP8, IN_MXFP8, OF_A_CHIP, STEP, claim, measured, shipped, step, thrice
 from support.runs import timed
 from support.valid_rows import WORK
-
-IN_FP8 = {**STEP, "precision": {"name": "fp8_tensor_ieee"}}
-IN_MXFP8 = {**STEP, "precision": {"name": "mxfp8"}}
 
 
 def test_rows_that_support_a_claim(tmp_path: Path):
