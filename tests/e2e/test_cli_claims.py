@@ -56,7 +56,7 @@ def test_machines_get_claims_with_their_levels(perwatt: Perwatt):
     done = perwatt("claims", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 0
-    assert len(found) == 52
+    assert len(found) == 54
     for one in found:
         assert set(one) == {"claim", "levels"}
         assert set(one["levels"]) == {"datasheet", "published", "measured"}

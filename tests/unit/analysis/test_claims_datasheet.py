@@ -35,12 +35,24 @@ FIGURES = [  # claim, row, figure as the collection works it out, verdict of the
     ("trn2-instance-compute", "T14", 3.5, "supported"),
     ("trn2-instance-bandwidth", "T14", 3.5, "supported"),
     ("trn2-instance-memory", "T14", 3.0, "supported"),
+    ("trainium-customers-cost", "T12", 0.16, "not_decided"),
     ("trn2-price-performance", "T15", 0.36, "not_decided"),
+    ("trn2-price-performance-p5e", "T15", 0.33, "not_decided"),
     ("trn2-instance-peak", "T16", 20.8, "supported"),
-    ("trn2-ultraserver-peak", "T16", 83.1, "supported"),
+    ("trn2-ultraserver-peak", "T16", 83.2, "supported"),
     ("trn1-cost-to-train", "T17", 0.20, "not_decided"),
+    ("trn1-throughput", "T17", 1.218, "not_decided"),
     ("h100-training-speed", "N1", 6.3, "not_decided"),
     ("h100-training-speed-bf16", "N1", 3.2, "contradicted"),
+    ("dgx-b200-training-speed", "N2", 2.27, "not_decided"),
+    ("gb200-training-speed", "N3", 2.53, "not_decided"),
+    ("gb200-training-speed-nvfp4", "N3", 5.05, "not_decided"),
+    ("gb300-405b", "N4", 7.58, "not_decided"),
+    ("gb300-lora", "N4", 7.58, "not_decided"),
+    ("gb200-ownership", "N5", 2.53, "not_decided"),
+    ("mi355x-mlperf", "A1", 1.12, "not_decided"),
+    ("mi355x-mlperf-8b", "A1", 1.12, "not_decided"),
+    ("trillium-energy", "G4", 2.76, "not_decided"),
     ("ironwood-per-watt", "G1", 1.99, "not_decided"),
     ("ironwood-training-speed", "G2", 5.0, "not_decided"),
     ("ironwood-pod-peak", "G2", 42.5, "supported"),
@@ -73,6 +85,8 @@ ALSO = [  # claim, line of arithmetic beside it, its result
     ("ironwood-training-speed", "in BF16 on both", "= 2.51"),
     ("tpu-series-per-watt", "v6e (14.6)", "= 14.70"),
     ("tpu-series-per-watt", "v5p (5.2)", "= 5.17"),
+    ("tpu-series-per-watt", "v4 (4.9)", "= 4.92"),
+    ("trn2-price-performance-p5e", "at prices of 2026-07", "= 44.5 % less"),
 ]
 
 NOT_TESTABLE = {"T4", "T9", "T10", "T18", "T19", "T20", "G1", "G2", "G3", "G4", "G5"}
@@ -102,6 +116,31 @@ def test_sheets_give_the_arithmetic_of_the_collection(name: str, row: str, figur
 @pytest.mark.parametrize(("name", "what", "result"), ALSO)
 def test_arithmetic_beside_a_claim_is_shown(name: str, what: str, result: str):
     assert [line for line in datasheet(shipped()[name]).basis if line.startswith(f"{what}: ") and result in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "when"),
+    [("trn3-bedrock", "2026"), ("dgx-b200-training-speed", "undated"), ("h100-training-speed", "2022")],
+)
+def test_no_month_is_made_up(name: str, when: str):
+    one = claim(name)
+    assert one.when == when
+    assert library.said()[one.source].date == when
+
+
+def test_a_claim_of_no_known_month_is_judged_by_prices_of_its_year_alone():
+    one = claim("trn2-price-performance")  # prices of 2026-01
+    late = {
+        when: "and was made at other prices" in " ".join(datasheet(replace(one, when=when)).basis)
+        for when in ("2025", "2025-02", "2025-01", "2024", "2024-12", "undated")
+    }
+    assert late == {"2025": False, "2025-02": False, "2025-01": False, "2024": True, "2024-12": True, "undated": True}
+
+
+def test_both_halves_of_what_software_alone_gained_are_there():
+    assert [(shipped()[name].value, shipped()[name].format) for name in ("h100-software", "h100-software-fp8")] == [
+        (1.59, "bf16"), (1.34, "fp8"),
+    ]  # fmt: skip
 
 
 def test_what_nobody_claimed_is_marked_as_our_reading():
