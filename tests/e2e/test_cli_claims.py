@@ -138,6 +138,24 @@ def test_a_claim_that_is_named_and_wrong_is_told_first(perwatt: Perwatt, tmp_pat
     assert second.startswith("error: NAME: found 'bad', expected one of ")
 
 
+def test_a_figure_is_the_same_every_time(perwatt: Perwatt, tmp_path: Path):
+    csvfile.write(thrice("trainium2", 100.0, IN_FP8, joules=50.0), tmp_path / "trn2.csv")
+    csvfile.write(thrice("trainium3", 190.0, IN_MXFP8, joules=36.0), tmp_path / "trn3.csv")
+    for name in ("a.svg", "b.svg"):
+        done = perwatt("claims", "trn2.csv", "trn3.csv", "--figure", name)
+        assert (done.returncode, done.stderr) == (0, f"drawn: {name}\n")
+    text = (tmp_path / "a.svg").read_text()
+    assert text == (tmp_path / "b.svg").read_text()
+    for shown in ("trn3-headline-equal-power: at least 4 x", "gb300-405b: at least 4 x", "measured rows"):
+        assert f"<!-- {shown} -->" in text
+    assert "trn3-ultraserver-peak" not in text, "it is no ratio"
+    none = perwatt("claims", "trn3-bedrock", "--figure", "none.svg")
+    assert none.returncode == 2
+    assert none.stderr.startswith("error: --figure: found no claim with a ratio that is known")
+    wrong = perwatt("claims", "--figure", "a.gif")
+    assert (wrong.returncode, wrong.stderr.startswith("error: --figure: found 'gif'")) == (2, True)
+
+
 def test_no_torch_is_needed(perwatt: Perwatt, tmp_path: Path):
     (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')\n")
     assert perwatt("claims", "--json", PYTHONPATH=f"{tmp_path}:{_path()}").returncode == 0
