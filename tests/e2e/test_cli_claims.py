@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from perwatt.results import csvfile
-from support.claimed import TEXT, step, thrice
+from support.claimed import IN_FP8, IN_MXFP8, TEXT, step, thrice
 
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -41,8 +41,8 @@ def test_one_claim_in_full(perwatt: Perwatt):
     text = done.stdout
     assert "(2,517 TFLOP/s / 700 W) / (1,299 TFLOP/s / 500 W) = 1.38 (0.97 to 1.61)" in text
     assert "evidence: B, watts assumed (trainium3-700w, trainium2-500w)" in text
-    assert "    $ perwatt run headline --only 'matched headline*' --device neuron --energy all" in text
-    assert text.count("missing: trainium3: tokens_per_j of 'matched headline'") == 1
+    assert "    $ perwatt run claims --only 'headline in 8 bits*' --device neuron --energy all" in text
+    assert text.count("missing: trainium3: tokens_per_j of 'headline in 8 bits precision=mxfp8'") == 1
 
 
 def test_a_row_of_the_collection_shows_all_claims_of_it(perwatt: Perwatt):
@@ -56,7 +56,7 @@ def test_machines_get_claims_with_their_levels(perwatt: Perwatt):
     done = perwatt("claims", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 0
-    assert len(found) == 52
+    assert len(found) == 54
     for one in found:
         assert set(one) == {"claim", "levels"}
         assert set(one["levels"]) == {"datasheet", "published", "measured"}
@@ -67,12 +67,15 @@ def test_machines_get_claims_with_their_levels(perwatt: Perwatt):
             assert isinstance(level["missing"], list)
 
 
-def test_measured_rows_are_judged(perwatt: Perwatt, rows: Path):
+def test_measured_rows_are_judged(perwatt: Perwatt, tmp_path: Path):
+    csvfile.write(thrice("trainium2", 100.0, IN_FP8, joules=50.0), tmp_path / "trn2.csv")
+    csvfile.write(thrice("trainium3", 190.0, IN_MXFP8, joules=36.0), tmp_path / "trn3.csv")
     done = perwatt("claims", "trn2.csv", "trn3.csv", "--json")
     found = {one["claim"]: one["levels"] for one in json.loads(done.stdout)}
     power = found["trn3-headline-equal-power"]["measured"]
     assert (done.returncode, power["verdict"], power["value"]) == (0, "contradicted", pytest.approx(50 / 36))
-    assert found["trn3-training-speed-per-chip"]["measured"]["verdict"] == "not_decided", "its formats are others"
+    assert found["trn3-training-speed-per-chip"]["measured"]["verdict"] == "contradicted"
+    assert found["trn3-training-speed"]["measured"]["verdict"] == "not_decided", "it is of a system"
     table = perwatt("claims", "trn2.csv", "trn3.csv").stdout
     assert "6 measured rows of 2 files" in table
 
@@ -124,6 +127,33 @@ def test_wrong_input_is_one_line_and_code_2(perwatt: Perwatt, arguments: list[st
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_claim_that_is_named_and_wrong_is_told_first(perwatt: Perwatt, tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text(TEXT.replace("metric: tokens_per_s_per_chip", "metric: bandwith"))
+    done = perwatt("claims", "--claims", "bad.yaml", "bad")
+    assert (done.returncode, done.stdout) == (2, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("left out: bad.yaml:8: metric: found 'bandwith', expected one of ")
+    assert second.startswith("error: NAME: found 'bad', expected one of ")
+
+
+def test_a_figure_is_the_same_every_time(perwatt: Perwatt, tmp_path: Path):
+    csvfile.write(thrice("trainium2", 100.0, IN_FP8, joules=50.0), tmp_path / "trn2.csv")
+    csvfile.write(thrice("trainium3", 190.0, IN_MXFP8, joules=36.0), tmp_path / "trn3.csv")
+    for name in ("a.svg", "b.svg"):
+        done = perwatt("claims", "trn2.csv", "trn3.csv", "--figure", name)
+        assert (done.returncode, done.stderr) == (0, f"drawn: {name}\n")
+    text = (tmp_path / "a.svg").read_text()
+    assert text == (tmp_path / "b.svg").read_text()
+    for shown in ("trn3-headline-equal-power: at least 4 x", "gb300-405b: at least 4 x", "measured rows"):
+        assert f"<!-- {shown} -->" in text
+    assert "trn3-ultraserver-peak" not in text, "it is no ratio"
+    none = perwatt("claims", "trn3-bedrock", "--figure", "none.svg")
+    assert none.returncode == 2
+    assert none.stderr.startswith("error: --figure: found no claim with a ratio that is known")
+    wrong = perwatt("claims", "--figure", "a.gif")
+    assert (wrong.returncode, wrong.stderr.startswith("error: --figure: found 'gif'")) == (2, True)
 
 
 def test_no_torch_is_needed(perwatt: Perwatt, tmp_path: Path):

@@ -18,6 +18,8 @@ from support.runs import timed
 from support.valid_rows import WORK
 
 STEP: dict[str, Any] = {**WORK, "workload": "train_step", "pass": "step", "precision": {"name": "bf16_master"}}
+IN_FP8 = {**STEP, "precision": {"name": "fp8_tensor_ieee"}}
+IN_MXFP8 = {**STEP, "precision": {"name": "mxfp8"}}
 TOKENS = 100.0
 OF_A_CHIP: dict[str, Any] = {
     "placement": "chip", "devices_used": 4, "devices_per_chip": 4, "chips": 1.0, "mode": "shard", "world_size": 4,

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from perwatt.analysis.claims import library
-from perwatt.analysis.claims.judgement import all_judged
+from perwatt.analysis.claims.judgement import all_judged, judged
 from perwatt.hardware import systems
 from perwatt.report import claims as report
 from perwatt.spec import suite
 from perwatt.spec.picking import picked
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "decide.md").read_text()
+
+COST = re.compile(r"at most ([\d.]+) h by the suite's timeouts(?:, which is ([\d.]+) USD)?")
+WANTED = {"trn3-headline-equal-power": "both claims of the headline"}
 
 
 def test_verdicts_are_those_of_the_command():
@@ -24,7 +27,7 @@ def test_verdicts_are_those_of_the_command():
         re.split(r"\s{2,}", line.strip()) for line in PAGE.splitlines() if re.match(r" {4}\S+ {2,}\S.* {2,}", line)
     ]
     tables = [cells for cells in shown if cells[0] in printed]
-    assert len(tables) == 17
+    assert len(tables) == 19
     assert tables == [printed[cells[0]] for cells in tables]
 
 
@@ -32,6 +35,15 @@ def test_verdicts_are_those_of_the_command():
 def test_commands_name_cases_that_there_are(line: str):
     words = shlex.split(line)
     assert picked(suite.load(words[1]), [words[words.index("--only") + 1]]).cases
+
+
+@pytest.mark.parametrize("name", ["trn3-headline-equal-power", "trn2-energy", "trn2-price-performance"])
+def test_costs_are_those_of_the_command(name: str):
+    (line,) = [line for line in PAGE.splitlines() if line.startswith("| ") and (WANTED.get(name) or name) in line]
+    lines = judged({one.claim: one for one in library.load()}[name]).measured.missing
+    for hours, dollars in (found.groups() for one in lines if (found := COST.search(one))):
+        assert f"{hours} h" in line
+        assert dollars is None or f"{hours} h, {dollars} USD" in line
 
 
 def test_every_claim_that_is_named_is_there():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,8 +22,9 @@ WRONG = 2
 @click.option("--claims", "given", metavar="PATH",
               help="File or folder of own claims, before the shipped ones.  [default: $PERWATT_CLAIMS, else "
                    "~/.config/perwatt/claims]")  # fmt: skip
+@click.option("--figure", metavar="FILE", type=click.Path(path_type=Path), help="Draw it too: .png, .svg or .pdf.")
 @json_option
-def command(what: tuple[str, ...], given: str | None, as_json: bool) -> int:
+def command(what: tuple[str, ...], given: str | None, figure: Path | None, as_json: bool) -> int:
     """Judge what vendors claim about chips.
 
     On three levels that never mix: data sheets, published rows, measured rows.
@@ -35,13 +37,18 @@ def command(what: tuple[str, ...], given: str | None, as_json: bool) -> int:
     from perwatt.analysis.claims import library
     from perwatt.analysis.claims.judgement import all_judged
     from perwatt.report import claims as report
+    from perwatt.report import figures
     from perwatt.report.format import plain
 
+    if figure:
+        figures.format_of(figure)  # before anything is worked out
     wrong: list[InputError] = []
     known = library.load(given, tell=wrong.append)
+    for error in wrong:  # before the names: one of them may be of a file that is wrong
+        _say(f"left out: {error}")
     names, paths = _split(what, known)
     rows, left_out = _rows(paths)
-    for line in [*map(str, wrong), *left_out]:
+    for line in left_out:
         _say(f"left out: {line}")
     chosen = [claim for claim in known if not names or claim.claim in names or claim.row in names]
     found = all_judged(chosen, rows)
@@ -54,6 +61,11 @@ def command(what: tuple[str, ...], given: str | None, as_json: bool) -> int:
         print_table("claims", report.HEAD, report.rows(found))
         for line in report.notes(found, rows):
             click.echo(line)
+    if figure:
+        from perwatt.report.figures import claims as drawing
+
+        figures.write(figure, lambda canvas: drawing.draw(canvas, found))
+        _say(f"drawn: {figure}")
     return WRONG if wrong or left_out else 0
 
 
@@ -63,8 +75,6 @@ def _split(what: tuple[str, ...], known: list[Claim]) -> tuple[set[str], list[st
     Raises:
         InputError: an argument is neither.
     """
-    from pathlib import Path
-
     from perwatt.errors import InputError, expected
 
     every = {name for claim in known for name in (claim.claim, claim.row) if name}

@@ -20,6 +20,9 @@ GRADES = {
 DATE = r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?"
 DATED = {"pattern": DATE, "doc": "YYYY-MM or YYYY-MM-DD"}
 """Rules of a field with a date."""
+UNDATED = "undated"
+ROUGHLY = {"pattern": rf"{UNDATED}|\d{{4}}|{DATE}", "doc": f"YYYY-MM-DD, YYYY-MM, YYYY or {UNDATED}"}
+"""Rules of a field with the date of what may not say its day, month or year."""
 F = TypeVar("F", bound="Figure")
 
 

@@ -17,7 +17,7 @@ from perwatt.hardware import chips
 from perwatt.hardware.figure import Factor, Figure, Grade, Memory, Power, Rate, Source
 from perwatt.hardware.library import Library, bibliography, place
 from perwatt.hardware.reader import Part, build, part
-from perwatt.hardware.sheet import CLOSE, Basis, Link, Peak
+from perwatt.hardware.sheet import CLOSE, KINDS, Basis, Link, Peak
 
 
 @part
@@ -69,6 +69,11 @@ class System(Part):
     like: str = ""
     peaks: tuple[Peak, ...] = ()
     note: str = ""
+
+    def printed_peak(self, format: str) -> Peak | None:
+        """The dense peak of all of it that its own sheet prints; ``fp8`` stands for whichever of its kind it has."""
+        wanted = KINDS.get(format, (format,))
+        return next((peak for peak in self.peaks if set(wanted) & set(peak.formats)), None)
 
     def peak(self, format: str, basis: Basis = "vendor") -> float | None:
         """Dense TFLOP/s of all chips together, from the chip's sheet; None where that has none."""

@@ -60,6 +60,12 @@ def test_the_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monke
         ("scope: chip", "scope: chop", 14, "(did you mean 'chip'?)"),
         ("source: aws-trn3", "source: aws-trn33", 6, "source: found 'aws-trn33', expected one of"),
         ("when: 2026-01", "when: yesterday", 5, "when: found 'yesterday', expected YYYY-MM"),
+        (
+            "{of: trainium3, ",
+            "{of: trainium3, printed: true, ",
+            9,
+            "numerator.printed: found true, expected",
+        ),
         ("who: nobody", "whom: nobody", 4, "(did you mean 'who'?)"),
         ("grade: C\n", "", 2, "grade: found nothing, expected a value"),
         ("claim: mine", "claim: yours", 2, "claim: found 'yours', expected 'mine' as the file is called"),
@@ -97,6 +103,13 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, old: str, new: str
     assert text.startswith(f"{path}:{line}: ")
     assert message in text
     assert "\n" not in text
+
+
+def test_a_year_alone_is_as_good_a_date(tmp_path: Path):
+    text = TEXT.replace("when: 2026-01", 'when: "2026"').replace("source: aws-trn3", "source: talk")
+    text += "sources:\n  talk: {title: A talk, location: somewhere, date: undated}\n"
+    found = library.read(write(tmp_path, text))
+    assert (found.when, found.sources["talk"].date) == ("2026", "undated")
 
 
 def test_a_file_of_another_kind_is_named(tmp_path: Path):

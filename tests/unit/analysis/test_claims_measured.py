@@ -15,15 +15,12 @@ from perwatt.analysis.claims import library
 from perwatt.analysis.claims.claim import Cases
 from perwatt.analysis.claims.judgement import judged
 from perwatt.results import csvfile
-from perwatt.results.published import shipped
+from perwatt.results.published import shipped as published
 from perwatt.spec import suite
 from perwatt.spec.picking import picked
-from support.claimed import OF_A_CHIP, STEP, claim, measured, step, thrice
+from support.claimed import IN_FP8, IN_MXFP8, OF_A_CHIP, STEP, claim, measured, shipped, step, thrice
 from support.runs import timed
 from support.valid_rows import WORK
-
-IN_FP8 = {**STEP, "precision": {"name": "fp8_tensor_ieee"}}
-IN_MXFP8 = {**STEP, "precision": {"name": "mxfp8"}}
 
 
 def test_rows_that_support_a_claim(tmp_path: Path):
@@ -118,8 +115,25 @@ def test_a_claim_about_a_chip_is_not_judged_from_clusters(tmp_path: Path):
 
 def test_one_case_never_contradicts_up_to(tmp_path: Path):
     rows = step("trainium2", 100.0), step("trainium3", 150.0)
-    assert measured(tmp_path, claim(quantifier="up_to", value=4.0), *rows).verdict == "not_decided"
+    found = measured(tmp_path, claim(quantifier="up_to", value=4.0), *rows)
+    assert (found.verdict, found.command) == ("not_decided", None)
+    assert found.missing == ("a case that reaches 4 x; one that falls short decides nothing",), "more runs would not"
+    near = measured(tmp_path, claim(quantifier="up_to", value=1.5, printed_digits=2), *rows)
+    assert near.missing[0].startswith("a narrower interval than 1."), "its interval holds the figure"
     assert measured(tmp_path, claim(quantifier="at_least", value=4.0), *rows).verdict == "contradicted"
+
+
+def test_what_is_missing_for_up_to_may_support_and_says_so():
+    found = judged(shipped()["trn2-training-speed"]).measured
+    assert "a row may support a claim of what is reached at best, and none contradicts it" in found.basis
+    assert found.command
+
+
+def test_a_side_in_16_bits_is_missing_in_a_suite_that_has_it():
+    found = judged(shipped()["h100-training-speed"]).measured
+    assert [line.partition(" of ")[2].partition(" (match")[0] for line in found.missing] == [
+        "'headline in 8 bits precision=fp8_tensor' in suite claims", "'matched headline' in suite headline",
+    ]  # fmt: skip
 
 
 def test_one_case_is_enough_to_support_up_to(tmp_path: Path):
@@ -135,14 +149,33 @@ def test_one_case_is_enough_to_support_up_to(tmp_path: Path):
 
 
 def test_the_headline_at_equal_power_takes_joules_of_a_meter(tmp_path: Path):
-    headline = claim("trn3-headline-equal-power")
-    baseline = thrice("trainium2", 100.0, joules=50.0)
-    found = measured(tmp_path, headline, *baseline, *thrice("trainium3", 190.0, joules=36.0))
+    headline = shipped()["trn3-headline-equal-power"]
+    baseline = thrice("trainium2", 100.0, IN_FP8, joules=50.0)
+    found = measured(tmp_path, headline, *baseline, *thrice("trainium3", 190.0, IN_MXFP8, joules=36.0))
     assert (found.verdict, found.found.value) == ("contradicted", pytest.approx(50 / 36))
-    better = measured(tmp_path, headline, *baseline, *thrice("trainium3", 900.0, joules=10.0))
+    better = measured(tmp_path, headline, *baseline, *thrice("trainium3", 900.0, IN_MXFP8, joules=10.0))
     assert (better.verdict, better.found.value) == ("supported", pytest.approx(5.0))
-    once = measured(tmp_path, headline, baseline[0], step("trainium3", 900.0, joules=10.0))
+    once = measured(tmp_path, headline, baseline[0], step("trainium3", 900.0, IN_MXFP8, joules=10.0))
     assert once.verdict == "not_decided"
+
+
+HEADLINES = ("trn3-headline-equal-power", "trn3-headline-equal-energy")
+
+
+@pytest.mark.parametrize("name", HEADLINES)
+def test_bf16_cannot_show_the_gain_of_the_headline_and_does_not_judge_it(tmp_path: Path, name: str):
+    rows = *thrice("trainium2", 100.0, joules=50.0), *thrice("trainium3", 101.0, joules=50.0)
+    found = measured(tmp_path, shipped()[name], *rows)
+    assert (found.verdict, found.found) == ("not_testable", None)
+    assert "3 of 3 rows of trainium3 are in another format than mxfp8" in found.basis
+
+
+@pytest.mark.parametrize("name", [*HEADLINES, "trn3-ultraserver-per-watt", "trn3-training-speed"])
+def test_what_the_headline_lacks_is_in_the_formats_that_the_sheets_judge(name: str):
+    found = judged(shipped()[name]).measured
+    cases = [line.partition(" of ")[2].partition(" in suite")[0] for line in found.missing]
+    assert set(cases) == {f"'headline in 8 bits precision={one}'" for one in ("mxfp8", "fp8_tensor_ieee")}
+    assert name not in HEADLINES or "--only 'headline in 8 bits*'" in found.command
 
 
 def test_rows_without_energy_leave_the_headline_untestable_and_say_which_would_do(tmp_path: Path):
@@ -185,14 +218,18 @@ def test_percentages_say_for_which_maxima_the_claim_would_hold(tmp_path: Path):
 
 
 def test_both_halves_of_the_headline_have_to_hold(tmp_path: Path):
-    headline = claim("trn3-headline-equal-energy")
-    baseline = thrice("trainium2", 100.0, joules=50.0)
+    headline = shipped()["trn3-headline-equal-energy"]
+    baseline = thrice("trainium2", 100.0, IN_FP8, joules=50.0)
     words = {
-        (rate, joules): measured(tmp_path, headline, *baseline, *thrice("trainium3", rate, joules=joules)).verdict
+        (rate, joules): measured(
+            tmp_path, headline, *baseline, *thrice("trainium3", rate, IN_MXFP8, joules=joules)
+        ).verdict
         for rate, joules in ((500.0, 40.0), (500.0, 80.0), (150.0, 40.0))
     }
     assert words == {(500.0, 40.0): "supported", (500.0, 80.0): "contradicted", (150.0, 40.0): "contradicted"}
-    no_energy = measured(tmp_path, headline, step("trainium2", 100.0), step("trainium3", 500.0))
+    no_energy = measured(
+        tmp_path, headline, step("trainium2", 100.0, IN_FP8), step("trainium3", 500.0, IN_MXFP8)
+    )  # fmt: skip
     assert no_energy.verdict == "not_testable"
     assert no_energy.found.value == pytest.approx(5.0), "the speed is known all the same"
 
@@ -313,6 +350,24 @@ def test_every_command_measures_the_rows_that_are_missing(one):
         assert all(any(f"match_key {key})" in row for key in keys) for row in found.missing)
 
 
+def test_rows_that_are_missing_come_with_what_they_cost_at_most():
+    def cost(name: str, chip: str) -> list[str]:
+        return [line.rpartition("; ")[2] for line in judged(shipped()[name]).measured.missing if line.startswith(chip)]
+
+    day = "2.235 USD/h (trn2.3xlarge, capacity_block, 2026-07-22), the lowest known"
+    # by hand: an hour is two timeouts of 1,800 s; two impls; three processes, or three runs of those and a window each
+    assert cost("trn3-training-speed-per-chip", "trainium2") == [
+        f"at most 3 h by the suite's timeouts, which is {3 * 2.235:.2f} USD at {day}"
+    ]
+    assert cost("trn3-headline-equal-power", "trainium2") == [
+        f"at most 12 h by the suite's timeouts, which is {12 * 2.235:.2f} USD at {day}"
+    ]
+    both = cost("trn2-training-speed", "trainium2")  # with recomputation and without
+    assert both == [f"at most 6 h by the suite's timeouts, which is {6 * 2.235:.2f} USD at {day}"]
+    assert cost("trn3-training-speed-per-chip", "trainium3") == ["no price is known of a machine with trainium3"]
+    assert "at most 3 h by the suite's timeouts; no price" in judged(shipped()["trn3-chip-compute"]).measured.missing[0]
+
+
 def test_a_claim_may_name_the_cases_that_test_it():
     own = claim(tested_by=Cases(suite="train", only=("train_step*",)))
     found = judged(own).measured
@@ -329,6 +384,6 @@ def test_levels_never_mix(tmp_path: Path):
 
 
 def test_published_rows_given_as_results_are_not_measured_ones():
-    found = judged(claim("h100-training-speed-bf16", format="bf16"), perwatt.load(shipped.find("nvidia-bf16")))
+    found = judged(claim("h100-training-speed-bf16", format="bf16"), perwatt.load(published.find("nvidia-bf16")))
     assert (found.measured.verdict, found.measured.found) == ("not_decided", None)
     assert found.published.found is not None

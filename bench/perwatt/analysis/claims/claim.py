@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from perwatt.analysis.claims.quantities import QUANTITIES, Quantity
 from perwatt.errors import InputError, expected
 from perwatt.hardware import chips, systems
-from perwatt.hardware.figure import DATED, Grade, Source
+from perwatt.hardware.figure import DATED, ROUGHLY, Grade, Source
 from perwatt.hardware.prices import Purchase
 from perwatt.hardware.reader import Part, part, rule
 from perwatt.hardware.sheet import KINDS, SHEET_FORMATS
@@ -38,6 +38,7 @@ class Side(Part):
         value: a figure of its own, in ``unit``, where there is no sheet to take it from.
         called: what it is, where it has neither.
         named: whether the claim names it; else it was taken to stand for something unnamed, and decides nothing.
+        printed: whether its peak is what the sheet of the system prints, rather than the chip's so many times.
     """
 
     of: str = ""
@@ -46,6 +47,7 @@ class Side(Part):
     unit: str = ""
     called: str = ""
     named: bool = True
+    printed: bool = False
     note: str = ""
 
     def check(self) -> None:
@@ -54,6 +56,10 @@ class Side(Part):
             raise InputError("expected exactly one of: of, value, called")
         if self.of and self.of not in (known := [*chips.names(), *systems.names()]):
             raise InputError(expected(self.of, known, "a chip or system"), field="of")
+        if self.printed and (self.system is None or self.system.printed_peak(self.format) is None):
+            raise InputError(
+                f"found true, expected a system whose sheet has a peak in {self.format!r}", field="printed"
+            )
         if self.format and self.format not in FORMATS:
             raise InputError(expected(self.format, FORMATS), field="format")
 
@@ -123,9 +129,14 @@ class Bar(Part):
     @property
     def said(self) -> str:
         """As people say it: ``at least 4 x``, ``up to 50 % less``."""
+        return f"{self.quantifier.replace('_', ' ')} {self.figure}"
+
+    @property
+    def figure(self) -> str:
+        """The figure by itself: ``4 x``, ``50 % less``."""
         shown = [f"{100 * one:g}" if self.form == "saving" else f"{one:g}" for one in (self.value, self.to) if one]
         unit = "% less" if self.form == "saving" else self.unit or "x"
-        return f"{self.quantifier.replace('_', ' ')} {' to '.join(shown)} {unit}"
+        return f"{' to '.join(shown)} {unit}"
 
 
 @part
@@ -146,6 +157,13 @@ class Shown(Part):
 
 
 @part
+class Printed(Source):
+    """Where a claim was printed, which may not say its day, month or year."""
+
+    date: str = rule(**ROUGHLY)
+
+
+@part
 class Cases(Part):
     """Rows that test a claim: cases of a suite, by their names, in which ``*`` stands for anything."""
 
@@ -163,7 +181,7 @@ class Claim(Bar):
         headline: shown before the others.
         statement: the sentence, shortened.
         who: said it.
-        when: they said it.
+        when: they said it, as far as that is known.
         source: key in the bibliography.
         scope: what the claim is of. A claim about a system is not judged from chips.
         workload: named, or ``unspecified``.
@@ -183,7 +201,7 @@ class Claim(Bar):
     headline: bool = False
     statement: str = rule(some=True)
     who: str = rule(some=True)
-    when: str = rule(**DATED)
+    when: str = rule(**ROUGHLY)
     source: str
     grade: Grade
     numerator: Side
@@ -201,7 +219,7 @@ class Claim(Bar):
     not_testable: str = ""
     tested_by: Cases | None = None
     note: str = ""
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, Printed] = field(default_factory=dict)
     file: str = rule("", own=True)
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""What an hour of the machine costs that would produce missing rows."""
+"""What it costs at most to produce missing rows: hours by the limits of the suite, at the price of a machine."""
 
 from __future__ import annotations
 
@@ -8,15 +8,26 @@ from perwatt.analysis.claims.claim import Claim, Side
 from perwatt.hardware import prices, systems
 from perwatt.hardware.prices import Price
 
+HOUR_S = 3600.0
 
-def an_hour(claim: Claim, side: Side) -> str:
-    """The lowest of the last prices of a machine that has what a side is of: of the system, or of any with the chip."""
+
+def at_most(claim: Claim, side: Side, seconds: float) -> str:
+    """What so many seconds of a machine cost that has what a side is of: of the system, or of any with the chip.
+
+    Args:
+        claim: that the rows are for.
+        side: that they are of.
+        seconds: that they take where everything takes as long as its timeout lets it.
+    """
+    hours = seconds / HOUR_S
+    told = f"at most {hours:.3g} h by the suite's timeouts"
     found = list(_last(_machines(claim, side)))
     if not found:
         of = side.of if claim.scope != "chip" and side.system else f"a machine with {side.chip}"
-        return f"no price is known of {of}"
+        return f"{told}; no price is known of {of}"
     price = min(found, key=lambda one: one.value)
-    return f"from {price.value:g} USD/h ({price.instance}, {price.purchase}, {price.dated})"
+    rate = f"{price.value:g} USD/h ({price.instance}, {price.purchase}, {price.dated}), the lowest known"
+    return f"{told}, which is {hours * price.value:.2f} USD at {rate}"
 
 
 def _machines(claim: Claim, side: Side) -> frozenset[str]:

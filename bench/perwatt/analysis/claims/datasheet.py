@@ -16,6 +16,7 @@ The best products that are published of a chip take from 51 to 90 % of its peak 
 twice the fraction of another's is beyond its own roof where the other runs at half of its.
 """
 OF_CHIPS = "the claim is of {}, the sheets are of chips: a claim about a system is not judged from chips"
+ROOM = "a roof at or above what is claimed leaves room for it and shows none of it: a roof may contradict, not support"
 SAME = "both sides are the same chip: what differs is not on its sheet"
 
 
@@ -47,6 +48,8 @@ def _level(claim: Claim) -> Level:
     roofs = [_roofs(claim, whole)] if quantity.achieved and claim.denominator else []
     if roofs and word == Word.CONTRADICTED and ratio_of(claim) <= TWICE * whole.hi:
         word = Word.NOT_DECIDED
+    if quantity.achieved and word == Word.SUPPORTED:
+        word, open_ = Word.NOT_DECIDED, [*open_, ROOM]
     return Level(
         verdict=word, found=span, basis=(line, *roofs, *open_, *whole.notes), quality=quality,
         missing=whole.wants if word == Word.NOT_DECIDED else (),

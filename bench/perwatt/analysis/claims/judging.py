@@ -64,6 +64,11 @@ def judge(bar: Bar, found: Span, *, roof: bool) -> Word:
     return Word.SUPPORTED if inside else Word.CONTRADICTED if outside else Word.NOT_DECIDED
 
 
+def falls_short(bar: Bar, found: Span) -> bool:
+    """Whether cases are all below what is claimed to be reached at best, which neither supports nor contradicts it."""
+    return bar.quantifier == "up_to" and found.hi is not None and found.hi < bar.ends[0] * (1 - SLACK)
+
+
 def together(words: Sequence[Word]) -> Word:
     """The word on several things that all have to hold."""
     for word in (Word.CONTRADICTED, Word.NOT_TESTABLE, Word.NOT_DECIDED):

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from perwatt import configs
-from perwatt.analysis.claims.claim import Cases, Claim
+from perwatt.analysis.claims.claim import Cases, Claim, Printed
 from perwatt.errors import InputError, expected
 from perwatt.hardware.figure import Source
 from perwatt.hardware.library import bibliography, place, user_folder
@@ -58,7 +58,7 @@ def said() -> Mapping[str, Source]:
     """Where claims were printed, by key: the bibliography of claims."""
     document = yamlfile.load(configs.root() / "claim-sources.yaml")
     with document.placed():
-        return {key: build(Source, entry, key) for key, entry in of_kind("", document.value, dict).items()}
+        return {key: build(Printed, entry, key) for key, entry in of_kind("", document.value, dict).items()}
 
 
 def load(given: str | Path | None = None, tell: Callable[[InputError], None] | None = None) -> list[Claim]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from perwatt.analysis.claims import wanted
 from perwatt.analysis.claims.claim import Claim, Side
-from perwatt.analysis.claims.judging import Span, Word, alike, in_form, judge, ratio_of
+from perwatt.analysis.claims.judging import Span, Word, alike, falls_short, in_form, judge, ratio_of
 from perwatt.analysis.claims.result import Level, joined, unnamed
 from perwatt.analysis.claims.sieves import format_of, kept
 from perwatt.analysis.compare import compare
@@ -29,6 +29,7 @@ TWO_FORMATS = (
     "products in {} are different work and never paired; training steps are, by task: what they get of a peak may "
     "support a claim on it, and cannot contradict it"
 )
+AT_BEST = "a row may support a claim of what is reached at best, and none contradicts it"
 SAME = "one chip on both sides with other software: perwatt compare OLD.csv NEW.csv tells such rows apart"
 
 
@@ -112,13 +113,16 @@ def _judged(claim: Claim, pairs: Sequence[Pair], reasons: Sequence[str]) -> Leve
     ]
     best_case = claim.quantifier == "up_to" and Word.SUPPORTED in words
     word = Word.SUPPORTED if best_case else alike(words)
-    whole, missing = _whole(spans), tuple[str, ...]()
-    if word == Word.NOT_DECIDED:
-        missing = tuple(dict.fromkeys(map(_runs, (p for p, short in zip(pairs, few, strict=True) if short))))
-        missing = missing or wanted.narrower(whole)
+    whole = _whole(spans)
+    missing, command = tuple[str, ...](), None
+    if word == Word.NOT_DECIDED and falls_short(claim, whole):
+        missing = wanted.better_case(claim)
+    elif word == Word.NOT_DECIDED:
+        runs = (_runs(pair) for pair, short in zip(pairs, few, strict=True) if short)
+        missing, command = tuple(dict.fromkeys(runs)) or wanted.narrower(whole), wanted.command(claim)
     return Level(
         verdict=word, found=whole, basis=(*map(_line, pairs), *reasons), quality=_quality(pairs), missing=missing,
-        command=wanted.command(claim) if word == Word.NOT_DECIDED else None,
+        command=command,
     )  # fmt: skip
 
 
@@ -161,6 +165,7 @@ def _open(claim: Claim, basis: Sequence[str], sides: Sequence[Side] = ()) -> Lev
     """Not decided for want of rows; not testable where the chips by themselves could never give them."""
     unknown = [side.chip for side in claim.sides if claim.quantity.energy and _unknown_watts(side)]
     told = [WATTS.format(" and ".join(dict.fromkeys(unknown)))] if unknown else []
+    told += [AT_BEST] if claim.quantifier == "up_to" else []
     return Level(
         verdict=Word.NOT_TESTABLE if unknown else Word.NOT_DECIDED,
         basis=tuple(dict.fromkeys([*told, *basis, *wanted.too_large(claim)])), missing=wanted.rows(claim, sides),

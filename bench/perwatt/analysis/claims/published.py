@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from perwatt.analysis.claims.claim import Claim, Side
-from perwatt.analysis.claims.judging import Span, Word, alike, in_form, judge
+from perwatt.analysis.claims.claim import Claim, Side, a_scope
+from perwatt.analysis.claims.judging import Span, Word, alike, falls_short, in_form, judge
 from perwatt.analysis.claims.result import Level, joined, unnamed
+from perwatt.analysis.claims.sieves import LARGE, PLACEMENTS
+from perwatt.analysis.claims.wanted import better_case
 from perwatt.analysis.columns import POWER_LIMITS
 from perwatt.hardware import chips
 from perwatt.hardware.sheet import KINDS
+from perwatt.hardware.systems import System
 from perwatt.results import csvfile
 from perwatt.results.published import shipped
 from perwatt.results.schema import Row
 
-SYSTEMS = ("node", "cluster")  # placements of rows that are of more than chips by themselves
 NO_INTERVAL = "published rows have no intervals: the ends are those of the pairs"
 
 
@@ -35,7 +37,7 @@ class Match:
     def alike(self) -> tuple[bool, bool]:
         """Whether both are from one source, and of as many chips."""
         a, b = self.rows
-        return a.source == b.source, a.chips == b.chips
+        return a.source == b.source, a.chips is not None and a.chips == b.chips
 
 
 @cache
@@ -60,8 +62,6 @@ def _level(claim: Claim) -> Level:
     kept = [row for row in rows() if row.workload == quantity.workload and claim.model in (row.case or "")]
     if reason := _unlike(claim):
         return Level(verdict=Word.NOT_DECIDED, basis=(reason,), missing=wanted)
-    if claim.scope != "chip":
-        kept = [row for row in kept if row.placement in SYSTEMS]
     sides = [[row for row in kept if _is_of(row, side) and _value(row, quantity.published)] for side in claim.sides]
     if not all(sides):
         gone = [side.chip or side.title for side, found in zip(claim.sides, sides, strict=True) if not found]
@@ -86,22 +86,53 @@ def _judged(claim: Claim, found: Sequence[Match], wanted: tuple[str, ...]) -> Le
         return Level(
             verdict=Word.NOT_DECIDED, basis=("published rows of the two sides are of different work",), missing=wanted
         )
-    figures = [in_form(claim, match.ratio) for match in found]
-    mean = in_form(claim, math.exp(sum(math.log(match.ratio) for match in found) / len(found)))
-    words = [judge(claim, Span(value=one, lo=one, hi=one), roof=False) for one in figures]
+    apart = [_apart(claim, match) for match in found]
+    lines = [
+        _line(match) + (f"; it does not judge, as {reason}" if reason else "")
+        for match, reason in zip(found, apart, strict=True)
+    ]
+    judges = [match for match, reason in zip(found, apart, strict=True) if not reason]
+    whole = _whole(claim, judges or found)
+    words = [judge(claim, _whole(claim, [match]), roof=False) for match in judges] or [Word.NOT_DECIDED]
     word = Word.SUPPORTED if claim.quantifier == "up_to" and Word.SUPPORTED in words else alike(words)
+    settles = better_case(claim) if falls_short(claim, whole) else ()
     return Level(
-        verdict=word, found=Span(value=mean, lo=min(figures), hi=max(figures)),
-        basis=(*map(_line, found), NO_INTERVAL), quality=_quality(found),
-        missing=wanted if word == Word.NOT_DECIDED else (),
+        verdict=word, found=whole, basis=(*lines, NO_INTERVAL), quality=_quality(judges or found),
+        missing=() if word != Word.NOT_DECIDED else settles if judges else wanted,
     )  # fmt: skip
+
+
+def _whole(claim: Claim, found: Sequence[Match]) -> Span:
+    """The geometric mean of pairs, with the lowest and the highest of them."""
+    figures = [in_form(claim, match.ratio) for match in found]
+    mean = math.exp(sum(math.log(match.ratio) for match in found) / len(found))
+    return Span(value=in_form(claim, mean), lo=min(figures), hi=max(figures))
+
+
+def _apart(claim: Claim, match: Match) -> str:
+    """Why a pair is not of what the claim is of: other systems, or not as many chips; empty where it is."""
+    for side, row in zip(claim.sides, match.rows, strict=True):
+        if (system := _system(claim, side)) and row.chips != system.chips:
+            return f"{system.name} has {system.chips} chips"
+        if claim.scope != "chip" and row.placement not in PLACEMENTS.get(claim.scope, LARGE):
+            return f"the claim is of {a_scope(claim.scope)}"
+    return "the claim is of as many chips on both sides" if claim.iso == "chips" and not match.alike[1] else ""
+
+
+def _system(claim: Claim, side: Side) -> System | None:
+    """The system that the claim is of on that side; None where it is of no number of chips."""
+    return None if claim.scope == "chip" else side.system
 
 
 def _wanted(claim: Claim) -> tuple[str, ...]:
     """What a source would have to print."""
     named = [" in ".join(filter(None, (side.chip or side.title, side.format))) for side in claim.sides]
+    sizes = [f" on {one.chips} chips" if (one := _system(claim, side)) else "" for side in claim.sides]
+    if claim.iso == "chips" and claim.scope != "chip":
+        sizes = [size or next(filter(None, sizes), " on as many chips as the other side") for size in sizes]
     what = f"{claim.model or claim.workload} {claim.quantity.workload}".replace("unspecified ", "")
-    return tuple(f"a published {what} row of {one}: {claim.quantity.published}" for one in named)
+    rows = zip(named, sizes, strict=True)
+    return tuple(f"a published {what} row of {one}{size}: {claim.quantity.published}" for one, size in rows)
 
 
 def _is_of(row: Row, side: Side) -> bool:
@@ -138,9 +169,9 @@ def _task(row: Row) -> str:
 
 
 def _best(found: Sequence[Match]) -> list[Match]:
-    """Of each task the pairs that differ least: of one source and as many chips where there are such."""
-    most = {task: max(sum(m.alike) for m in found if m.task == task) for task in dict.fromkeys(m.task for m in found)}
-    return [match for match in found if sum(match.alike) == most[match.task]]
+    """Of each task the pairs that differ least: of one release, then of as many chips, where there are such."""
+    most = {task: max(m.alike for m in found if m.task == task) for task in dict.fromkeys(m.task for m in found)}
+    return [match for match in found if match.alike == most[match.task]]
 
 
 def _line(match: Match) -> str:

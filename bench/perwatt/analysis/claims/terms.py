@@ -9,7 +9,7 @@ from perwatt.analysis.claims.claim import Claim, Side
 from perwatt.errors import InputError
 from perwatt.hardware import chips, prices
 from perwatt.hardware.chips import Chip
-from perwatt.hardware.figure import Figure
+from perwatt.hardware.figure import UNDATED, Figure
 from perwatt.hardware.sheet import Watts
 from perwatt.hardware.systems import System
 
@@ -54,6 +54,7 @@ class Thing:
     count: int
     system: System | None
     format: str
+    printed: bool = False
 
 
 def term(claim: Claim, side: Side) -> Term:
@@ -73,7 +74,7 @@ def term(claim: Claim, side: Side) -> Term:
         raise NoFigureError(f"there is no sheet of {side.title}")
     system = side.system
     count = 1 if system is None or quantity.per_chip else system.chips
-    thing = Thing(chip=chips.load(side.chip), count=count, system=system, format=side.format)
+    thing = Thing(chip=chips.load(side.chip), count=count, system=system, format=side.format, printed=side.printed)
     return FIGURES[quantity.sheet](thing, claim)
 
 
@@ -111,6 +112,8 @@ def _times(count: int, figure: Figure) -> Term:
 def _peak(thing: Thing, claim: Claim) -> Term:
     if not thing.format:
         raise NoFigureError(f"the claim names no number format for {thing.chip.name}, of which there are several peaks")
+    if thing.printed and thing.system and (whole := thing.system.printed_peak(thing.format)):
+        return _times(1, whole)
     found = thing.chip.peak(thing.format)
     if found is None:
         raise NoFigureError(f"the sheet of {thing.chip.name} has no peak in {thing.format}")
@@ -150,7 +153,8 @@ def _cost(thing: Thing, claim: Claim) -> Term:
     dollars = price.value / (peak.value / PFLOPS)
     text = f"{price.value:g} USD/h / ({peak.text})"
     note = f"{thing.system.name}: {dollars:.3g} USD for a PFLOP/s hour at the peak, {price.purchase}, {price.dated}"
-    late = _months(price.dated) - _months(claim.when) > YEAR
+    said = _months(claim.when)
+    late = said is None or (_months(price.dated) or 0) - said > YEAR
     other = (f"the claim is of {claim.when}, and was made at other prices than those of {price.dated}",) if late else ()
     return Term(
         value=dollars,
@@ -164,9 +168,11 @@ def _cost(thing: Thing, claim: Claim) -> Term:
     )
 
 
-def _months(date: str) -> int:
-    """Months since the year 0 of a date that has a year and a month."""
-    year, month = date.split("-")[:2]
+def _months(date: str) -> int | None:
+    """Months since the year 0 of a date; the last of the year where it says no month, None where it says nothing."""
+    if date == UNDATED:
+        return None
+    year, month = (*date.split("-")[:2], str(YEAR))[:2]
     return 12 * int(year) + int(month)
 
 

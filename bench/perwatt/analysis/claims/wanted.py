@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -23,13 +23,12 @@ METER = "--energy all --power-trace meter.csv --meter-class 1 --power-scope node
 EIGHT = ("fp8", "mxfp8")
 
 
-def cases(claim: Claim) -> Cases:
-    """The cases that test a claim: its own, else those of its metric, in 8 bits where that is its format."""
+def cases(claim: Claim, side: Side) -> Cases:
+    """The cases that test a side of a claim: its own, else those of its metric, in 8 bits where that is its format."""
     if claim.tested_by:
         return claim.tested_by
     quantity = claim.quantity
-    formats = {format_of(claim, side) for side in claim.sides}
-    if quantity.workload == "train_step" and formats & set(EIGHT):
+    if quantity.workload == "train_step" and format_of(claim, side) in EIGHT:
         return Cases(suite="claims", only=EIGHT_BIT)
     return Cases(suite=quantity.suite, only=quantity.only)
 
@@ -41,9 +40,9 @@ def rows(claim: Claim, sides: Sequence[Side] = ()) -> tuple[str, ...]:
         claim: to be settled.
         sides: that lack rows; both where none is given.
     """
-    chosen, made = cases(claim), []
+    made = []
     for side in sides or claim.sides:
-        wanted = format_of(claim, side)
+        chosen, wanted = cases(claim, side), format_of(claim, side)
         if _of_no_suite(claim):
             made.append(f"{side.chip}: {claim.quantity.row} of a case that names {claim.model}")
             continue
@@ -63,10 +62,16 @@ def _row(claim: Claim, side: Side, suite: str, case: _Case) -> str:
     quantity, placement = claim.quantity, PLACEMENTS.get(claim.scope, LARGE)[-1]
     count = f" of {side.system.chips} chips" if side.system and claim.scope != "chip" else ""
     runs = f"{FEW} runs, energy by a meter or counter" if quantity.energy else f"{FEW} processes"
+    visits = FEW * (FEW + 1) if quantity.energy else FEW  # a run has as many processes, and a window for its energy
     return (
         f"{side.chip}: {quantity.row} of {case.name!r} in suite {suite} (match_key {case.match_key}), placement "
-        f"{placement}{count}, {runs}; {costs.an_hour(claim, side)}"
+        f"{placement}{count}, {runs}; {costs.at_most(claim, side, visits * case.timeout_s)}"
     )
+
+
+def better_case(claim: Claim) -> tuple[str, ...]:
+    """What would settle a claim of ``up_to`` whose cases all fall short: no more of the same."""
+    return (f"a case that reaches {claim.figure}; one that falls short decides nothing",)
 
 
 def narrower(span: Span) -> tuple[str, ...]:
@@ -78,19 +83,26 @@ def narrower(span: Span) -> tuple[str, ...]:
 
 def command(claim: Claim) -> str | None:
     """The command that would produce the rows, a line for each kind of machine; None where there is no such."""
-    chosen = cases(claim)
     if PLACEMENTS.get(claim.scope, LARGE) == LARGE or _of_no_suite(claim):
         return None
-    words = ["perwatt", "run", chosen.suite, *(word for name in chosen.only for word in ("--only", name))]
-    kinds = dict.fromkeys(DEVICES.get(chips.load(side.chip).vendor) for side in claim.sides if side.chip)
+    kinds = {DEVICES.get(chips.load(side.chip).vendor) for side in claim.sides if side.chip}
     if None in kinds or not kinds:
         return None
     placement = [] if claim.scope == "chip" else ["--placement", PLACEMENTS[claim.scope][-1]]
-    energy = _energy(claim, list(kinds))
-    return "\n".join(shlex.join([*words, "--device", str(kind), *placement, *energy]) for kind in kinds)
+    after = [*placement, *_energy(claim, kinds)]
+    return "\n".join(dict.fromkeys(_line(claim, side, after) for side in claim.sides if side.chip))
 
 
-def _energy(claim: Claim, kinds: Sequence[str | None]) -> list[str]:
+def _line(claim: Claim, side: Side, after: Sequence[str]) -> str:
+    """The command for the machine of one side."""
+    chosen = cases(claim, side)
+    only = [word for name in chosen.only for word in ("--only", name)]
+    return shlex.join([
+        "perwatt", "run", chosen.suite, *only, "--device", DEVICES[chips.load(side.chip).vendor], *after,
+    ])  # fmt: skip
+
+
+def _energy(claim: Claim, kinds: Collection[str | None]) -> list[str]:
     """GPUs count their own energy; a Trainium takes a meter, and what is compared with it too."""
     if not claim.quantity.energy:
         return []
@@ -117,11 +129,12 @@ def _computes(side: Side, wanted: str, compute: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Case:
-    """One work among the cases of a suite, and the format of its products."""
+    """One work among the cases of a suite, the format of its products, and how long its rows may take a process."""
 
     name: str
     match_key: str
     compute: str
+    timeout_s: float
 
 
 @cache
@@ -132,6 +145,8 @@ def _cases(suite: str, only: tuple[str, ...]) -> tuple[_Case, ...]:
     found: dict[str, _Case] = {}
     for case in suites.load(suite).cases:
         if any(fnmatchcase(case.name, pattern) for pattern in only):
-            name, compute = case.name.partition(" recompute=")[0], case.precision.compute
-            found.setdefault(case.match_key, _Case(name=name, match_key=case.match_key, compute=compute))
+            name, compute, key = case.name.partition(" recompute=")[0], case.precision.compute, case.match_key
+            before = found[key].timeout_s if key in found else 0.0  # whatever is timed out is tried without its culprit
+            limit = before + len(case.impls) * case.measure.timeout_s
+            found[key] = _Case(name=name, match_key=key, compute=compute, timeout_s=limit)
     return tuple(found.values())
