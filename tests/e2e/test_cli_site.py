@@ -25,6 +25,7 @@ def test_the_worked_case(perwatt: Perwatt):
     (eight,) = (line for line in lines if line.startswith("8-bit formats, by tokens_per_day: gb300-nvl72, fp8"))
     first = next(line for line in lines[lines.index(eight) :] if line.startswith("trainium-server"))
     assert "changes it" in first
+    assert any(line.startswith("what would change the choice, none worth 0.1% by itself: ") for line in lines)
     assert any(line.startswith("note: trn3-gen2-ultraserver: no dollars") for line in lines)
     assert any(line.startswith("note: upper bound") for line in lines)
 
