@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from perwatt.analysis.sides import load
 from perwatt.analysis.site import build, choice, formats, money
@@ -18,6 +19,7 @@ from perwatt.analysis.site.money import Terms
 from perwatt.analysis.site.plan import Option
 from perwatt.analysis.site.rates import Task
 from perwatt.errors import InputError
+from perwatt.report.figures import site as drawing
 from perwatt.results.published import shipped
 from perwatt.results.published.rows import flops_per_token
 from perwatt.spec import model
@@ -268,6 +270,25 @@ def test_spans(text: str, span: tuple[float, float] | None):
 )  # fmt: skip
 def test_widths_of_formats(precision: str, bits: int | None):
     assert formats.width(precision) == bits
+
+
+def panels(site: Site) -> tuple[str, dict[str, list[str]]]:
+    """Title of the figure, and of each panel its axis with the texts in it."""
+    canvas = Figure()
+    drawing.draw(canvas, site)
+    title = canvas.get_suptitle()
+    return title, {axes.get_xlabel(): [text.get_text() for text in axes.texts] for axes in canvas.axes}
+
+
+def test_the_figure_has_dollars_and_carbon_and_says_what_is_declared():
+    scaling = fixed("scaling", 0.8, 0.95)
+    title, found = panels(published(scaling=scaling))
+    assert "80% to 95% of a row's rate left at that size, as declared" in title
+    assert list(found) == ["Ttoken/day", "Gtoken/MWh", "USD/Gtoken", "kg CO2/Gtoken"]
+    assert found["USD/Gtoken"] == ["no price"] * 4
+    title, found = panels(published(systems=("gb300-nvl72",)))
+    assert "nobody declared the scaling" in title
+    assert list(found) == ["upper bound: Ttoken/day", "upper bound: Gtoken/MWh", "lower bound: kg CO2/Gtoken"]
 
 
 def mfu(site: Site, system: str) -> Assumption:
