@@ -35,6 +35,17 @@ def test_a_step_in_its_parts(capsys: pytest.CaptureFixture[str], run: Path):
     assert "flagged" not in out
 
 
+def test_a_chip_that_nobody_can_say_it_of_leaves_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    eight = write(tmp_path, "run.csv", [steps.step(0.1, precision="fp8_tensor"), *steps.parts(precision="fp8_tensor")])
+    code, out, err = perwatt(capsys, eight, "--on", "b200", "--on", "a100-80gb", "--on", "trainium3")
+    assert (code, err.count("\n")) == (0, 1)
+    assert " on a100-80gb: no ceiling of products and memory, and no sheet, that h100-sxm e4m3fn and" in err
+    assert "~ on b200, modeled by sheet: products" in out
+    assert "~ on trainium3, modeled by sheet, e4m3fn there as mxfp8: products x 1.27, memory x 1.46: " in out
+    code, out, err = perwatt(capsys, eight, "--on", "a100-80gb", "--on", "b200", "--json")
+    assert (code, [one["chip"] for one in json.loads(out)[0]["elsewhere"]]) == (0, ["b200"])
+
+
 def test_what_is_missing_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     path = write(tmp_path, "few.csv", [steps.step(0.1), steps.parts()[0]])
     _, out, _ = perwatt(capsys, path)

@@ -70,16 +70,36 @@ def test_a_figure_is_the_same_every_time(capsys: pytest.CaptureFixture[str], tmp
     assert drawn == (tmp_path / "b.svg").read_text()
 
 
+def test_roofs_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """No row of a Trainium3 has a rate of products: its sheet is drawn for what it says."""
+    code, out, err = run(capsys, "--chip", "trainium3", "--figure", tmp_path / "a.svg")
+    assert (code, err) == (0, f"drawn: {tmp_path / 'a.svg'}\n")
+    (mx,) = (each for each in out.splitlines() if each.startswith("trainium3 mxfp8"))
+    assert mx.split()[2:6] == ["sheet", "2,517", "4,900", "513.7"]
+    assert "across chips: a trainium3 bf16/fp16/tf32, b trainium3 fp32, c trainium3 fp4/mxfp8" in out
+    assert any("|" in each and "...c..." in each for each in out.splitlines()), "a letter at the ridge"
+
+
+def test_published_products_have_their_place(capsys: pytest.CaptureFixture[str]):
+    code, out, _ = run(capsys, "--chip", "trainium2", "--chip", "trainium3")
+    (largest,) = (each for each in out.splitlines() if " gemm 12288x8192x8192 bf16" in each and each.startswith("a "))
+    assert code == 0
+    assert "3,072   p 149.4  48.64  products  89.6%" in largest
+    assert "h100" not in out
+
+
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     empty = write(tmp_path, "empty.csv", [])
     bad = tmp_path / "bad.csv"
     bad.write_text("a,b\n1,2\n")
-    composites = write(tmp_path, "c.csv", [line(1000, 1.0, bytes=None, gbps=None)])
+    no_traffic = line(1000, 1.0, bytes=None, gbps=None, chip="my processor")
+    composites = write(tmp_path, "c.csv", [no_traffic])
     crashed = write(tmp_path, "crashed.csv", [make(WORK, status="crashed", error="it broke")])
     for arguments, code, said in (
         ((tmp_path / "nowhere.csv",), 2, "no such file"), ((bad,), 2, "found no column of a results CSV"),
         ((empty,), 2, "no row below the header"), ((composites, "--figure", "a.gif"), 2, "--figure: found 'gif'"),
-        ((composites, "--figure", tmp_path / "a.png"), 2, "found no row with operations and traffic"),
+        ((composites, "--figure", tmp_path / "a.png"), 2, "found no roof of products and memory"),
+        (("--chip", "trainium9"), 2, "chip: found 'trainium9', expected"),
     ):  # fmt: skip
         found, out, err = run(capsys, *arguments)
         assert (found, err.count("\n")) == (code, 1), (arguments, out, err)

@@ -25,6 +25,7 @@ def test_the_worked_case(perwatt: Perwatt):
     (eight,) = (line for line in lines if line.startswith("8-bit formats, by tokens_per_day: gb300-nvl72, fp8"))
     first = next(line for line in lines[lines.index(eight) :] if line.startswith("trainium-server"))
     assert "changes it" in first
+    assert any(line.startswith("what would change the choice, none worth 0.1% by itself: ") for line in lines)
     assert any(line.startswith("note: trn3-gen2-ultraserver: no dollars") for line in lines)
     assert any(line.startswith("note: upper bound") for line in lines)
 
@@ -53,6 +54,8 @@ def test_a_figure_is_the_same_every_time(capsys: pytest.CaptureFixture[str], tmp
         (["--mw", "1e9"], "--mw: found 1e+09, expected megawatts above 0 and up to 100000"),
         (["--mw", "100", "--pue", "0.9"], "--pue: found 0.9, expected 1 to 10"),
         (["--mw", "100", "--pue", "1.5", "--pue-peak", "1.2"], "--pue: found 1.5 over a year and 1.2 at peak"),
+        (["--mw", "100", "--pue", "1.5"], "--pue: found 1.5 over a year and 1.4 (default) at peak"),
+        (["--mw", "100", "--pue-peak", "1.05"], "--pue-peak: found 1.14 (default) over a year and 1.05 at peak"),
         (["--mw", "100", "--scaling", "1.2"], "--scaling: found 1.2, expected 0 to 1"),
         (["--mw", "100", "--scaling", "0.9-0.8"], "--scaling: found '0.9-0.8', expected the smaller end first"),
         (["--mw", "100", "--system", "gb300-nvl"], "system: found 'gb300-nvl', expected"),

@@ -10,17 +10,19 @@ under the roof may be moving more than it has to.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from perwatt.analysis.sides import Side
 from perwatt.analysis.table import Rows
 from perwatt.hardware import chips
 from perwatt.hardware.chips import Chip
+from perwatt.hardware.sheet import KINDS, Peak
 from perwatt.spec.precision import POLICIES
 
 PRODUCT, WHOLE = "gemm", "chip"
+WHOLE_NUMBERS = ("int8",)  # formats whose operations are no FLOP
 GRADES = ("measured", "published", "modeled")  # what sets a ceiling, the first that there is
 
 
@@ -103,11 +105,29 @@ class Roofline:
         roofs: of every place, the sheet's first.
         points: rows with traffic, in the order of the files.
         left: reasons why rows have no place, with their number.
+        named: chips whose roofs were asked for.
     """
 
     roofs: Mapping[Place, tuple[Roof, ...]]
     points: tuple[Point, ...]
     left: Mapping[str, int]
+    named: tuple[str, ...] = ()
+
+    def shown(self, chosen: str = "") -> dict[str, list[Place]]:
+        """Places to draw, by a name for those whose roofs are the same: ``trainium3 bf16/fp16``.
+
+        They are those with rows, and all of chips that were asked for; every one that has a whole roof where neither
+        leaves any. ``chosen`` is a part of their name.
+        """
+        whole = [place for place, each in self.roofs.items() if any(roof.ridge for roof in each)]
+        able = [place for place in whole if chosen in str(place)]
+        placed = {point.place for point in self.points if point.intensity and point.tflops}
+        wanted = [place for place in able if place in placed or (place.chip in self.named and place.part == WHOLE)]
+        alike: dict[tuple[Any, ...], list[Place]] = {}
+        for place in wanted or able:
+            same = tuple((roof.basis, roof.tflops, roof.gbps) for roof in self.roofs[place] if roof.ridge)
+            alike.setdefault((place.chip, place.part, same), []).append(place)
+        return {str(replace(each[0], format="/".join(place.format for place in each))): each for each in alike.values()}
 
     def as_json(self) -> dict[str, Any]:
         """The same of plain values."""
@@ -131,31 +151,66 @@ class _Rate:
     gbps: float | None
 
 
-def roofline(sides: Sequence[Side]) -> Roofline:
-    """Every row of these sides in its place."""
+def roofline(sides: Sequence[Side], names: Sequence[str] = ()) -> Roofline:
+    """Every row of these sides in its place.
+
+    Args:
+        sides: rows.
+        names: chips whose rows are taken, with every roof of their sheets; all chips that have rows if empty.
+
+    Raises:
+        InputError: a name is of no chip.
+    """
+    named = tuple(dict.fromkeys(chips.load(name).name for name in names))
     left: dict[str, int] = {}
-    found = [(side.rows, rate) for side in sides for rate in _rates(side.rows, left)]
+    found = [(side.rows, rate) for side in sides for rate in _rates(side.rows, named, left)]
     roofs = {
         place: tuple(_roofs([item for item in found if item[1].place == place], found))
         for place in sorted({rate.place for _, rate in found}, key=str)
     }
     points = []
     for rows, rate in found:
-        if rate.gbps is None or rows.number("time_s", rate.row) is None:
+        if rate.gbps is None or _seconds(rows, rate.row) is None:
             why = (
-                "their source does not say their traffic"
+                "their source does not say their traffic, nor a shape and format that it follows from"
                 if rows.text("source", rate.row)
                 else "composite: traffic is not counted"
             )
             left[why] = left.get(why, 0) + 1
             continue
         points.append(_point(rows, rate, roofs[rate.place]))
-    return Roofline(roofs={place: each for place, each in roofs.items() if each}, points=tuple(points), left=left)
+    for place, roof in _of_sheets(named, roofs):
+        roofs[place] = (roof,)
+    known = {place: roofs[place] for place in sorted(roofs, key=str) if roofs[place]}
+    return Roofline(roofs=known, points=tuple(points), left=left, named=named)
 
 
-def _rates(rows: Rows, left: dict[str, int]) -> Iterator[_Rate]:
-    """Rates of all rows that have any."""
+def _of_sheets(named: Sequence[str], known: Iterable[Place]) -> list[tuple[Place, Roof]]:
+    """The sheet's roof of every format of these whole chips that no row has."""
+    had = {(place.chip, place.format) for place in known if place.part == WHOLE}
+    found = []
+    for sheet in map(chips.load, named):
+        for kind, formats in KINDS.items():
+            peak = None if kind in WHOLE_NUMBERS else sheet.peak(kind)
+            if peak and not any((sheet.name, one) in had for one in (kind, *formats)):
+                found.append((Place(chip=sheet.name, part=WHOLE, format=kind), of_sheet(sheet, peak)))
+    return found
+
+
+def of_sheet(sheet: Chip, peak: Peak | None, share: float = 1.0) -> Roof:
+    """The roof of a sheet, of a share of the chip's devices with all of its memory."""
+    source = ", ".join(dict.fromkeys([*([peak.source] if peak else []), sheet.bandwidth.source]))
+    tflops = peak.tflops * share if peak else None
+    return Roof(basis="sheet", tflops=tflops, gbps=sheet.bandwidth_bytes / 1e9, of=source)
+
+
+def _rates(rows: Rows, named: Sequence[str], left: dict[str, int]) -> Iterator[_Rate]:
+    """Rates of all rows that have any, of the chips that are named."""
     for row in range(len(rows)):
+        name = rows.text("chip", row) or ""
+        sheet = chips.known(name)
+        if named and (sheet is None or sheet.name not in named):
+            continue
         if (status := rows.text("status", row)) != "ok":
             left[f"status {status}"] = left.get(f"status {status}", 0) + 1
             continue
@@ -168,8 +223,6 @@ def _rates(rows: Rows, left: dict[str, int]) -> Iterator[_Rate]:
             why = "neither operations nor traffic" if share else "nobody says how much of a chip worked"
             left[why] = left.get(why, 0) + 1
             continue
-        name = rows.text("chip", row) or ""
-        sheet = chips.known(name)
         part = (
             "chip" if share == 1 else f"{rows.number('devices_used', row):g}/{rows.number('devices_per_chip', row):g}"
         )
@@ -188,10 +241,16 @@ def _share(rows: Rows, row: int) -> float | None:
 
 def _traffic(rows: Rows, row: int) -> float | None:
     """GB/s of compulsory traffic, of the whole placement."""
-    moved, seconds = rows.number("bytes", row), rows.number("time_s", row)
+    moved, seconds = rows.number("bytes", row), _seconds(rows, row)
     if moved and seconds:
         return moved * (rows.number("replicas", row) or 1.0) / seconds / 1e9
     return rows.number("gbps", row)
+
+
+def _seconds(rows: Rows, row: int) -> float | None:
+    """Of an iteration; by its operations where a source prints their rate alone."""
+    time, flops, rate = (rows.number(name, row) for name in ("time_s", "flops", "tflops"))
+    return time or (flops * (rows.number("replicas", row) or 1.0) / rate / 1e12 if flops and rate else None)
 
 
 def _format(precision: str) -> str:
@@ -206,10 +265,7 @@ def _roofs(here: Found, everything: Found) -> Iterator[Roof]:
     """The roofs of one place, whose rates stand in ``here``; traffic is of any format of the same part of the chip."""
     one = here[0][1]
     if one.sheet is not None:
-        peak = one.sheet.peak(one.place.format)
-        source = ", ".join(dict.fromkeys([*([peak.source] if peak else []), one.sheet.bandwidth.source]))
-        tflops = peak.tflops * one.share if peak else None
-        yield Roof(basis="sheet", tflops=tflops, gbps=one.sheet.bandwidth_bytes / 1e9, of=source)
+        yield of_sheet(one.sheet, one.sheet.peak(one.place.format), one.share)
     same = [item for item in everything if (item[1].place.chip, item[1].place.part) == (one.place.chip, one.place.part)]
     products = [item for item in here if item[0].text("workload", item[1].row) == PRODUCT]
     product, memory = _highest(products, "tflops"), _highest([item for item in same if _from_memory(*item)], "gbps")

@@ -53,6 +53,8 @@ def _remarks(found: Breakdown) -> None:
 
 
 def _elsewhere(found: Breakdown, other: Elsewhere) -> None:
-    head = f"~ on {other.chip}, modeled by {other.basis}: products x {other.products:.3g}, memory x {other.memory:.3g}"
+    formats = "" if other.there == other.format else f", {other.format} there as {other.there}"
+    by = f"products x {other.products:.3g}, memory x {other.memory:.3g}"
+    head = f"~ on {other.chip}, modeled by {other.basis}{formats}: {by}"
     ratios = f"{number(found.seconds / other.slowest)} to {number(found.seconds / other.fastest)} times as fast"
     click.echo(f"{head}: {seconds(other.fastest)} to {seconds(other.slowest)}, {ratios}")

@@ -46,19 +46,26 @@ def _place(found: Roofline, place: Place) -> None:
 
 
 def _across(found: Roofline) -> None:
-    """All places with rows in one drawing, a letter for each: its rows, and the roof by its sheet, else its ceiling."""
+    """Several chips, or roofs alone, in one drawing, a letter for each roof: its rows, or its ridge where it has none.
+
+    A roof is that of the sheet, else the ceiling.
+    """
     points = [point for point in found.points if point.intensity and point.tflops]
-    places = list(dict.fromkeys(point.place for point in points))
-    if len({place.chip for place in places}) < 2:
+    shown = found.shown() if points or found.named else {}
+    if not shown or (points and len({place.chip for places in shown.values() for place in places}) < 2):
         return
-    roofs = [roof for place in places for roof in found.roofs[place][:1]]
-    drawing = _canvas(roofs, points)
-    letters = dict(zip(places, cycle(ascii_letters), strict=False))
-    for roof in roofs:
+    roofs = {name: next(roof for roof in found.roofs[places[0]] if roof.ridge) for name, places in shown.items()}
+    drawing = _canvas(list(roofs.values()), points)
+    letters = dict(zip(shown, cycle(ascii_letters), strict=False))
+    for roof in roofs.values():
         drawing.curve([roof.at(x) for x in drawing.abscissae()], ".")
-    for point in points:
-        drawing.point(point.intensity or 0.0, point.tflops or 0.0, letters[point.place])
-    click.echo("across chips: " + ", ".join(f"{letter} {place}" for place, letter in letters.items()))
+    for name, places in shown.items():
+        own = [point for point in points if point.place in places]
+        for point in own:
+            drawing.point(point.intensity or 0.0, point.tflops or 0.0, letters[name])
+        if not own:
+            drawing.point(roofs[name].ridge or 0.0, roofs[name].tflops or 0.0, letters[name])
+    click.echo("across chips: " + ", ".join(f"{letter} {name}" for name, letter in letters.items()))
     for line in drawing.lines(*AXES):
         click.echo(line)
     click.echo()

@@ -84,7 +84,14 @@ def _choice(found: Site, choice: Choice) -> None:
         click.echo(f"  not compared: {name}: {why}")
     if choice.figures:
         head = ("figure", "band", "lead at its ends", "tie at", "worth", "what would settle it")
-        print_table("what would change the choice, worth most first", head, map(_sensitivity, choice.figures[:MOST]))
+        print_table(f"what would change the choice, {_order(choice)}", head, map(_sensitivity, choice.figures[:MOST]))
+
+
+def _order(choice: Choice) -> str:
+    """What the table is ordered by: worth orders nothing where it is noise."""
+    if any(one.worth >= LEAST for one in choice.figures):
+        return "worth most first"
+    return f"none worth {LEAST:.1%} by itself: first what changes it within its band, then what moves the lead most"
 
 
 def _worth(one: Sensitivity) -> str:

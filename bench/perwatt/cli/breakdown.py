@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from perwatt.cli._output import json_option, print_json
+
+if TYPE_CHECKING:
+    from perwatt.analysis.breakdown.elsewhere import Elsewhere
+    from perwatt.analysis.breakdown.explain import Breakdown
+    from perwatt.analysis.roofline import Roofline
 
 
 @click.command("breakdown")
@@ -25,13 +32,13 @@ def command(
 
     PATH is results as `perwatt compare` takes them.
     """
-    from perwatt.analysis.breakdown.elsewhere import elsewhere
     from perwatt.analysis.breakdown.explain import breakdowns
     from perwatt.analysis.breakdown.rows import read
     from perwatt.analysis.roofline import roofline
     from perwatt.analysis.sides import load
     from perwatt.cli import _breakdown
     from perwatt.errors import InputError
+    from perwatt.hardware import chips
     from perwatt.report import figures
     from perwatt.results.published import shipped
 
@@ -44,7 +51,9 @@ def command(
         raise InputError(f"found no training step of {case!r}, expected one of: {there}", field="--case")
     sides = [load(*paths, skip_bad=skip_bad), load(shipped.root(), name="published")] if others else []
     roofs = roofline(sides)
-    modeled = [[elsewhere(one, other, roofs) for other in others] for one in found]
+    for other in others:
+        chips.load(other)  # a name of no chip ends it here
+    modeled = [list(_on(one, others, roofs)) for one in found]
     if as_json:
         print_json([
             one.as_json() | {"elsewhere": [other.as_json() for other in on]}
@@ -56,6 +65,18 @@ def command(
     if figure:
         figures.save("breakdown", [Path(path) for path in paths], case, figure)
         _say(f"drawn: {figure}")
+
+
+def _on(step: Breakdown, others: Sequence[str], roofs: Roofline) -> Iterator[Elsewhere]:
+    """The step on each of these chips; one line for a chip that nobody can say it of."""
+    from perwatt.analysis.breakdown.elsewhere import elsewhere
+    from perwatt.errors import InputError
+
+    for other in others:
+        try:
+            yield elsewhere(step, other, roofs)
+        except InputError as error:
+            _say(f"not modeled: {step.step.case} on {other}: {error.message}")
 
 
 def _say(line: str) -> None:

@@ -109,7 +109,7 @@ def _asked(given: dict[str, Any]) -> Asked:
 
     shape = model.resolve(given["model"])
     flops, state = flops_per_token(shape, given["seq"]), float(STATE * shape.parameters)
-    task = Task(model=given["model"], seq=given["seq"], flops=flops, state=state)
+    task = Task(model=given["model"], seq=given["seq"], flops=flops, state=state, experts=shape.experts > 0)
     return Asked(
         mw=given["mw"], systems=given["systems"], objective=given["objective"], draws=given["draws"],
         seed=given["seed"], task=task,

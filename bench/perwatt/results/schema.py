@@ -66,6 +66,7 @@ FLAGS = {
     "attention_unfused": "shapes that Neuron's attention kernel does not take: 6.4 times slower, by a third party",
     "framework_path": "`auto` took the framework's implementation; `path` says which, and why no kernel of perwatt's",
     "modeled": "computed by a model, not measured",
+    "experts": "of a published training: a mixture of experts, whose share of a peak says nothing of dense models",
     "idle_drift": "power at rest changed by over 5 % from the start of the run to its end",
     "straggler": "one device took over 5 % longer than the others in three quarters of the samples: `slowest_rank`",
 }

@@ -146,6 +146,15 @@ def test_on_another_chip_by_the_sheets(tmp_path: Path):
     assert found.as_json()["evidence"] == "modeled"
 
 
+def test_on_a_chip_that_has_another_format_of_the_width(tmp_path: Path):
+    """H100's e4m3fn at 1979 onto Trainium3's MXFP8 at 2517, and which that is is said."""
+    found = on("trainium3", [steps.step(0.1, precision="fp8_tensor")], tmp_path)
+    assert (found.format, found.there, found.basis) == ("e4m3fn", "mxfp8", "sheet")
+    assert (found.products, found.memory) == (pytest.approx(2517 / 1979), pytest.approx(4900 / 3350))
+    assert on("b200", [steps.step(0.1)], tmp_path).there == "bf16"
+    assert on("b200", [steps.step(0.1, precision="fp8_tensor")], tmp_path).there == "e4m3fn", "never MXFP8 where it is"
+
+
 def test_on_a_chip_without_that_format(tmp_path: Path):
     with pytest.raises(InputError, match="no ceiling of products and memory, and no sheet, that h100-sxm fp32 and"):
         on("tpu-v4", [steps.step(0.1, chip="h100-sxm", precision="fp32")], tmp_path)

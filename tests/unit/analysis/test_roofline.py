@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from perwatt.analysis.roofline import Place, Roofline, roofline
 from perwatt.analysis.sides import load
+from perwatt.report.figures import roofline as drawing
 from perwatt.results.published import shipped
 from perwatt.results.schema import Row
 from support.results import write
@@ -84,6 +86,36 @@ def test_what_has_no_place_is_counted(tmp_path: Path):
     result = found(tmp_path, step, make(WORK, status="crashed", error="it broke"), line(1000, 0.0125))
     assert len(result.points) == 1
     assert result.left == {"composite: traffic is not counted": 1, "status crashed": 1}
+
+
+def test_published_products_are_placed_by_their_shape():
+    """12288 x 8192 x 8192 in bf16 at 149.42 TFLOP/s on a quarter of a Trainium2: traffic is of operands and result."""
+    result = roofline([load(shipped.root(), name="published")], ["trainium2"])
+    point = next(point for point in result.points if "12288x8192x8192 bf16" in point.case)
+    moved = 2 * (12288 * 8192 + 8192 * 8192 + 12288 * 8192)
+    assert point.intensity == pytest.approx(2 * 12288 * 8192 * 8192 / moved)
+    assert point.of_sheet == pytest.approx(149.42 / (667 / 4))
+    assert (point.lo, point.hi) == (None, None), "its source prints no interval"
+    assert not any("e5m2" in point.case for point in result.points), "the format of its result is not printed"
+    assert {place.chip for place in result.roofs} == {"trainium2"}
+
+
+def test_roofs_of_a_sheet_without_rows():
+    result = roofline([], ["trainium3"])
+    roofs = {place.format: roof for place, (roof,) in result.roofs.items()}
+    assert {name: roof.tflops for name, roof in roofs.items()} == {
+        "bf16": 671, "fp16": 671, "tf32": 671, "fp32": 183, "mxfp8": 2517, "fp4": 2517,
+    }  # fmt: skip
+    assert roofs["mxfp8"].gbps == 4900
+    assert list(result.shown()) == ["trainium3 bf16/fp16/tf32", "trainium3 fp32", "trainium3 fp4/mxfp8"]
+    assert not any(place.format == "int8" for place in roofline([], ["h100-sxm"]).roofs), "its operations are no FLOP"
+
+
+def test_rows_in_a_figure_are_named(tmp_path: Path):
+    canvas = Figure()
+    drawing.draw(canvas, found(tmp_path, line(1000, 0.0125, case="gemm 4x4x4 bf16, fast")))
+    (axes,) = canvas.axes
+    assert [text.get_text() for text in axes.texts] == ["gemm 4x4x4"]
 
 
 def test_published_products_are_the_ceiling_until_one_is_measured(tmp_path: Path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from perwatt.analysis.sides import load
 from perwatt.analysis.site import build, choice, formats, money
@@ -17,6 +19,7 @@ from perwatt.analysis.site.money import Terms
 from perwatt.analysis.site.plan import Option
 from perwatt.analysis.site.rates import Task
 from perwatt.errors import InputError
+from perwatt.report.figures import site as drawing
 from perwatt.results.published import shipped
 from perwatt.results.published.rows import flops_per_token
 from perwatt.spec import model
@@ -100,7 +103,7 @@ def test_trn3_ultraservers_by_hand():
     found, sixteen = option(site, "trn3-gen2-ultraserver"), option(site, "trn3-gen2-ultraserver", 16)
     assert found.nominal().chips == 58464  # 100 MW / (700 W x 1.53 x 1.14 x 1.4), in UltraServers of 144
     assert (found.rate.evidence, sixteen.rate.evidence) == ("modeled", "modeled")
-    assert sixteen.rate.value == near(671e12 * 0.43 / (421651971833856 / 8192))  # the middle of the MFUs printed
+    assert sixteen.rate.value == near(671e12 * 0.515 / (421651971833856 / 8192))  # between the MFUs printed
     assert found.rate.value == near(2517e12 * 0.350278591 / (421651971833856 / 8192))  # B200's, the middle of five
     assert found.nominal().tokens_per_day == near(8.6524e13)
     assert found.nominal().tokens_per_mwh == near(5.0343e10)
@@ -150,7 +153,7 @@ def test_intervals_have_the_spread_of_their_figures():
 
 def test_what_two_options_share_is_drawn_once():
     """The PUE at peak moves both alike, so it is nothing that the choice depends on."""
-    site = published(pue_peak=fixed("pue-peak", 1.1, 1.6))
+    site = published(pue_peak=fixed("pue-peak", 1.2, 1.6))
     (eight,) = (one for one in site.choices if one.width == 8)
     assert "pue-peak" not in {one.figure.name for one in eight.figures}
     assert eight.best == "gb300-nvl72, fp8"
@@ -269,11 +272,71 @@ def test_widths_of_formats(precision: str, bits: int | None):
     assert formats.width(precision) == bits
 
 
+def panels(site: Site) -> tuple[str, dict[str, list[str]]]:
+    """Title of the figure, and of each panel its axis with the texts in it."""
+    canvas = Figure()
+    drawing.draw(canvas, site)
+    title = canvas.get_suptitle()
+    return title, {axes.get_xlabel(): [text.get_text() for text in axes.texts] for axes in canvas.axes}
+
+
+def test_the_figure_has_dollars_and_carbon_and_says_what_is_declared():
+    scaling = fixed("scaling", 0.8, 0.95)
+    title, found = panels(published(scaling=scaling))
+    assert "80% to 95% of a row's rate left at that size, as declared" in title
+    assert list(found) == ["Ttoken/day", "Gtoken/MWh", "USD/Gtoken", "kg CO2/Gtoken"]
+    assert found["USD/Gtoken"] == ["no price"] * 4
+    title, found = panels(published(systems=("gb300-nvl72",)))
+    assert "nobody declared the scaling" in title
+    assert list(found) == ["upper bound: Ttoken/day", "upper bound: Gtoken/MWh", "lower bound: kg CO2/Gtoken"]
+
+
+def mfu(site: Site, system: str) -> Assumption:
+    """What the rate in 16 bits takes of the peak."""
+    return next(one for one in option(site, system, 16).assumptions().values() if one.name.endswith("mfu-16bit"))
+
+
 def test_few_rows_of_a_task_are_no_range():
-    """Two chips have llama-3-8b in 16 bits, so the share of peak is that of all rows in such formats."""
-    share = next(one for one in option(published(), "gb300-nvl72", 16).assumptions().values() if one.unit == "share")
-    assert (share.evidence, share.source) == ("borrowed", "as 27 rows of any model and chip have it")
-    assert share.hi / share.lo > 3
+    """Two chips have llama-3-8b in 16 bits, so the share of peak is that of all rows of dense models."""
+    share = mfu(published(), "gb300-nvl72")
+    on = "a100-40gb, a100-80gb, h100-sxm, tpu-v5p, tpu-v6e, trainium1"
+    assert (share.evidence, share.source) == ("borrowed", f"as 17 rows of dense models on {on} have it")
+    assert (share.lo, share.hi) == (near(0.2078), near(0.6459))
+
+
+def test_a_chips_own_rows_come_before_everybodys():
+    """H100 in 16 bits by llm-foundry's six; torchtitan's at 500 W and the mixture of experts are in no median."""
+    share = mfu(published(), "dgx-h100")
+    assert (share.evidence, share.source) == ("published", "as 6 rows of other dense models on it have it")
+    assert (share.lo, share.value, share.hi) == (near(0.385358), near((0.404146 + 0.424615) / 2), near(0.447703))
+
+
+def test_what_is_printed_for_a_chip_says_its_rows():
+    share = mfu(published(), "trn3-gen2-ultraserver")
+    assert (share.lo, share.value, share.hi) == (0.43, near(0.515), 0.6)
+    assert "43% of qwen-dense bf16, trainium3, stock PyTorch; 60% of dense bf16" in share.source
+    assert "moe" not in share.source
+
+
+def test_for_a_mixture_of_experts_mixtures_count():
+    flops = flops_per_token(model.resolve("mixtral-8x7b"), 4096)
+    task = replace(TASK, model="mixtral-8x7b", seq=4096, experts=True, flops=flops)
+    share = mfu(published(task=task, systems=("trn3-gen2-ultraserver", "dgx-h100")), "dgx-h100")
+    assert share.source.startswith("as 7 rows of mixtures of experts on b200, b300, gb200")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pue": 1.5}, r"--pue: found 1.5 over a year and 1.4 \(default\) at peak"),
+        ({"pue_peak": 1.05}, r"--pue-peak: found 1.14 \(default\) over a year and 1.05 at peak"),
+        ({"pue": 1.3, "pue_peak": 1.2}, "--pue: found 1.3 over a year and 1.2 at peak"),
+    ],
+)
+def test_no_year_is_worse_than_its_peak(changes: dict[str, float], said: str):
+    with pytest.raises(InputError, match=said):
+        asked(**{name: fixed(name, value) for name, value in changes.items()})
+    asked(pue=fixed("pue", 1.4))
 
 
 def test_what_a_measurement_would_cost_an_hour():

@@ -37,3 +37,18 @@ def test_what_the_site_gives(options: dict[str, dict[str, dict[str, float]]]):
             value, lo, hi = (float(text) for text in re.findall(r"[\d.]+", row[at]))
             shown = [results[name][end] / scale for end in ("value", "lo", "hi")]
             assert [value, lo, hi] == pytest.approx(shown, rel=6e-3), row[0]
+
+
+def test_how_sure_the_choice_is(capsys: pytest.CaptureFixture[str]):
+    """Both bands of Trn3's MFU stand side by side, with the shares of draws of the page's own commands."""
+    page = (DOCS / "decide.md").read_text()
+    said = re.findall(r"^\| .* \| ([\d.]+) \| (\d+) %, (\d+) % \|$", page, re.MULTILINE)
+    commands = re.findall(r"^    perwatt (site .*)$", page, re.MULTILINE)
+    assert len(said) == 2
+    for command, (lead, gb300, trn3) in zip(commands, said, strict=False):
+        with pytest.raises(SystemExit):
+            _app.main([*command.split(), "--json"])
+        (eight,) = (one for one in json.loads(capsys.readouterr().out)["choices"] if one["width"] == 8)
+        assert eight["lead"] == pytest.approx(float(lead), abs=0.006)
+        chances = eight["chance"]["gb300-nvl72, fp8"], eight["chance"]["trn3-gen2-ultraserver, mxfp8"]
+        assert [round(100 * share) for share in chances] == [int(gb300), int(trn3)]

@@ -2,7 +2,8 @@
 
 Every part is scaled by the ratio of what limits it: products, attention and loss by that of the fastest products,
 what memory bounds and the optimizer by that of bandwidth. Both sides of a ratio are of one basis: ceilings where both
-chips have them, else sheets. The rest is left as it is at the slow end, and scaled as the parts are at the fast end,
+chips have them, else sheets. For a format that the other chip does not have stands one of the same width that it has,
+as Trainium3's MXFP8 for e4m3fn. The rest is left as it is at the slow end, and scaled as the parts are at the fast end,
 since nobody knows what it is made of.
 """
 
@@ -14,9 +15,11 @@ from typing import Any
 
 from perwatt.analysis.breakdown.explain import Breakdown
 from perwatt.analysis.breakdown.parts import BY_MEMORY
-from perwatt.analysis.roofline import Place, Roof, Roofline
+from perwatt.analysis.roofline import Place, Roof, Roofline, of_sheet
+from perwatt.analysis.site import formats
 from perwatt.errors import InputError
 from perwatt.hardware import chips
+from perwatt.hardware.sheet import KINDS
 from perwatt.spec.precision import POLICIES
 
 
@@ -26,6 +29,7 @@ class Elsewhere:
 
     Attributes:
         chip: name of the other chip.
+        format: of products here, and ``there`` the one of the same width on the other chip.
         basis: ``ceiling`` or ``sheet``.
         products: how many times faster its products are, and ``memory`` its memory.
         groups: seconds of each group of parts there.
@@ -33,6 +37,8 @@ class Elsewhere:
     """
 
     chip: str
+    format: str
+    there: str
     basis: str
     products: float
     memory: float
@@ -61,12 +67,22 @@ def elsewhere(found: Breakdown, name: str, roofs: Roofline) -> Elsewhere:
     compute = policy.compute if policy else found.step.precision or ""
     known = chips.known(found.step.chip)
     here = Place(chip=known.name if known else found.step.chip, part=_part(found), format=compute)
-    there = Place(chip=other, part="chip", format=compute)
     for basis in ("ceiling", "sheet"):
-        own, its = _roof(roofs, here, basis), _roof(roofs, there, basis)
-        if own and its and own.tflops and its.tflops and own.gbps and its.gbps:
-            return _scaled(found, other, basis, its.tflops / own.tflops, its.gbps / own.gbps)
-    raise InputError(f"no ceiling of products and memory, and no sheet, that {here} and {there} both have")
+        for format in _alike(compute):
+            own, its = _roof(roofs, here, basis), _roof(roofs, Place(chip=other, part="chip", format=format), basis)
+            if own and its and own.tflops and its.tflops and own.gbps and its.gbps:
+                return _scaled(found, (other, compute, format, basis), its.tflops / own.tflops, its.gbps / own.gbps)
+    there = Place(chip=other, part="chip", format=compute)
+    message = f"no ceiling of products and memory, and no sheet, that {here} and {there} both have"
+    raise InputError(f"{message}, nor in another format of that width")
+
+
+def _alike(format: str) -> list[str]:
+    """The format itself, then what else a source calls its kind, then the others of its width; a kind and its names."""
+    kinds = sorted(
+        formats.PEAKS.get(formats.width(format) or 0, ()), key=lambda kind: format not in (kind, *KINDS[kind])
+    )
+    return list(dict.fromkeys([format, *(name for kind in kinds for name in (kind, *KINDS[kind]))]))
 
 
 def _part(found: Breakdown) -> str:
@@ -85,14 +101,16 @@ def _roof(roofs: Roofline, place: Place, basis: str) -> Roof | None:
     peak = sheet and sheet.peak(place.format)
     if sheet is None or not peak:
         return None
-    return Roof(basis=basis, tflops=peak.tflops, gbps=sheet.bandwidth_bytes / 1e9, of=peak.source)
+    return of_sheet(sheet, peak)
 
 
-def _scaled(found: Breakdown, other: str, basis: str, products: float, memory: float) -> Elsewhere:
+def _scaled(found: Breakdown, names: tuple[str, str, str, str], products: float, memory: float) -> Elsewhere:
+    other, here_format, there, basis = names
     here = {group: seconds for group, (seconds, _, _) in found.groups().items()}
     groups = {group: seconds / (memory if group in BY_MEMORY else products) for group, seconds in here.items()}
     total, was = sum(groups.values()), sum(here.values())
     ends = sorted((total + found.rest, total + found.rest * (total / was if was else 1.0)))
     return Elsewhere(
-        chip=other, basis=basis, products=products, memory=memory, groups=groups, fastest=ends[0], slowest=ends[1]
-    )
+        chip=other, format=here_format, there=there, basis=basis, products=products, memory=memory, groups=groups,
+        fastest=ends[0], slowest=ends[1],
+    )  # fmt: skip

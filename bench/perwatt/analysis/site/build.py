@@ -62,9 +62,22 @@ class Asked:
             raise InputError(f"found {self.mw:g}, expected megawatts above 0 and up to {MOST_MW:g}", field="--mw")
         if self.objective not in METRICS:
             raise InputError(expected(self.objective, METRICS), field="--objective")
-        if self.pue and self.pue_peak and self.pue.lo > self.pue_peak.hi:
-            found = f"found {self.pue.lo:g} over a year and {self.pue_peak.hi:g} at peak"
-            raise InputError(f"{found}, expected no more than at peak (--pue-peak)", field="--pue")
+        self._check_facility()
+
+    def facility(self, chip: str) -> power.Facility:
+        """What the building adds: as declared, else by default."""
+        usual = power.facility(chip)
+        return power.Facility(peak=self.pue_peak or usual.peak, mean=self.pue or usual.mean)
+
+    def _check_facility(self) -> None:
+        """Nobody's year is worse than the peak that the site is built for."""
+        found = self.facility("")
+        if (self.pue or self.pue_peak) and found.mean.value > found.peak.value:
+            year, peak = (
+                f"{one.value:g}{'' if one.evidence == 'declared' else ' (default)'}" for one in (found.mean, found.peak)
+            )
+            message = f"found {year} over a year and {peak} at peak, expected no more than at peak"
+            raise InputError(message, field="--pue" if self.pue else "--pue-peak")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,8 +218,7 @@ def _rate(chip: chips.Chip, width: int, found: Rates, asked: Asked) -> Rate | No
 
 
 def _option(system: System, rate: Rate, machine: Product, asked: Asked) -> Option:
-    usual = power.facility(system.chip)
-    building = power.Facility(peak=asked.pue_peak or usual.peak, mean=asked.pue or usual.mean)
+    building = asked.facility(system.chip)
     scaling = asked.scaling and replace(
         asked.scaling, name=f"{system.chip}-scaling", settle=f"the same step on more chips of {system.chip}"
     )

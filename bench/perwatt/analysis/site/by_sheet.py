@@ -1,7 +1,8 @@
 """Tokens a second of a chip that has no row of the task: its sheet's peak times an MFU, and as good as that.
 
-The MFU is what sources print for the chip, where they do so three times; else what other chips reach at the task, or at
-any task where fewer than three have it (``borrowed``).
+The MFU is what sources print for the chip at models that nobody can count; else what the chip's own published rows of
+other models reach; else what other chips reach at the task, and where too few have it, what every chip reaches at any
+model (the last two are ``borrowed``). Mixtures of experts say nothing of dense models, nor these of them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from perwatt.analysis.site.money import measuring
 from perwatt.analysis.site.rates import Rate, Rates, Task
 from perwatt.hardware.chips import Chip
 
+ENDS = 2  # printed shares of peak from which they are a range
+
 
 def rate(chip: Chip, width: int, rates: Rates, task: Task, declared: Assumption | None) -> Rate | None:
     """A rate by the sheet's peak and an MFU; None where the sheet or the rows do not have what it takes.
@@ -26,7 +29,7 @@ def rate(chip: Chip, width: int, rates: Rates, task: Task, declared: Assumption 
     wider = next((found for kind in formats.PEAKS.get(2 * width, ()) if (found := chip.peak(kind))), None)
     if peak is None or (wider is not None and peak.tflops <= wider.tflops):
         return None
-    share = declared or _printed(chip, width, rates, task) or _borrowed(chip, width, rates, task)
+    share = declared or next(filter(None, (by(chip, width, rates, task) for by in (_printed, _own, _borrowed))), None)
     if share is None:
         return None
     top = of_figure(f"{chip.name}-peak-{width}bit", peak, "FLOP/s")
@@ -38,11 +41,20 @@ def rate(chip: Chip, width: int, rates: Rates, task: Task, declared: Assumption 
 
 
 def _printed(chip: Chip, width: int, rates: Rates, task: Task) -> Assumption | None:
-    """Shares of peak that sources print for the chip itself, at models that they do not name."""
+    """Shares of peak that sources print for the chip itself: two are the ends of a range."""
     shares = rates.printed.get((chip.name, width), ())
+    if len(shares) < ENDS:
+        return None
+    rows = "; ".join(f"{one.value:.0%} of {one.of}" for one in shares)
+    return _share(chip, width, task, [one.value for one in shares], "published", f"as printed: {rows}")
+
+
+def _own(chip: Chip, width: int, rates: Rates, task: Task) -> Assumption | None:
+    """What the chip itself reaches at other models."""
+    shares = rates.reached.get(width, {}).get(chip.name, ())
     if len(shares) < FEW:
         return None
-    return _share(chip, width, task, shares, "published", f"printed for {chip.name} at models not named")
+    return _share(chip, width, task, shares, "published", f"as {len(shares)} rows of other {_kind(task)} on it have it")
 
 
 def _borrowed(chip: Chip, width: int, rates: Rates, task: Task) -> Assumption | None:
@@ -50,10 +62,16 @@ def _borrowed(chip: Chip, width: int, rates: Rates, task: Task) -> Assumption | 
     others = {name: rate.mfu for (name, bits), rate in rates.best.items() if bits == width and rate.mfu}
     if len(others) >= FEW:
         return _share(chip, width, task, tuple(others.values()), "borrowed", f"as {', '.join(sorted(others))} have it")
-    every = rates.reached.get(width, ())
+    by_chip = rates.reached.get(width, {})
+    every = [share for shares in by_chip.values() for share in shares]
     if len(every) < FEW:
         return None
-    return _share(chip, width, task, every, "borrowed", f"as {len(every)} rows of any model and chip have it")
+    on = ", ".join(sorted(by_chip))
+    return _share(chip, width, task, every, "borrowed", f"as {len(every)} rows of {_kind(task)} on {on} have it")
+
+
+def _kind(task: Task) -> str:
+    return "mixtures of experts" if task.experts else "dense models"
 
 
 def _share(

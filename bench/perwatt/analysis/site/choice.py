@@ -69,7 +69,8 @@ class Choice:
         lead: how far it leads the best other one.
         chance: share of draws in which each option is best.
         out: options that are not compared, with the reason.
-        figures: what each figure does to the choice, the one worth most first.
+        figures: what each figure does to the choice: the one worth most first; of those worth as little, one that
+            changes it, then the one that moves the lead most.
     """
 
     width: int

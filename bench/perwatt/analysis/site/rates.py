@@ -27,6 +27,7 @@ from perwatt.analysis.table import Rows
 from perwatt.hardware import chips
 from perwatt.hardware.chips import Chip
 
+EXPERTS = "experts"  # flag of a row
 SAME = 1e-6  # relative difference of two counts of one task: rows keep nine digits
 RATE, WORK_PER_JOULE = METRICS["tokens_per_s_per_chip"], METRICS["tokens_per_j"]
 
@@ -40,12 +41,14 @@ class Task:
         seq: tokens of a sequence.
         flops: operations of one token.
         state: bytes of weights, gradients and moments, which the chips of a measurement have to hold.
+        experts: whether it is a mixture of experts.
     """
 
     model: str
     seq: int
     flops: float
     state: float
+    experts: bool = False
 
     def __str__(self) -> str:
         return f"{self.model} at {self.seq} tokens"
@@ -81,20 +84,29 @@ class Rate:
         return float(self.tokens.at({one.name: one.value for one in self.tokens.of}))
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A printed share of a peak, and the row that has it."""
+
+    value: float
+    of: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
     """Rates of all chips by name, the best of each width, and what was left out.
 
     Attributes:
         best: by chip and width.
-        printed: shares of peak that sources print of a chip without saying at which model, by chip and width.
-        reached: shares of peak of rows of any task, by width.
+        printed: shares of peak that sources print of a chip at models whose operations nobody can count, by chip and
+            width.
+        reached: shares of peak of published rows of any model, by width and in each by chip.
         notes: one line for each kind of row that was left out, or that lacks something.
     """
 
     best: Mapping[tuple[str, int], Rate]
-    printed: Mapping[tuple[str, int], Sequence[float]]
-    reached: Mapping[int, Sequence[float]]
+    printed: Mapping[tuple[str, int], Sequence[Share]]
+    reached: Mapping[int, Mapping[str, Sequence[float]]]
     notes: tuple[str, ...]
 
     @property
@@ -125,8 +137,15 @@ def read(sides: Sequence[Side], task: Task, allowance: Allowance) -> Rates:
 class _Seen:
     """Shares of peak that were met on the way; see :class:`Rates`."""
 
-    printed: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-    reached: dict[int, list[float]] = field(default_factory=dict)
+    printed: dict[tuple[str, int], list[Share]] = field(default_factory=dict)
+    reached: dict[int, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, rows: Rows, row: int, chip: str, width: int) -> None:
+        """What a published row says of a chip of that name, at any model of the task's kind."""
+        if rows.number("tokens", row) is None and (share := rows.number("printed_mfu", row)):
+            self.printed.setdefault((chip, width), []).append(Share(share, rows.text("case", row) or ""))
+        if share := rows.number("mfu", row):
+            self.reached.setdefault(width, {}).setdefault(chip, []).append(share)
 
 
 def _fits(rows: Rows, row: int, task: Task, left: dict[str, int], seen: _Seen) -> bool:
@@ -134,10 +153,10 @@ def _fits(rows: Rows, row: int, task: Task, left: dict[str, int], seen: _Seen) -
     name, precision = rows.text("chip", row) or "", rows.text("precision", row) or ""
     sheet, width = chips.known(name), formats.width(precision)
     tokens, flops = rows.number("tokens", row), rows.number("flops", row)
-    if tokens is None and (share := rows.number("printed_mfu", row)) and sheet and width:
-        seen.printed.setdefault((sheet.name, width), []).append(share)
-    if (share := rows.number("mfu", row)) and width and rows.text("status", row) == "ok":
-        seen.reached.setdefault(width, []).append(share)
+    published = rows.text("time_evidence", row) == "published"
+    alike = (EXPERTS in (rows.text("flags", row) or "").split()) == task.experts
+    if published and alike and sheet and width and not _other_power(rows, row, sheet):
+        seen.add(rows, row, sheet.name, width)
     if not (tokens and flops and math.isclose(flops / tokens, task.flops, rel_tol=SAME)):
         return False  # another task, which is no reason to say anything
     if why := _why_not(rows, row, sheet, width):
@@ -146,7 +165,7 @@ def _fits(rows: Rows, row: int, task: Task, left: dict[str, int], seen: _Seen) -
 
 
 def _why_not(rows: Rows, row: int, sheet: Chip | None, width: int | None) -> str:
-    name, limit = rows.text("chip", row) or "", rows.number("power_limit_w", row)
+    name = rows.text("chip", row) or ""
     if rows.text("status", row) != "ok":
         return f"{rows.text('status', row)} on {name}"
     if rows.text("time_evidence", row) == "modeled":
@@ -157,9 +176,14 @@ def _why_not(rows: Rows, row: int, sheet: Chip | None, width: int | None) -> str
         return f"nobody says how wide {rows.text('precision', row)!r} is"
     if rows.number("tokens_per_s_per_chip", row) is None or rows.text("per_layer", row) == "yes":
         return f"not of a whole chip and a whole model, on {name}"
-    usual = sheet.power.base if sheet.power else None
+    return _other_power(rows, row, sheet)
+
+
+def _other_power(rows: Rows, row: int, sheet: Chip) -> str:
+    """Why a row is of no such chip as the sheet's, by its power limit; empty where it is or does not say."""
+    limit, usual = rows.number("power_limit_w", row), sheet.power.base if sheet.power else None
     if limit and usual and not 1 / POWER_LIMITS <= limit / usual <= POWER_LIMITS:
-        return f"{name} at {limit:g} W is not the chip of its sheet ({usual:g} W)"
+        return f"{rows.text('chip', row)} at {limit:g} W is not the chip of its sheet ({usual:g} W)"
     return ""
 
 

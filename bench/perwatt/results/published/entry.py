@@ -149,11 +149,16 @@ class Entry(Part):
 
 
 class Model(Part):
-    """A model of a table that has no sheet: a shape, or why there is none; ``like`` is a sheet to start from."""
+    """A model of a table that has no sheet: a shape, or why there is none; ``like`` is a sheet to start from.
+
+    Attributes:
+        experts: whether it is a mixture of experts, where no shape says so.
+    """
 
     like: Text | None = None
     shape: dict[str, Any] | None = None
     uncounted: Text | None = None
+    experts: bool = False
 
 
 def _shown(value: float | str) -> str:

@@ -13,7 +13,9 @@ from perwatt.results.published.entry import Entry
 from perwatt.results.published.tables import Table
 from perwatt.results.schema import SCHEMA_VERSION, Row
 from perwatt.spec.model import ModelShape
-from perwatt.spec.precision import policy
+from perwatt.spec.precision import POLICIES, policy
+from perwatt.workloads.gemm import WORKLOAD as GEMM
+from perwatt.workloads.gemm import GemmParams
 from perwatt.workloads.train_params import TrainStepParams
 from perwatt.workloads.train_step import WORKLOAD
 
@@ -43,7 +45,7 @@ def row(table: Table, entry: Entry) -> Row:
         "gbps": entry.printed.gbps,
     }  # fmt: skip
     if entry.workload == "train_step":
-        cells |= {"mode": "shard", "replicas": 1}
+        cells |= {"mode": "shard", "replicas": 1, "flags": "experts" if entry.model in table.sparse else None}
     if entry.unit == "device":
         cells |= {"mode": "replicate", "replicas": 1, "devices_used": 1, "devices_per_chip": _devices(entry)}
     shape = table.shape(entry)
@@ -68,9 +70,17 @@ def flops_per_token(shape: ModelShape, seq: int) -> float:
 
 
 def _work(entry: Entry, shape: ModelShape | None) -> dict[str, Any]:
-    """Operations and tokens of an iteration, by our count."""
+    """Operations, tokens and compulsory traffic of an iteration, by our count.
+
+    Traffic is that of a product with operands and result in one format, which the row's has to name: ``fp8 e5m2`` does
+    not say its result's.
+    """
     if entry.m and entry.n and entry.k:
-        return {"flops": 2.0 * entry.m * entry.n * entry.k}
+        flops = 2.0 * entry.m * entry.n * entry.k
+        if entry.workload != "gemm" or entry.precision not in POLICIES:
+            return {"flops": flops}
+        counts = GEMM.counts(GemmParams(m=entry.m, n=entry.n, k=entry.k), "fwd", policy(entry.precision))
+        return {"flops": flops, "bytes": counts.bytes}
     if shape is None or entry.seq is None or entry.workload != "train_step":
         return {}
     return {"flops": flops_per_token(shape, entry.seq) * entry.seq, "tokens": float(entry.seq)}

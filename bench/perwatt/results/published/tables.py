@@ -28,6 +28,7 @@ class Table(Part):
     Attributes:
         shapes: by name, of the models of its rows; None of one whose operations are not counted.
         uncounted: why they are not.
+        sparse: names of models that are mixtures of experts.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Table(Part):
     sources: Mapping[str, Source]
     shapes: Mapping[str, ModelShape | None]
     uncounted: Mapping[str, str]
+    sparse: frozenset[str] = frozenset()
     rows: tuple[Entry, ...]
 
     def shape(self, entry: Entry) -> ModelShape | None:
@@ -64,9 +66,12 @@ def _table(name: str, document: Document) -> Table:
             raise InputError(expected(key, _fields()), field=f"defaults.{key}")
     entries = [_entry(defaults, fields, f"rows[{i}]", sources, shapes) for i, fields in enumerate(content["rows"])]
     reasons = {key: model.uncounted for key, model in models.items() if model.uncounted}
+    sparse = {key for key, model in models.items() if model.experts}
+    sparse |= {key for key, shape in shapes.items() if shape and shape.experts}
     return Table(
-        name=name, about=content["about"], sources=sources, shapes=shapes, uncounted=reasons, rows=tuple(entries)
-    )
+        name=name, about=content["about"], sources=sources, shapes=shapes, uncounted=reasons, sparse=frozenset(sparse),
+        rows=tuple(entries),
+    )  # fmt: skip
 
 
 def _entry(
