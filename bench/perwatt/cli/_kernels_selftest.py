@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from perwatt.cli._app import debug_option
 from perwatt.cli._output import json_option, print_json, print_table
+from perwatt.cli._signals import stoppable
 
 if TYPE_CHECKING:
     from perwatt.selftest.plan import Test
@@ -115,6 +117,11 @@ def _run(
     tests: list[Test], device: str, target: str | None, lnc: int, folder: Path, limits: tuple[float, float | None],
     quiet: bool,
 ) -> tuple[list[Result], Path]:  # fmt: skip
+    """Results and the archive, which is written whatever ends it.
+
+    Raises:
+        MissingHardware: the device does not start.
+    """
     from perwatt import backends
     from perwatt.errors import MissingHardware
     from perwatt.runner import environment
@@ -122,17 +129,25 @@ def _run(
     from perwatt.selftest.process import Gone
 
     timeout_s, budget_s = limits
+    found = backends.available()[device].describe()
     running = session.Session(session.child(device, target, lnc, folder), timeout_s, budget_s)
     results: list[Result] = []
     try:
-        for at, result in enumerate(running.run(tests), start=1):
-            results.append(result)
-            if not quiet:
-                click.echo(f"[{at}/{len(tests)}] {result.status:<10} {result.test.name}{_why(result)}")
+        with stoppable(), closing(running.run(tests)) as coming:
+            for at, result in enumerate(coming, start=1):
+                bundle.add(folder, result)
+                results.append(result)
+                if not quiet:
+                    click.echo(f"[{at}/{len(tests)}] {result.status:<10} {result.test.name}{_why(result)}")
     except Gone as gone:
         raise MissingHardware(f"{device} does not start: {gone}; {folder / 'log.txt'} has its last words") from None
-    record = environment.record(backends.available()[device].describe(), running.environment)
-    return results, bundle.write(folder, results, {**record, "simulated": target, "lnc": lnc})
+    except KeyboardInterrupt:
+        click.echo(f"stopped after {len(results)} of {len(tests)} tests; what there is so far is in {folder}", err=True)
+        raise
+    finally:
+        record = environment.record(found, running.environment)
+        archive = bundle.write(folder, {**record, "simulated": target, "lnc": lnc})
+    return results, archive
 
 
 def _why(result: Result) -> str:
