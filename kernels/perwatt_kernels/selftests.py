@@ -41,6 +41,7 @@ class SelfTest:
         passes: of the workload.
         steps: sizes in ascending order.
         fallback: implementation that stands in for it where it fails.
+        vendor: whether the kernel is the chip's vendor's; that it runs says nothing of any that are written here.
     """
 
     operation: str
@@ -50,6 +51,7 @@ class SelfTest:
     fallback: str
     variants: tuple[Mapping[str, Any], ...] = ({},)
     passes: tuple[str, ...] = ("fwd",)
+    vendor: bool = False
 
     @property
     def name(self) -> str:

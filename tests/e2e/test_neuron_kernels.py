@@ -61,6 +61,8 @@ def test_rows_name_the_kernel_that_ran_or_why_none_did(neuron_machine: Callable[
         assert row.path.startswith("perwatt::")
         assert "framework_path" not in (row.flags or "")
     assert {row.path for row in (*products, layer)} == {"perwatt::nki_matmul"}
+    assert {row.impl_class for row in (*products, layer, attention, library)} == {"kernel"}
+    assert fell.impl_class == "eager"
     assert attention.path == "perwatt::nki_attention perwatt::nki_attention_backward"
     assert library.path == "perwatt::nkilib_attention perwatt::nkilib_attention_backward"
     assert (batch.status, batch.error) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,8 @@ def selftest(
     Kernels run in another process with a time limit, so that one that hangs or dies costs its own test only. Results,
     environment, logs and the compilers' messages are packed into an archive to send back.
 
-    Exit codes: 0 all kernels work; 1 one does not; 2 wrong input; 3 there is no device to test.
+    Exit codes: 0 all kernels that ran work; 1 one does not; 2 wrong input; 3 there is no device to test, or none of
+    the kernels of perwatt ran on it.
     """
     from perwatt.runner.budget import parse
     from perwatt.selftest.plan import plan
@@ -59,8 +61,11 @@ def selftest(
         print_json({"results": [one.message() for one in results], "archive": str(archive)})
     else:
         _tell(results, archive, device)
-    ran = [one for one in results if one.status not in ("refused", "skipped")]
-    return WRONG if any(one.failed for one in results) else 0 if ran else NOTHING
+    for line in _idle(results):
+        click.echo(line, err=True)
+    if any(one.failed for one in results):
+        return WRONG
+    return 0 if any(one.ran for one in _asked(results)) else NOTHING
 
 
 selftest.params.append(debug_option())
@@ -148,6 +153,23 @@ def _run(
         record = environment.record(found, running.environment)
         archive = bundle.write(folder, {**record, "simulated": target, "lnc": lnc})
     return results, archive
+
+
+def _asked(results: list[Result]) -> list[Result]:
+    """Those of the kernels that are not the vendor's, unless there are none but these."""
+    return [one for one in results if not one.test.vendor] or results
+
+
+def _idle(results: list[Result]) -> Iterator[str]:
+    """What did not run, and why."""
+    by_kernel: dict[str, list[Result]] = {}
+    for result in results:
+        by_kernel.setdefault(result.test.kernel, []).append(result)
+    for kernel, own in by_kernel.items():
+        if not any(one.ran for one in own):
+            yield f"warning: {kernel} did not run: {own[0].error}"
+    if not any(one.ran for one in _asked(results)):
+        yield "error: no kernel of perwatt ran, so nothing is known of any"
 
 
 def _why(result: Result) -> str:

@@ -73,7 +73,8 @@ def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str,
 
     Returns:
         ``status`` (``ok``, ``inaccurate``, ``refused``, ``failed``), ``error`` in one line, ``rel_err`` and ``bound``,
-        ``first_s`` and ``time_s`` by the host's clock, ``path``, ``poisoned``.
+        ``first_s`` and ``time_s`` by the host's clock, ``path``, ``poisoned``. Refused is what the kernel says before
+        it is built; whatever is raised afterwards is a failure, torch's NotImplementedError of the dispatcher as well.
     """
     from perwatt.spec.case import build
 
@@ -85,8 +86,6 @@ def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str,
         if reason := case.workload.unsupported(case, own, backend):
             return found | {"status": "refused", "error": reason}
         found |= _measured(case, own, backend)
-    except NotImplementedError as error:
-        return found | {"status": "refused", "error": _line(error)}
     except Exception as error:
         traceback.print_exc()
         found |= {"status": "failed", "error": f"{type(error).__name__}: {_line(error)}"}

@@ -22,6 +22,7 @@ class Test:
         case: its plain fields, for :func:`perwatt.spec.case.build`.
         impl: of the workload.
         fallback: implementation that is tried where it fails.
+        vendor: whether the kernel is the chip's vendor's.
     """
 
     kernel: str
@@ -29,6 +30,7 @@ class Test:
     case: dict[str, Any]
     impl: str
     fallback: str
+    vendor: bool = False
 
     @property
     def name(self) -> str:
@@ -78,4 +80,6 @@ def _test(own: SelfTest, params: dict[str, Any], pass_: str, precision: str) -> 
         "impl": list(dict.fromkeys((own.impl, own.fallback))), "measure": HOT,
     }  # fmt: skip
     case = build(fields)
-    return Test(kernel=own.name, label=case.name, case=case.message(), impl=own.impl, fallback=own.fallback)
+    return Test(
+        kernel=own.name, label=case.name, case=case.message(), impl=own.impl, fallback=own.fallback, vendor=own.vendor
+    )  # fmt: skip

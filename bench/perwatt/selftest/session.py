@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from perwatt.selftest.process import Child, Gone
 
 MOST_STARTS = 2  # in a row that fail after a hang or a crash; then the device counts as lost
 COMPILERS = "compilers"  # folder that children work in, where compilers leave what they say
-FINE = ("ok", "refused", "skipped")  # statuses that are no failure
+IDLE = ("refused", "skipped")  # statuses of tests in which nothing ran
+FINE = ("ok", *IDLE)  # and that are no failure
 STATUSES = {
     "ok": "as accurate as it has to be",
     "inaccurate": "its error is beyond the bound",
@@ -48,6 +49,11 @@ class Result:
         """Whether it is a failure."""
         return self.status not in FINE
 
+    @property
+    def ran(self) -> bool:
+        """Whether the kernel was launched."""
+        return self.status not in IDLE
+
     def message(self) -> dict[str, Any]:
         """JSON form."""
         return {
@@ -72,7 +78,7 @@ class Session:
         self._began, self._lost, self._why = False, 0, ""
         self.environment: dict[str, Any] = {}
 
-    def run(self, tests: list[Test]) -> Iterator[Result]:
+    def run(self, tests: list[Test]) -> Generator[Result, None, None]:
         """Results in order. Where one fails, its fallback is done as well.
 
         A device that does not come back after a hang or a crash costs what was to be done on it, and nothing before.

@@ -8,17 +8,22 @@ import platform
 import signal
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perwatt.errors import InputError
+from perwatt import backends
 from perwatt.cli import main
-from perwatt.selftest import bundle, session
+from perwatt.errors import InputError
+from perwatt.selftest import bundle, child, session
 from perwatt.selftest.plan import plan
 from perwatt.selftest.process import Gone
 from perwatt.selftest.session import MOST_STARTS, Session
+from perwatt_kernels.matmul import nki_ops
+from perwatt_kernels.nki_torch import site
+from perwatt_kernels.nki_torch.site import Site
 
 
 class Child:
@@ -101,8 +106,8 @@ def test_the_archive_hides_where_and_whose_it_was(tmp_path: Path) -> None:
 class Lost:
     """A device that never comes back: its first child does three tests and hangs, and no other one starts."""
 
-    def __init__(self, at_last: Callable[[], None]) -> None:
-        self.at_last = at_last
+    def __init__(self, at_last: Callable[[], None] = lambda: None, refused: str = "") -> None:
+        self.at_last, self.refused = at_last, refused  # which workload's tests are refused
         self.starts = self.asked = 0
         self.environment: dict[str, Any] = {}
 
@@ -116,6 +121,8 @@ class Lost:
         self.asked += 1
         if self.asked > 3:
             self.at_last()
+        if case["workload"] == self.refused:
+            return {"status": "refused", "error": "nki is not installed"}
         return {"status": "ok", "error": "", "rel_err": 1e-3, "bound": 2e-3}
 
     def close(self, *, now: bool = False) -> int:
@@ -182,3 +189,43 @@ def test_a_device_that_never_starts_is_missing(tmp_path: Path, monkeypatch: pyte
     device = Lost(hang)
     device.starts = 1
     assert selftest(monkeypatch, device, tmp_path / "kit") == (3, [])
+
+
+def test_where_no_kernel_of_perwatts_ran_nothing_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though the vendor's do."""
+    every = [replace(test, vendor=test.kernel.startswith("attention/")) for test in plan(["1x7x3", "1x1x128"])]
+    monkeypatch.setattr("perwatt.selftest.plan.plan", lambda only, simulated: every)
+    code, statuses = selftest(monkeypatch, Lost(refused="gemm"), tmp_path / "kit")
+    assert (code, set(statuses)) == (3, {"ok", "refused"})
+    told = capsys.readouterr().err
+    assert "warning: matmul/nki did not run: nki is not installed" in told
+    assert "error: no kernel of perwatt ran" in told
+    monkeypatch.setattr("perwatt.selftest.plan.plan", lambda only, simulated: [one for one in every if one.vendor])
+    assert selftest(monkeypatch, Lost(refused="gemm"), tmp_path / "of-the-vendor")[0] == 0
+
+
+def test_what_a_launch_raises_is_no_refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The dispatcher says by the same class that a device lacks an operation."""
+    (test,) = [one for one in plan(["gemm 128x128x128 fwd bf16"]) if one.kernel == "matmul/nki"]
+
+    def launcher(kernel: Any, site: Site) -> Callable[..., Any]:
+        def launched(*args: Any) -> Any:
+            raise NotImplementedError("Could not run 'perwatt::nki_matmul' with arguments from the 'neuron' backend")
+
+        return launched
+
+    monkeypatch.setattr(nki_ops, "launcher", launcher)
+    monkeypatch.setattr(nki_ops, "product", nki_ops.product.__wrapped__)
+    with site.simulated("trn2", 2):
+        backend = backends.addressed("cpu")
+        backend.start()
+        found = child.examine(test.case, test.impl, backend)
+        assert found["status"] == "failed"
+        assert found["error"].startswith("NotImplementedError: Could not run")
+        assert "Traceback" in capsys.readouterr().err
+        refused = child.examine(plan(["sdpa-nki"])[0].case, "sdpa-nki", backend)
+        assert (refused["status"], "neuron devices" in refused["error"]) == ("refused", True)
