@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def main() -> None:
                 request = channel.receive()
             except EOFError:
                 return
-            channel.send(finite(examine(request["case"], request["impl"], backend)))
+            channel.send(finite(examine(request["case"], request["impl"], backend, compiled=request["compiled"])))
 
 
 def _started(address: str) -> Backend:
@@ -68,8 +69,8 @@ def _load() -> None:
     workloads.available()
 
 
-def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str, Any]:
-    """One case by one implementation: what came of it, and whether this process can still be trusted.
+def examine(fields: Mapping[str, Any], impl: str, backend: Backend, *, compiled: bool = False) -> dict[str, Any]:
+    """One case by one implementation, as it is or ``compiled``: what came of it, and whether this process still serves.
 
     Returns:
         ``status`` (``ok``, ``inaccurate``, ``refused``, ``failed``), ``error`` in one line, ``rel_err`` and ``bound``,
@@ -83,9 +84,10 @@ def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str,
     try:
         case = build(fields)
         own = case.workload.impls()[impl]
-        if reason := case.workload.unsupported(case, own, backend):
+        reason = case.workload.unsupported(case, own, backend) or (backend.uncompilable() if compiled else None)
+        if reason:
             return found | {"status": "refused", "error": reason}
-        found |= _measured(case, own, backend)
+        found |= _measured(case, _graph(own) if compiled else own, backend)
     except Exception as error:
         traceback.print_exc()
         found |= {"status": "failed", "error": f"{type(error).__name__}: {_line(error)}"}
@@ -93,6 +95,11 @@ def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str,
     sys.stdout.flush()
     sys.stderr.flush()
     return found
+
+
+def _graph(own: Any) -> Any:
+    """The implementation within ``torch.compile``."""
+    return replace(own, build=lambda case, backend: backend.compile(own.build(case, backend)))
 
 
 def _measured(case: Any, own: Any, backend: Backend) -> dict[str, Any]:

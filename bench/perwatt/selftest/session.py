@@ -111,7 +111,7 @@ class Session:
         if child is None:
             return {"status": "gone", "error": f"after a hang or a crash the device did not come back: {self._why}"}
         try:
-            found = child.ask(test.case, impl, self._timeout_s)
+            found = child.ask(test.case, impl, self._timeout_s, compiled=test.compiled and impl == test.impl)
         except Gone as gone:
             self._child = None
             return {"status": "gone", "error": str(gone)}

@@ -36,7 +36,7 @@ class Child:
         self.environment = {"torch": "2.14"}
         self.asked = 0
 
-    def ask(self, case: dict[str, Any], impl: str, timeout_s: float) -> dict[str, Any]:
+    def ask(self, case: dict[str, Any], impl: str, timeout_s: float, *, compiled: bool = False) -> dict[str, Any]:
         self.asked += 1
         if self.asked > 2:
             raise Gone("its process died: signal SIGSEGV")
@@ -117,7 +117,7 @@ class Lost:
             raise Gone("no answer in 120 s, so it was ended")
         return self
 
-    def ask(self, case: dict[str, Any], impl: str, timeout_s: float) -> dict[str, Any]:
+    def ask(self, case: dict[str, Any], impl: str, timeout_s: float, *, compiled: bool = False) -> dict[str, Any]:
         self.asked += 1
         if self.asked > 3:
             self.at_last()
@@ -229,3 +229,16 @@ def test_what_a_launch_raises_is_no_refusal(
         assert "Traceback" in capsys.readouterr().err
         refused = child.examine(plan(["sdpa-nki"])[0].case, "sdpa-nki", backend)
         assert (refused["status"], "neuron devices" in refused["error"]) == ("refused", True)
+
+
+def test_a_compiled_kernel_is_a_test_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    (test,) = plan(["matmul/nki compiled"], simulated=True)
+    given: list[object] = []
+    with site.simulated("trn2", 2):
+        backend = backends.addressed("cpu")
+        backend.start()
+        monkeypatch.setattr(backend, "compile", lambda function: given.append(function) or function)
+        assert child.examine(test.case, test.impl, backend)["status"] == "ok"
+        assert not given
+        assert child.examine(test.case, test.impl, backend, compiled=test.compiled)["status"] == "ok"
+    assert len(given) == 1
