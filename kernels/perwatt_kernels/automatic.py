@@ -15,7 +15,7 @@ from perwatt_kernels.registry import Kernel, Request
 
 
 def automatic(operation: str, own: str, framework: str) -> Kernel:
-    """The kernel ``auto`` of an operation.
+    """The kernel ``auto`` of an operation; where it falls back, what runs is of class ``eager``, and rows say so.
 
     Args:
         operation: name in the registry.
@@ -40,7 +40,7 @@ def automatic(operation: str, own: str, framework: str) -> Kernel:
         return None if refused(request) is None else registry.kernels(operation)[framework].unsupported(request)
 
     return Kernel(
-        operation=operation, impl="auto", impl_class="eager", unsupported=unsupported,
+        operation=operation, impl="auto", impl_class="kernel", unsupported=unsupported,
         build=lambda request: built(request)[0], fallback=lambda request: built(request)[1],
         summary=f"{own} where it takes the case on a Neuron device, else {framework}",
     )  # fmt: skip

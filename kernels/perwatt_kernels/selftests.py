@@ -41,6 +41,8 @@ class SelfTest:
         passes: of the workload.
         steps: sizes in ascending order.
         fallback: implementation that stands in for it where it fails.
+        compiled: whether the function that launches it is given to ``torch.compile``.
+        vendor: whether the kernel is the chip's vendor's; that it runs says nothing of any that are written here.
     """
 
     operation: str
@@ -50,11 +52,13 @@ class SelfTest:
     fallback: str
     variants: tuple[Mapping[str, Any], ...] = ({},)
     passes: tuple[str, ...] = ("fwd",)
+    compiled: bool = False
+    vendor: bool = False
 
     @property
     def name(self) -> str:
         """Unique name among all self-tests."""
-        return f"{self.operation}/{self.impl}"
+        return f"{self.operation}/{self.impl}{' compiled' if self.compiled else ''}"
 
 
 def selftests() -> dict[str, SelfTest]:

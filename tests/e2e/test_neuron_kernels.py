@@ -63,6 +63,8 @@ def test_rows_name_the_kernel_that_ran_or_why_none_did(neuron_machine: Callable[
         assert "framework_path" not in (row.flags or "")
     assert {row.path for row in (*products, layer)} == {"perwatt::nki_matmul"}
     assert narrow.path == "perwatt::nki_matmul_fp8"
+    assert {row.impl_class for row in (*products, narrow, layer, attention, library)} == {"kernel"}
+    assert fell.impl_class == "eager"
     assert attention.path == "perwatt::nki_attention perwatt::nki_attention_backward"
     assert library.path == "perwatt::nkilib_attention perwatt::nkilib_attention_backward"
     assert (batch.status, batch.error) == (
@@ -111,6 +113,20 @@ def test_a_selftest_survives_kernels_that_fail_hang_and_die(neuron_machine: Call
         assert str(machine.folder) not in text
 
 
+@native
+def test_a_selftest_tells_whether_graphs_take_a_kernel(neuron_machine: Callable[..., Machine]) -> None:
+    """The older source's ``nki_op`` traces the function, and does not see a kernel that it calls bare."""
+    machine = neuron_machine()
+    done = on(machine, "kernels", "selftest", "--out", "kit", "--only", "gemm 128x128x128 fwd bf16")
+    found = selftest_of(machine.folder / "kit")
+    assert {name: one["status"] for name, one in found.items()} == {
+        "matmul/nki gemm 128x128x128 fwd bf16": "ok", "matmul/nki compiled gemm 128x128x128 fwd bf16": "failed",
+    }, done.stderr  # fmt: skip
+    (compiled,) = [one for name, one in found.items() if "compiled" in name]
+    assert "which the compiler does not trace" in compiled["error"] + (machine.folder / "kit" / "log.txt").read_text()
+    assert (compiled["fallback"]["status"], done.returncode) == ("ok", 1)
+
+
 def test_a_selftest_without_a_chip_is_told_of_the_simulation(perwatt: Perwatt) -> None:
     done = perwatt("kernels", "selftest")
     assert (done.returncode, done.stdout) == (3, "")
@@ -147,6 +163,7 @@ def test_the_list_runs_nothing_and_has_every_kernel(perwatt: Perwatt) -> None:
     tests = json.loads(done.stdout)
     assert {test["kernel"] for test in tests} == {
         "matmul/nki",
+        "matmul/nki compiled",
         "attention/nki",
         "attention/nkilib",
         "attention/sdpa-nki",

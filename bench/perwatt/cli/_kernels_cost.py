@@ -115,7 +115,7 @@ def _cost(kernel: Costed, sizes: dict[str, int], target: str, precision: str, ln
     if lnc is not None and lnc not in gen.lnc:
         raise InputError(f"found {lnc}, expected 1, as {target} has no logical cores of two", field="--lnc")
     size = format_of(dtype).bytes
-    if why := kernel.unsupported(sizes, gen, size):
+    if why := kernel.unsupported(sizes, gen, size) or kernel.too_large(sizes):
         raise InputError(why, field="--shape")
     launched, args = kernel.build(sizes, dtype, lnc or max(gen.lnc))
     found = model.cost(launched, args, gen).of_operation(kernel.useful(sizes))

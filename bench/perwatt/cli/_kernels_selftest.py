@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import click
 
 from perwatt.cli._app import debug_option
 from perwatt.cli._output import json_option, print_json, print_table
+from perwatt.cli._signals import stoppable
 
 if TYPE_CHECKING:
     from perwatt.selftest.plan import Test
@@ -41,7 +44,8 @@ def selftest(
     Kernels run in another process with a time limit, so that one that hangs or dies costs its own test only. Results,
     environment, logs and the compilers' messages are packed into an archive to send back.
 
-    Exit codes: 0 all kernels work; 1 one does not; 2 wrong input; 3 there is no device to test.
+    Exit codes: 0 all kernels that ran work; 1 one does not; 2 wrong input; 3 there is no device to test, or none of
+    the kernels of perwatt ran on it.
     """
     from perwatt.runner.budget import parse
     from perwatt.selftest.plan import plan
@@ -57,8 +61,11 @@ def selftest(
         print_json({"results": [one.message() for one in results], "archive": str(archive)})
     else:
         _tell(results, archive, device)
-    ran = [one for one in results if one.status not in ("refused", "skipped")]
-    return WRONG if any(one.failed for one in results) else 0 if ran else NOTHING
+    for line in _idle(results):
+        click.echo(line, err=True)
+    if any(one.failed for one in results):
+        return WRONG
+    return 0 if any(one.ran for one in _asked(results)) else NOTHING
 
 
 selftest.params.append(debug_option())
@@ -115,6 +122,11 @@ def _run(
     tests: list[Test], device: str, target: str | None, lnc: int, folder: Path, limits: tuple[float, float | None],
     quiet: bool,
 ) -> tuple[list[Result], Path]:  # fmt: skip
+    """Results and the archive, which is written whatever ends it.
+
+    Raises:
+        MissingHardware: the device does not start.
+    """
     from perwatt import backends
     from perwatt.errors import MissingHardware
     from perwatt.runner import environment
@@ -122,17 +134,42 @@ def _run(
     from perwatt.selftest.process import Gone
 
     timeout_s, budget_s = limits
+    found = backends.available()[device].describe()
     running = session.Session(session.child(device, target, lnc, folder), timeout_s, budget_s)
     results: list[Result] = []
     try:
-        for at, result in enumerate(running.run(tests), start=1):
-            results.append(result)
-            if not quiet:
-                click.echo(f"[{at}/{len(tests)}] {result.status:<10} {result.test.name}{_why(result)}")
+        with stoppable(), closing(running.run(tests)) as coming:
+            for at, result in enumerate(coming, start=1):
+                bundle.add(folder, result)
+                results.append(result)
+                if not quiet:
+                    click.echo(f"[{at}/{len(tests)}] {result.status:<10} {result.test.name}{_why(result)}")
     except Gone as gone:
         raise MissingHardware(f"{device} does not start: {gone}; {folder / 'log.txt'} has its last words") from None
-    record = environment.record(backends.available()[device].describe(), running.environment)
-    return results, bundle.write(folder, results, {**record, "simulated": target, "lnc": lnc})
+    except KeyboardInterrupt:
+        click.echo(f"stopped after {len(results)} of {len(tests)} tests; what there is so far is in {folder}", err=True)
+        raise
+    finally:
+        record = environment.record(found, running.environment)
+        archive = bundle.write(folder, {**record, "simulated": target, "lnc": lnc})
+    return results, archive
+
+
+def _asked(results: list[Result]) -> list[Result]:
+    """Those of the kernels that are not the vendor's, unless there are none but these."""
+    return [one for one in results if not one.test.vendor] or results
+
+
+def _idle(results: list[Result]) -> Iterator[str]:
+    """What did not run, and why."""
+    by_kernel: dict[str, list[Result]] = {}
+    for result in results:
+        by_kernel.setdefault(result.test.kernel, []).append(result)
+    for kernel, own in by_kernel.items():
+        if not any(one.ran for one in own):
+            yield f"warning: {kernel} did not run: {own[0].error}"
+    if not any(one.ran for one in _asked(results)):
+        yield "error: no kernel of perwatt ran, so nothing is known of any"
 
 
 def _why(result: Result) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from perwatt.cli._output import json_option, print_json, print_table
+from perwatt.cli._signals import stoppable
 from perwatt.errors import InputError, MissingHardware
 from perwatt.report.format import plain, seconds
 
@@ -64,7 +64,7 @@ def command(
     backend = backends.choose(device)
     cases = session.bound(loaded, backend)[0].cases
     devices = _devices(backend, device, jobs)
-    with _folder(out) as folder, _stoppable():
+    with _folder(out) as folder, stoppable():
         try:
             done = precompile.compiled(cases, devices, folder, new_run_id(), timeout_s=timeout_s, report=_tell)
         except MissingHardware as error:  # a core of somebody else's, perhaps
@@ -87,17 +87,6 @@ def _devices(backend: Backend, asked: str, jobs: int) -> list[Backend]:
     if jobs > there:
         raise InputError(f"found {jobs}, expected at most {there}, the devices that may be used", field="--jobs")
     return [backend.at(index) for index in range(jobs)]
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end it with all its workers, even where a shell has a background job ignore the first."""
-    before = {signum: signal.signal(signum, signal.default_int_handler) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 @contextmanager

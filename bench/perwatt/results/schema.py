@@ -51,6 +51,7 @@ GATED = TIMED | {Status.INACCURATE}  # statuses with the gate's cells
 RAN = GATED | {Status.OOM, Status.TIMEOUT, Status.CRASHED, Status.RANK_FAILED}
 ANY = frozenset(Status)
 
+FRAMEWORK_PATH = "framework_path"
 FLAGS = {
     "host_bound": "the host took over 0.9 of the time to enqueue the work, and the device was idle for some of it",
     "thermal_drift": "time in the energy window differs from `time_s` by over 2 %",
@@ -64,12 +65,18 @@ FLAGS = {
     "slow_index": "its indices are int64, and gather or scatter: 291 to 2486 times slower than int32 on Neuron, by a "
     "third party",
     "attention_unfused": "shapes that Neuron's attention kernel does not take: 6.4 times slower, by a third party",
-    "framework_path": "`auto` took the framework's implementation; `path` says which, and why no kernel of perwatt's",
+    FRAMEWORK_PATH: "`auto` took the framework's implementation; `path` says which, and why no kernel of perwatt's",
     "modeled": "computed by a model, not measured",
     "experts": "of a published training: a mixture of experts, whose share of a peak says nothing of dense models",
     "idle_drift": "power at rest changed by over 5 % from the start of the run to its end",
     "straggler": "one device took over 5 % longer than the others in three quarters of the samples: `slowest_rank`",
 }
+
+
+def class_of(impl_class: str, fell_back: bool) -> str:
+    """Class of what ran: of an impl that takes a kernel where it can, ``eager`` where it took the framework's."""
+    return "eager" if fell_back and impl_class == "kernel" else impl_class
+
 
 LIMITERS = ("unknown", "none", "power_cap", "hw_slowdown", "thermal")
 """What held clocks down; of several the furthest right counts. A hardware slowdown for heat is told as both."""

@@ -1,6 +1,7 @@
 """What is sent back: results, environment, logs and the compilers' messages, without names of hosts, people, folders.
 
-Programs and dumps stay where they are; what is taken is text, each file up to a megabyte of its end.
+Results are laid down one by one as they come, so that whatever ends a self-test leaves those it had. Programs and
+dumps stay where they are; what is taken is text, each file up to a megabyte of its end.
 """
 
 from __future__ import annotations
@@ -20,25 +21,31 @@ import perwatt
 from perwatt.selftest.session import COMPILERS, Result
 
 TEXTS = ("*.txt", "*.log", "*.json")
+RESULTS = "results.jsonl"
 MOST_BYTES = 2**20
 
 
-def write(folder: Path, results: Iterable[Result], environment: dict[str, Any]) -> Path:
-    """Lay down ``results.jsonl`` and ``environment.json``, and pack them with the logs.
+def add(folder: Path, result: Result) -> None:
+    """Append a result to ``results.jsonl``."""
+    line = json.dumps(result.message(), sort_keys=True)
+    with (folder / RESULTS).open("a", encoding="utf-8") as opened:
+        opened.write(f"{line}\n")
+
+
+def write(folder: Path, environment: dict[str, Any]) -> Path:
+    """Lay down ``environment.json``, and pack it with the results that were added and the logs.
 
     Args:
         folder: of the self-test; holds ``log.txt`` and ``compilers``.
-        results: in order.
         environment: record of the machine.
 
     Returns:
         The archive, beside the folder.
     """
-    lines = (json.dumps(finding.message(), sort_keys=True) for finding in results)
-    (folder / "results.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (folder / RESULTS).touch()
     (folder / "environment.json").write_text(json.dumps(environment, indent=2, sort_keys=True), encoding="utf-8")
     hidden = _hidden(folder)
-    for file in [folder / "log.txt", folder / "results.jsonl", *_texts(folder / COMPILERS)]:
+    for file in [folder / "log.txt", folder / RESULTS, *_texts(folder / COMPILERS)]:
         if file.is_file():
             file.write_text(scrubbed(_end_of(file), hidden), encoding="utf-8")
     archive = folder.with_name(f"{folder.name}.tar.gz")

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def main() -> None:
                 request = channel.receive()
             except EOFError:
                 return
-            channel.send(finite(examine(request["case"], request["impl"], backend)))
+            channel.send(finite(examine(request["case"], request["impl"], backend, compiled=request["compiled"])))
 
 
 def _started(address: str) -> Backend:
@@ -68,12 +69,13 @@ def _load() -> None:
     workloads.available()
 
 
-def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str, Any]:
-    """One case by one implementation: what came of it, and whether this process can still be trusted.
+def examine(fields: Mapping[str, Any], impl: str, backend: Backend, *, compiled: bool = False) -> dict[str, Any]:
+    """One case by one implementation, as it is or ``compiled``: what came of it, and whether this process still serves.
 
     Returns:
         ``status`` (``ok``, ``inaccurate``, ``refused``, ``failed``), ``error`` in one line, ``rel_err`` and ``bound``,
-        ``first_s`` and ``time_s`` by the host's clock, ``path``, ``poisoned``.
+        ``first_s`` and ``time_s`` by the host's clock, ``path``, ``poisoned``. Refused is what the kernel says before
+        it is built; whatever is raised afterwards is a failure, torch's NotImplementedError of the dispatcher as well.
     """
     from perwatt.spec.case import build
 
@@ -82,11 +84,10 @@ def examine(fields: Mapping[str, Any], impl: str, backend: Backend) -> dict[str,
     try:
         case = build(fields)
         own = case.workload.impls()[impl]
-        if reason := _refused(case, own, backend):
+        reason = _refused(case, own, backend) or (backend.uncompilable() if compiled else None)
+        if reason:
             return found | {"status": "refused", "error": reason}
-        found |= _measured(case, own, backend)
-    except NotImplementedError as error:
-        return found | {"status": "refused", "error": _line(error)}
+        found |= _measured(case, _graph(own) if compiled else own, backend)
     except Exception as error:
         traceback.print_exc()
         found |= {"status": "failed", "error": f"{type(error).__name__}: {_line(error)}"}
@@ -104,6 +105,11 @@ def _refused(case: Any, own: Any, backend: Backend) -> str | None:
     if reason and site.inside(backend.name) and reason == backend.unsupported(case.precision):
         reason = own.unsupported(case, backend)
     return reason
+
+
+def _graph(own: Any) -> Any:
+    """The implementation within ``torch.compile``."""
+    return replace(own, build=lambda case, backend: backend.compile(own.build(case, backend)))
 
 
 def _measured(case: Any, own: Any, backend: Backend) -> dict[str, Any]:

@@ -22,6 +22,8 @@ class Test:
         case: its plain fields, for :func:`perwatt.spec.case.build`.
         impl: of the workload.
         fallback: implementation that is tried where it fails.
+        compiled: whether the function that launches it is given to ``torch.compile``.
+        vendor: whether the kernel is the chip's vendor's.
     """
 
     kernel: str
@@ -29,6 +31,8 @@ class Test:
     case: dict[str, Any]
     impl: str
     fallback: str
+    compiled: bool = False
+    vendor: bool = False
 
     @property
     def name(self) -> str:
@@ -78,4 +82,7 @@ def _test(own: SelfTest, params: dict[str, Any], pass_: str, precision: str) -> 
         "impl": list(dict.fromkeys((own.impl, own.fallback))), "measure": HOT,
     }  # fmt: skip
     case = build(fields)
-    return Test(kernel=own.name, label=case.name, case=case.message(), impl=own.impl, fallback=own.fallback)
+    return Test(
+        kernel=own.name, label=case.name, case=case.message(), impl=own.impl, fallback=own.fallback,
+        compiled=own.compiled, vendor=own.vendor,
+    )  # fmt: skip

@@ -50,14 +50,14 @@ class Child:
         self._channel = Channel(ours_in, ours_out, _pidfd(self._process.pid))
         self.environment: dict[str, Any] = self._answer(START_S)["environment"]
 
-    def ask(self, case: dict[str, Any], impl: str, timeout_s: float) -> dict[str, Any]:
-        """What came of a case.
+    def ask(self, case: dict[str, Any], impl: str, timeout_s: float, *, compiled: bool = False) -> dict[str, Any]:
+        """What came of a case, by an implementation as it is or given to ``torch.compile``.
 
         Raises:
             Gone: the child died or took too long, and is ended.
         """
         with contextlib.suppress(BrokenPipeError):  # then waiting for the answer says why
-            self._channel.send({"case": case, "impl": impl})
+            self._channel.send({"case": case, "impl": impl, "compiled": compiled})
         return self._answer(timeout_s)
 
     def _answer(self, timeout_s: float) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 from perwatt.selftest.plan import Test
 from perwatt.selftest.process import Child, Gone
 
+MOST_STARTS = 2  # in a row that fail after a hang or a crash; then the device counts as lost
 COMPILERS = "compilers"  # folder that children work in, where compilers leave what they say
-FINE = ("ok", "refused", "skipped")  # statuses that are no failure
+IDLE = ("refused", "skipped")  # statuses of tests in which nothing ran
+FINE = ("ok", *IDLE)  # and that are no failure
 STATUSES = {
     "ok": "as accurate as it has to be",
     "inaccurate": "its error is beyond the bound",
@@ -47,6 +49,11 @@ class Result:
         """Whether it is a failure."""
         return self.status not in FINE
 
+    @property
+    def ran(self) -> bool:
+        """Whether the kernel was launched."""
+        return self.status not in IDLE
+
     def message(self) -> dict[str, Any]:
         """JSON form."""
         return {
@@ -68,13 +75,16 @@ class Session:
         self._start, self._timeout_s = start, timeout_s
         self._ends = None if budget_s is None else time.monotonic() + budget_s
         self._child: Child | None = None
+        self._began, self._lost, self._why = False, 0, ""
         self.environment: dict[str, Any] = {}
 
-    def run(self, tests: list[Test]) -> Iterator[Result]:
+    def run(self, tests: list[Test]) -> Generator[Result, None, None]:
         """Results in order. Where one fails, its fallback is done as well.
 
+        A device that does not come back after a hang or a crash costs what was to be done on it, and nothing before.
+
         Raises:
-            Gone: a child does not start at all.
+            Gone: the first child does not start.
         """
         try:
             for test in tests:
@@ -89,7 +99,7 @@ class Session:
         found = self._asked(test, test.impl)
         status, error = found.pop("status"), found.pop("error")
         result = Result(test=test, status=status, error=error, facts=found)
-        if not result.failed or test.fallback == test.impl:
+        if not result.failed or test.fallback == test.impl or self._lost >= MOST_STARTS:
             return result
         return Result(
             test=test, status=status, error=error, facts=found,
@@ -97,17 +107,36 @@ class Session:
         )  # fmt: skip
 
     def _asked(self, test: Test, impl: str) -> dict[str, Any]:
-        if self._child is None:
-            self._child = self._start()
-            self.environment = self._child.environment
+        child = self._child or self._another()
+        if child is None:
+            return {"status": "gone", "error": f"after a hang or a crash the device did not come back: {self._why}"}
         try:
-            found = self._child.ask(test.case, impl, self._timeout_s)
+            found = child.ask(test.case, impl, self._timeout_s, compiled=test.compiled and impl == test.impl)
         except Gone as gone:
             self._child = None
             return {"status": "gone", "error": str(gone)}
         if found.pop("poisoned", False):
             self._end()
         return found
+
+    def _another(self) -> Child | None:
+        """A child that was started, or None where none starts any more.
+
+        Raises:
+            Gone: it would have been the first.
+        """
+        if self._lost >= MOST_STARTS:
+            return None
+        try:
+            self._child = self._start()
+        except Gone as gone:
+            if not self._began:
+                raise
+            self._lost, self._why = self._lost + 1, str(gone)
+            return None
+        self._began, self._lost = True, 0
+        self.environment = self._child.environment
+        return self._child
 
     def _end(self) -> None:
         if self._child is not None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from perwatt.backends.base import Backend
 from perwatt.backends.together import Abandoned
-from perwatt.results.schema import Status
+from perwatt.results.schema import FRAMEWORK_PATH, Status, class_of
 from perwatt.runner.part import Part
 from perwatt.spec.case import Case
 from perwatt.timing import host, whole
@@ -56,6 +56,7 @@ class Subject:
 
     def __init__(self, impl: Impl, part: Part, rule: StoppingRule) -> None:
         self.impl, self.part, self.rule = impl, part, rule
+        self.kind, self.fallback = impl.impl_class, ""
         self.elapsed_s = 0.0
         self.report_at = 0.0
         self.restarts = 0
@@ -73,6 +74,11 @@ class Subject:
         known = {name: getattr(self.part, name) for name in kept}
         self.part = Part(case=self.part.case, impl=self.part.impl, process=self.part.process,
                          round=self.part.round, status=status, error=error, **known)  # fmt: skip
+
+    @property
+    def launched(self) -> bool:
+        """Whether a kernel of its own is built, so that nothing it raises is a refusal."""
+        return self.kind == "kernel" and hasattr(self, "body")
 
     def note(self, **fields: Any) -> None:
         """Write fields of the part."""
@@ -144,7 +150,7 @@ def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> No
     try:
         step()
     except Exception as error:  # whatever an impl raises is a result about that impl
-        subject.fail(*outcome(error, backend))
+        subject.fail(*outcome(error, backend, launched=subject.launched))
         cause = error
     own = whole.Fate(
         status=Status(subject.part.status), error=subject.part.error, rank=backend.rank,
@@ -159,18 +165,24 @@ def _guarded(subject: Subject, backend: Backend, step: Callable[[], None]) -> No
     subject.elapsed_s += perf_counter() - started
 
 
-def outcome(error: Exception, backend: Backend) -> tuple[Status, str]:
-    """What an exception says of an impl: no memory, nothing there that could do it, or a fault."""
+def outcome(error: Exception, backend: Backend, *, launched: bool = False) -> tuple[Status, str]:
+    """What an exception says of an impl: no memory, nothing there that could do it, or a fault.
+
+    A kernel of its own says what it cannot do before it is ``launched``; what it raises afterwards is a fault, as is
+    what the dispatcher raises of an operation that its device has no code for.
+    """
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if backend.is_out_of_memory(error):
         return Status.OOM, text
-    if isinstance(error, NotImplementedError) and str(error):
+    if isinstance(error, NotImplementedError) and str(error) and not launched:
         return Status.UNSUPPORTED, " ".join(str(error).split())[:300]
     return Status.CRASHED, text
 
 
 def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool, report: Report) -> None:
     name, others_bytes = subject.impl.name, backend.held_memory()
+    subject.fallback = subject.impl.fallback(case, backend)
+    subject.kind = class_of(subject.impl.impl_class, bool(subject.fallback))
     report({"event": "phase", "impl": name, "phase": "open"})
     subject.session = session = case.workload.open(case, subject.impl, backend, seed)
     subject.body = Body(session, backend, case.workload.open(case, subject.impl, backend, seed) if aa else None)
@@ -181,12 +193,12 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
     if subject.failed:
         return
     path, flags = session.path(), [*session.flags, *backend.doubts()]
-    if fallback := subject.impl.fallback(case, backend):
-        path, flags = f"{path} ({fallback})", [*flags, "framework_path"]
+    if subject.fallback:
+        path, flags = f"{path} ({subject.fallback})", [*flags, FRAMEWORK_PATH]
     subject.note(path=path, input_digest=session.input_digest, flags=flags)
     report({"event": "phase", "impl": name, "phase": "warmup"})
     iteration_s = _warm_up(subject, case, backend)
-    if subject.impl.impl_class != "eager":
+    if subject.kind != "eager":
         subject.note(compile_cold_s=None if first_s is None else max(0.0, first_s - iteration_s))
         subject.note(compile_warm_s=None if again_s is None else max(0.0, again_s - iteration_s))
     subject.note(peak_bytes=_peak(subject, backend, others_bytes))
@@ -214,7 +226,7 @@ def _compile(subject: Subject, backend: Backend) -> tuple[float | None, float | 
     if subject.impl.impl_class == "graph":
         backend.empty_compiler_cache()
     first_s = subject.body.batch(1).total_s
-    if subject.impl.impl_class == "eager" or subject.impl.captured:
+    if subject.kind == "eager" or subject.impl.captured:
         return first_s, None
     if not any(backend.together.gather(backend.cold())):
         return None, first_s

@@ -9,6 +9,8 @@ from perwatt_kernels.attention.mask import pairs
 from perwatt_kernels.attention.nki_limits import FORMATS, unsupported
 from perwatt_kernels.nki_interpreter.costed import Costed, Sizes
 
+ROWS, COLUMNS = 128, 512  # queries and keys of a block
+FORWARD, BACKWARD = 9, 18  # of a block: scores, and by 128 keys the weights turned and the sum; five products, and dS
 EXTENTS = ("batch", "heads", "kv_heads", "seq", "head_dim")
 
 
@@ -21,6 +23,12 @@ def _pairs(sizes: Sizes, causal: bool) -> int:
     """Visible query-key pairs of all heads."""
     params = {"causal": causal, "window": 0, "varlen": None}
     return sizes["batch"] * sizes["heads"] * pairs(sizes["seq"], sizes["seq"], params)
+
+
+def _instructions(sizes: Sizes, causal: bool, each: int) -> int:
+    """Of the tensor engine, ``each`` for a block of queries and keys."""
+    blocks = sizes["batch"] * sizes["heads"] * -(-sizes["seq"] // ROWS) * -(-sizes["seq"] // COLUMNS)
+    return each * blocks // (2 if causal else 1)
 
 
 def _elements(sizes: Sizes) -> tuple[int, int]:
@@ -49,6 +57,7 @@ def _forward(causal: bool) -> Costed:
         formats=FORMATS, build=build, params={"causal": causal},
         unsupported=lambda sizes, gen, size: unsupported("fwd", _lengths(sizes), gen, size),
         useful=lambda sizes: 2 * sizes["head_dim"] * _pairs(sizes, causal), compulsory=compulsory,
+        instructions=lambda sizes: _instructions(sizes, causal, FORWARD),
     )  # fmt: skip
 
 
@@ -65,6 +74,7 @@ def _backward(causal: bool) -> Costed:
         args = (queries, keys, keys, queries, lse, queries, causal, sizes["head_dim"] ** -0.5)
         return Kernel(attention_backward, lnc), args
 
+    # The scores computed anew are no part of the operation, as for a workload's row (docs/method.md, 7): four products.
     def compulsory(sizes: Sizes, size: int) -> int:
         queries, keys = _elements(sizes)  # q, out, d_out, dq, and lse; k, v, dk, dv
         return 4 * size * (queries + keys) + 4 * queries // sizes["head_dim"]
@@ -73,7 +83,8 @@ def _backward(causal: bool) -> Costed:
         operation="attention_bwd" if causal else "attention_bwd_full", impl="nki", workload="attention",
         extents=EXTENTS, formats=FORMATS, build=build, params={"causal": causal}, pass_="bwd",
         unsupported=lambda sizes, gen, size: unsupported("bwd", _lengths(sizes), gen, size),
-        useful=lambda sizes: 5 * sizes["head_dim"] * _pairs(sizes, causal), compulsory=compulsory,
+        useful=lambda sizes: 4 * sizes["head_dim"] * _pairs(sizes, causal), compulsory=compulsory,
+        instructions=lambda sizes: _instructions(sizes, causal, BACKWARD),
     )  # fmt: skip
 
 

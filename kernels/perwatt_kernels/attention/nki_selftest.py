@@ -28,11 +28,11 @@ SELFTESTS = (
         ),
     ),
     SelfTest(
-        operation="attention", impl="nkilib", workload="attention", fallback="sdpa", passes=BOTH,
+        operation="attention", impl="nkilib", workload="attention", fallback="sdpa", passes=BOTH, vendor=True,
         steps=(_step(2, 2, 128, 64), _step(4, 2, 512, 128), *LONG),
     ),
     SelfTest(
-        operation="attention", impl="sdpa-nki", workload="attention", fallback="torch", passes=BOTH,
+        operation="attention", impl="sdpa-nki", workload="attention", fallback="torch", passes=BOTH, vendor=True,
         steps=(_step(2, 2, 512, 64), _step(32, 32, 2048, 128), _step(32, 32, 8192, 128)),
     ),
 )  # fmt: skip

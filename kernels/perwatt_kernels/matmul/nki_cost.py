@@ -10,11 +10,18 @@ from perwatt_kernels.matmul import nki_limits as limits
 from perwatt_kernels.nki_interpreter.costed import Costed
 
 SCALE_BLOCK = 32  # elements of the depth that share a scale of MXFP8
+TILE, BLOCK = 128, 512  # rows and depth, and columns, of one product of the tensor engine
 RESULT = 2  # bytes of an element of the result of 8-bit operands, which is bfloat16
 
 
 def _name(product: str) -> str:
     return "matmul" if product == "fwd" else f"matmul_{product}"
+
+
+def _instructions(product: str, sizes: Mapping[str, int], rate: int = 1) -> int:
+    """Products of the tensor engine, which takes ``rate`` tiles of the depth at once."""
+    rows, columns, depth = limits.extents(product, sizes)
+    return -(-rows // TILE) * -(-columns // BLOCK) * -(-depth // (rate * TILE))
 
 
 def _plain(product: str) -> Costed:
@@ -31,7 +38,7 @@ def _plain(product: str) -> Costed:
         operation=_name(product), impl="nki", workload="gemm", extents=("m", "n", "k"), formats=limits.FORMATS,
         build=build, params={"product": product},
         unsupported=lambda sizes, gen, size: limits.unsupported(product, sizes, gen, size),
-        useful=lambda sizes: prod(sizes.values()),
+        useful=lambda sizes: prod(sizes.values()), instructions=lambda sizes: _instructions(product, sizes),
         compulsory=lambda s, size: size * (s["m"] * s["k"] + s["k"] * s["n"] + s["m"] * s["n"]),
     )  # fmt: skip
 
@@ -59,6 +66,7 @@ def _fp8(product: str, scaling: str, ieee: bool) -> Costed:
         formats={f"fp8_{scaling}{suffix}_outside": dtype}, build=build, params={"product": product}, rate=2,
         unsupported=lambda sizes, gen, size: limits.unsupported_fp8(product, sizes, gen, dtype),
         useful=lambda sizes: prod(sizes.values()), compulsory=compulsory,
+        instructions=lambda sizes: _instructions(product, sizes, rate=2),
     )  # fmt: skip
 
 
@@ -88,6 +96,7 @@ def _mx(product: str, outside: bool) -> Costed:
         extents=("m", "n", "k"), formats=formats, build=build, params={"product": product}, rate=4,
         unsupported=lambda sizes, gen, size: limits.unsupported_mx(product, sizes, gen, outside=outside),
         useful=lambda sizes: prod(sizes.values()), compulsory=compulsory,
+        instructions=lambda sizes: _instructions(product, sizes, rate=4),
     )  # fmt: skip
 
 

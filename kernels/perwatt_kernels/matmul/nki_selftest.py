@@ -14,7 +14,7 @@ def _step(m: int, n: int, k: int, *formats: str, simulated: bool = False) -> Ste
     return Step(params={"m": m, "n": n, "k": k}, formats=formats or ("bf16",), simulated=simulated)
 
 
-SELFTESTS = SelfTest(
+PLAIN = SelfTest(
     operation="matmul", impl="nki", workload="gemm", fallback="torch",
     variants=({"product": "fwd"}, {"product": "dgrad"}, {"product": "wgrad"}),
     steps=(
@@ -29,3 +29,8 @@ SELFTESTS = SelfTest(
         _step(8192, 14336, 4096),
     ),
 )  # fmt: skip
+COMPILED = SelfTest(  # whether a graph takes a kernel as docs/kernels.md has it
+    operation="matmul", impl="nki", workload="gemm", fallback="torch", compiled=True,
+    steps=(_step(128, 128, 128, simulated=True),),
+)  # fmt: skip
+SELFTESTS = (PLAIN, COMPILED)

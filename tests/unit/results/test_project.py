@@ -474,3 +474,14 @@ def test_samples_of_ranks_are_kept_and_belong_to_the_digest():
     assert "ranks" not in json.loads(next(iter(lines(alone))))
     old = Part(case="c", impl="torch", samples=[1.0], iters_per_sample=1)
     assert samples_digest([old]) == "aa3b41351de265f0"  # as before there were ranks
+
+
+def test_the_class_is_that_of_what_ran():
+    kernel, graph = case(impls=("auto", "auto+graph")), case(identity="d", impls=("auto", "auto+graph"))
+    for made in (kernel, graph):
+        made["impls"] = {"auto": "kernel", "auto+graph": "graph"}
+    fell = {"path": "aten::mm (torch, as nki refuses: why)", "flags": ["framework_path"]}
+    ran = [part(impl=impl, path="perwatt::nki_matmul") for impl in ("auto", "auto+graph")]
+    gone = [part("d", impl=impl, **fell) for impl in ("auto", "auto+graph")]
+    found = rows(Ledger.of([RUN, ENV, kernel, graph, *ran, *gone]))
+    assert [row.impl_class for row in found] == ["kernel", "graph", "eager", "graph"]

@@ -418,6 +418,19 @@ def test_what_cannot_be_done_here_is_unsupported() -> None:
     assert (part.status, part.error) == ("unsupported", "no kernel for this")
 
 
+def test_a_kernel_that_was_built_does_not_refuse_any_more() -> None:
+    """The dispatcher raises the same class for an operation that the device lacks."""
+    error = NotImplementedError("Could not run 'perwatt::nki_matmul' with arguments from the 'neuron' backend")
+    part, _ = single(Watched(), failing(error), classes={"a": "kernel"})
+    assert (part.status, part.error) == ("crashed", f"NotImplementedError: {error}")
+
+    def refuses() -> Any:
+        raise NotImplementedError("no kernel for this")
+
+    parts, _ = run(Watched(), Scripted({"a": refuses}, {"a": "kernel"}))
+    assert (parts["a"].status, parts["a"].error) == ("unsupported", "no kernel for this")
+
+
 def test_whoever_runs_was_named_last() -> None:
     """Who was is to blame for a process that dies; one that goes on alone after the others stopped, too."""
     device, seen, named = Clockwork(), set[tuple[str, str]](), [""]

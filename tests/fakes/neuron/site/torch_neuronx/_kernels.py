@@ -7,11 +7,15 @@ from functools import wraps
 from typing import Any
 
 import torch
+from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.library import custom_op, infer_schema
 
 
 def nki_op(name: str, mutates_args: str | Iterable[str] = ()) -> Callable[[Callable[..., Any]], Any]:
-    """A custom operation whose function launches kernels; the function itself gives the shapes until told others."""
+    """A custom operation whose function launches kernels; the function itself gives the shapes until told others.
+
+    A graph takes the function apart, as in ``nki_hop``, where a kernel that is called bare is not seen.
+    """
     if name.count("::") != 1:
         raise ValueError(f"nki_op: expected namespace::name, found {name!r}")
 
@@ -29,6 +33,12 @@ def nki_op(name: str, mutates_args: str | Iterable[str] = ()) -> Callable[[Calla
 
         made = custom_op(name, checked, mutates_args=mutates_args, schema=schema)
         made.register_fake(function)
+
+        def traced(mode: Any, operation: Any, types: Any, args: Any, kwargs: Any) -> Any:
+            with mode:
+                return function(*args, **kwargs)
+
+        made.register_torch_dispatch(FunctionalTensorMode, traced)
         return made
 
     return register
