@@ -6,6 +6,7 @@ from typing import Any
 
 from perwatt_kernels.attention.nki_backward_steps import BLOCK, CHUNKS, TILE, UNDER_WAY, by_heads
 from perwatt_kernels.nki_interpreter.api import nisa, nl
+from perwatt_kernels.nki_turned import load_turned
 
 
 def results_of(q: Any, k: Any, several_passes: bool, exchanged: bool) -> dict[str, Any]:
@@ -72,14 +73,14 @@ def load(memory: dict[str, Any], given: dict[str, Any], step: dict[str, Any], at
         for name in ("k", "v"):
             source = given[name][step["batch"], step["kv_head"], step["key"] : step["key"] + step["width"]]
             if memory["by_dma"]:
-                nisa.dma_transpose(memory[name + "_turned"][block][:, 0 : step["width"]], source)
+                load_turned(memory[name + "_turned"][block][:, 0 : step["width"]], source)
             if name == "k" or not memory["by_dma"]:
                 rows_in(memory[name][block], source)
     if step["loads"]:
         for name in ("q", "d_out"):
             source = given[name][step["batch"], step["head"], row : row + rows]
             if memory["by_dma"]:
-                nisa.dma_transpose(memory[name + "_turned"][step["place"]][:, 0:rows], source)
+                load_turned(memory[name + "_turned"][step["place"]][:, 0:rows], source)
             nisa.dma_copy(memory[name][step["place"]][0:rows], source)
     if step["fresh"]:
         nisa.dma_copy(memory["out"][slot][0:rows], given["out"][step["batch"], step["head"], row : row + rows])

@@ -23,7 +23,7 @@ from perwatt_kernels.attention.nki_statistics import STEPS, advance, close, colu
 from perwatt_kernels.attention.nki_work import COLUMNS, TILE, blocks, items, pace
 from perwatt_kernels.nki_interpreter.api import nisa, nl
 
-AHEAD, EARLY, BEHIND, LATE = 1536, 1024, 1024, 1536  # keys between the stages (nki_work.pace)
+AHEAD, EARLY, BEHIND, LATE = 3, 2, 2, 3  # blocks between the stages (nki_work.pace)
 
 
 def attention_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from perwatt_kernels.attention.nki_work import COLUMNS, TILE
 from perwatt_kernels.nki_interpreter.api import nisa, nl
+from perwatt_kernels.nki_turned import load_turned
 
 FETCHED = 6  # items for which operands are loaded before their first scores
 FILL = -3e38  # a masked score, once scaled
@@ -100,7 +101,7 @@ def transposed(source: Any, head: int, start: int, count: int) -> Any:
     batch, member, dim = head // source.shape[1], head % source.shape[1], source.shape[3]
     found = nl.ndarray((dim, count), source.dtype)
     if nisa.get_nc_version() != nisa.nc_version.gen2:
-        nisa.dma_transpose(found, source[batch, member, start : start + count, :])
+        load_turned(found, source[batch, member, start : start + count, :])
         return found
     for at in range(0, count, TILE):
         rows = min(TILE, count - at)

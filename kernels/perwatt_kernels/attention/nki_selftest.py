@@ -1,4 +1,4 @@
-"""What attention in NKI, and AWS's own, are to show on a chip: a tile, edges, grouped heads, and long sequences."""
+"""What attention in NKI, and AWS's own, are to show on a chip: a tile, edges, few heads and many, long sequences."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ SELFTESTS = (
             _step(2, 2, 64, 16, *FORMATS, simulated=True),
             _step(4, 2, 130, 64, *FORMATS, simulated=True),
             _step(3, 1, 1, 128, simulated=True),
+            _step(24, 8, 77, 16, simulated=True),
+            _step(32, 32, 64, 64),
             _step(4, 1, 513, 128, *FORMATS),
             *LONG,
         ),

@@ -60,39 +60,29 @@ def blocks(of: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def pace(of: list[dict[str, Any]], ahead: int, early: int, behind: int, late: int) -> list[tuple[int, int, int, int]]:
-    """How far each stage has come when a block is turned: number of blocks scored, weighed, summed, and past results.
+    """How far each stage is when a block is turned, then as they run out: blocks scored, weighed, summed, past results.
 
-    Distances are in keys, as blocks differ. Whole items are scored ``ahead`` of where they are weighed; beyond that the
+    Distances are in blocks, however few keys one has: each may be an item of its own, and then holds a bank of PSUM
+    from its sum until its result is read. Whole items are scored ``ahead`` of where they are turned; beyond that the
     lead grows to that of the longest item and then stays, so that long and short items have the engines equally busy.
 
     Args:
         of: all blocks.
-        ahead: keys by which an item's scores are complete before its first block is turned.
-        early: keys that are weighed before they are turned.
-        behind: keys that are turned before they are summed.
-        late: keys that are turned before the results of an item are read.
+        ahead: blocks by which an item's scores are complete before its first block is turned.
+        early: blocks that are weighed before they are turned.
+        behind: blocks that are turned before they are summed.
+        late: blocks that are turned before the results of an item are read.
     """
-    upto, ends, longest = [0], [0] * len(of), 0
-    for at in range(len(of)):
-        upto.append(upto[at] + of[at]["width"])
+    ends, begun, longest, count = [0] * len(of), 0, 0, len(of)
+    for at in range(count):
+        if of[at]["first"]:
+            begun = at
         ends[of[at]["item"]] = at + 1
-        longest = max(longest, of[at]["start"] + of[at]["width"])
-    lead = min(longest, SECTION) + ahead
-    scored, weighed, summed, past, found = 0, 0, 0, 0, []
-    for at in range(len(of)):
-        done = upto[at + 1]
-        while scored < len(of) and upto[scored] < done + min(lead, ahead + done // 4):
-            scored += 1
-        need = at
-        while need + 1 < len(of) and upto[need] < done + ahead:
-            need += 1
-        scored = max(scored, ends[of[need]["item"]])
-        while weighed < len(of) and upto[weighed] < done + early:
-            weighed += 1
-        while upto[summed + 1] + behind <= done:
-            summed += 1
-        while upto[past + 1] + late <= done:
-            past += 1
-        found.append((scored, weighed, summed, past))
-    found.append((len(of), len(of), len(of), len(of)))
+        longest = max(longest, at + 1 - begun)
+    found = []
+    for done in range(1, count + late + 1 if count > 0 else 1):
+        whole = ends[of[min(done + ahead, count - 1)]["item"]]
+        scored = min(done + ahead + min(longest, -(-done // 4)), count)
+        weighed, summed, past = min(done + early, count), min(max(done - behind, 0), count), max(done - late, 0)
+        found.append((max(whole, scored), weighed, summed, past))
     return found

@@ -14,6 +14,7 @@ from typing import Any
 
 from perwatt_kernels.matmul.nki_blocks import TILE, product
 from perwatt_kernels.nki_interpreter.api import nisa, nl
+from perwatt_kernels.nki_turned import load_turned
 
 
 def matmul_fp8(
@@ -137,5 +138,5 @@ def _load(source: Any, k: int, deep: int, start: int, size: int, turned: bool) -
         nisa.dma_copy(tile, rows[first : first + pairs, :, start : start + size])
         return tile
     tile = nl.ndarray((pairs, size), nl.bfloat16)  # two elements; DMA moves their bits as they are
-    nisa.dma_transpose(tile, source.view(nl.bfloat16)[start : start + size, first : first + pairs])
+    load_turned(tile, source.view(nl.bfloat16)[start : start + size, first : first + pairs])
     return tile.view(source.dtype).reshape((pairs, size, 2)).permute((0, 2, 1))

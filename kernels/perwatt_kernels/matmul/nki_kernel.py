@@ -10,6 +10,7 @@ from typing import Any
 
 from perwatt_kernels.matmul.nki_blocks import TILE, evict, product
 from perwatt_kernels.nki_interpreter.api import nisa, nl
+from perwatt_kernels.nki_turned import load_turned
 
 
 def matmul(left: Any, right: Any, left_turned: bool, right_turned: bool) -> Any:
@@ -71,5 +72,5 @@ def _load(source: Any, k: int, deep: int, start: int, size: int, turned: bool) -
             nisa.nc_transpose(flipped, rows, engine=nisa.engine.tensor)
             nisa.tensor_copy(tile[:, at : at + rows.shape[0]], flipped)
     else:
-        nisa.dma_transpose(tile, source[start : start + size, k : k + deep])
+        load_turned(tile, source[start : start + size, k : k + deep])
     return tile

@@ -16,6 +16,7 @@ from typing import Any
 
 from perwatt_kernels.matmul.nki_blocks import TILE, evict, product
 from perwatt_kernels.nki_interpreter.api import nisa, nl
+from perwatt_kernels.nki_turned import load_turned
 
 QUADRANT, BLOCK = 32, 32  # partitions that have their own scales; elements that share one
 PER_QUADRANT = 4  # scales of a column in a quadrant
@@ -160,7 +161,7 @@ def _quads(source: Any, k: int, deep: int, start: int, size: int, turned: bool) 
         for half in range(2):
             first, count = k // 2 + half * parts, min(parts, deep // 2 - half * parts)
             if count > 0:
-                nisa.dma_transpose(pairs[0:count, half, 0:size], near[start : start + size, first : first + count])
+                load_turned(pairs[0:count, half, 0:size], near[start : start + size, first : first + count])
         found = pairs.view(source.dtype).reshape((parts, 2, columns, 2)).permute((0, 2, 1, 3))
     else:
         pairs = nl.ndarray((parts, 2, 2, columns), source.dtype)
@@ -197,7 +198,7 @@ def _packed(source: Any, k: int, deep: int, start: int, size: int, turned: bool)
         if not whole:
             nisa.memset(data, 0)
         near = source.view(nl.uint32)
-        nisa.dma_transpose(data[0:count, 0:size], near[start : start + size, first : first + count])
+        load_turned(data[0:count, 0:size], near[start : start + size, first : first + count])
         return data.view(form)
     rows = nl.ndarray((parts, 4, columns), source.dtype)
     if not whole:

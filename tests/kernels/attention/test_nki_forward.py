@@ -85,6 +85,10 @@ SHAPES = [  # batch, heads, kv_heads, q_len, kv_len, dim
     (1, 2, 1, 1, 700, 64),
     (1, 1, 1, 257, 1, 128),
     (1, 2, 2, 640, 1100, 16),
+    (1, 32, 32, 64, 64, 16),
+    (1, 24, 8, 161, 161, 16),
+    (1, 8, 8, 1024, 77, 16),
+    (1, 1, 1, 4096, 77, 16),
 ]
 
 
@@ -118,6 +122,18 @@ def test_a_head_that_fills_the_memory(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(nki_operands, "SPARE", V3.sbuf_partition)
     given = operands(2, 4, 2, 300, 700, 64)
     judge(run(given, causal=False), given, causal=False)
+
+
+@STAND_INS
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])
+@pytest.mark.parametrize("gen", GENERATIONS, ids=lambda g: g.name)
+def test_many_short_items_fit_in_psum(gen: Any, causal: bool):
+    """Sums of each hold a bank until they are read; a head is one item, one of few keys, or several."""
+    for q_len, kv_len in ((1, 1), (16, 16), (64, 64), (127, 200), (129, 129), (240, 240), (260, 1), (300, 77)):
+        queries, keys = Spec((2, 24, q_len, 16), "bfloat16"), Spec((2, 8, kv_len, 16), "bfloat16")
+        launched = Kernel(nki_forward.attention_forward, max(gen.lnc))
+        found = interpret(launched, (queries, keys, keys, causal, 0.25), {}, gen)
+        assert found.results[0].shape == queries.shape
 
 
 def _large(given: Operands) -> None:
@@ -239,8 +255,8 @@ def turned_by_dma(run: Any, at: int) -> None:
 def test_weights_turned_by_dma_are_bound_by_it(monkeypatch: pytest.MonkeyPatch, operation: str, share: float):
     """The figures that docs/kernels.md has to set measured ones beside."""
     monkeypatch.setattr(nki_forward, "_turn", turned_by_dma)
-    monkeypatch.setattr(nki_forward, "BEHIND", 4096)
-    monkeypatch.setattr(nki_forward, "LATE", 4608)
+    monkeypatch.setattr(nki_forward, "BEHIND", 8)
+    monkeypatch.setattr(nki_forward, "LATE", 9)
     found = counted(operation, (1, 2, 2, 4096, 128), "trn2")()
     assert found.bound == "dma"
     assert found.useful_share == pytest.approx(share, abs=0.015)

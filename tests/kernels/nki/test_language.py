@@ -10,7 +10,9 @@ import pytest
 from perwatt_kernels.nki_interpreter import api
 from perwatt_kernels.nki_interpreter.api import nisa, nki, nl
 from perwatt_kernels.nki_interpreter.costed import costed
+from perwatt_kernels.nki_interpreter.hardware import V4
 from perwatt_kernels.nki_interpreter.language_rules import doubts
+from perwatt_kernels.nki_interpreter.launch import interpret
 from support.nki import refuse, simulate, values
 
 A = values(64, 40)
@@ -237,6 +239,24 @@ def test_no_kernel_of_ours_needs_what_no_page_shows(name: str):
     kernel = costed()[name]
     launched, _ = kernel.build(dict.fromkeys(kernel.extents, 128), next(iter(kernel.formats.values())), 1)
     assert [str(one) for one in doubts(launched.function)] == []
+
+
+@pytest.mark.parametrize("name", list(costed()))
+@pytest.mark.skipif(api.real(), reason="about the stand-ins")
+def test_tiles_that_dma_transposes_have_four_axes(monkeypatch: pytest.MonkeyPatch, name: str):
+    """Two are documented, and a compiler has refused them."""
+    kernel, plain, found = costed()[name], nisa.dma_transpose, []
+
+    def recorded(dst: Any, src: Any) -> Any:
+        found.append((dst.ndim, src.ndim))
+        return plain(dst, src)
+
+    monkeypatch.setattr(nisa, "dma_transpose", recorded)
+    sizes = {extent: 1 if extent in ("batch", "heads", "kv_heads") else 128 for extent in kernel.extents}
+    for dtype in kernel.formats.values():
+        launched, args = kernel.build(sizes, dtype, 1)
+        interpret(launched, args, {}, V4)
+    assert set(found) == (set() if kernel.operation == "matmul_wgrad" else {(4, 4)})  # which has its depth first
 
 
 def test_what_no_page_shows_is_told():
