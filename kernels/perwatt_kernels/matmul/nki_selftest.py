@@ -22,7 +22,7 @@ PLAIN = SelfTest(
         _step(129, 513, 257, *FORMATS, simulated=True),
         _step(1, 7, 3, simulated=True),
         _step(130, 66, 258, *IEEE, *EIGHT_BITS, simulated=True),
-        _step(132, 68, 260, *BLOCKS, simulated=True),
+        _step(136, 68, 260, *BLOCKS, simulated=True),
         _step(512, 512, 512, *FORMATS),
         _step(2048, 2048, 2048),
         _step(4096, 4096, 4096, "bf16", *IEEE, *EIGHT_BITS, *BLOCKS),
