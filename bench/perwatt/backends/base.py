@@ -135,8 +135,6 @@ class Backend(ABC):
             Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         processes: default number of process restarts.
         longest_sequence: tokens of the longest sequence that the device's attention takes; None without a limit.
-        keeps_compiled: what is compiled stays on disk for later runs, so that ``perwatt compile`` spares them the wait.
-            Elsewhere every run compiles into a cache of its own, or its cold compilations would not be cold.
         compiled: word in the column ``path`` for code that ``torch.compile`` made.
         clock: of the host, as its workers and sensors see it.
         collectives: name of the device's collectives for ``torch.distributed.init_process_group``.
@@ -232,6 +230,11 @@ class Backend(ABC):
     @abstractmethod
     def start(self) -> None:
         """Called once in the worker: pin everything that can change numerics, start the runtime."""
+
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """CUDA compute capability; None of what is no NVIDIA GPU. Starts no runtime."""
+        return None
 
     @property
     @abstractmethod

@@ -113,6 +113,11 @@ class Cuda(Backend):
         except (nvml.NoDriver, IndexError) as error:
             raise MissingHardware(f"no {self.address}: {error}") from None
 
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """By NVML."""
+        return self.gpu.capability
+
     def count(self) -> int:
         """All GPUs that are visible."""
         return len(self._gpus())

@@ -9,7 +9,7 @@ from typing import Any
 from perwatt.results import energy, limits, merge
 from perwatt.results.limits import Limits
 from perwatt.results.merge import Cells
-from perwatt.results.schema import FRAMEWORK_PATH, SCHEMA_VERSION, TIMED, Row, Status, class_of, columns, header_name
+from perwatt.results.schema import SCHEMA_VERSION, TIMED, Row, Status, columns, header_name
 from perwatt.runner.journal import Event
 from perwatt.runner.ledger import Key, Ledger
 from perwatt.runner.part import Part
@@ -97,7 +97,7 @@ def _identity(run: Event, case: Event, impl: str, parts: list[Part]) -> Cells:
         "method": method,
         "precision": case["precision"],
         "impl": impl,
-        "impl_class": class_of(case["impls"][impl], any(FRAMEWORK_PATH in part.flags for part in parts)),
+        "impl_class": merge.first(part.impl_class for part in parts) or case["impls"][impl],
         "path": merge.first(part.path for part in parts),
     }
 

@@ -66,16 +66,14 @@ FLAGS = {
     "third party",
     "attention_unfused": "shapes that Neuron's attention kernel does not take: 6.4 times slower, by a third party",
     FRAMEWORK_PATH: "`auto` took the framework's implementation; `path` says which, and why no kernel of perwatt's",
+    "auto_skipped": "`auto` passed over implementations that failed here; `path` names them",
+    "unmeasured_choice": "`auto` chose by rule, as nothing was measured; `path` says what",
+    "emulated": "an interpreter ran the kernel, for tests: its time says nothing",
     "modeled": "computed by a model, not measured",
     "experts": "of a published training: a mixture of experts, whose share of a peak says nothing of dense models",
     "idle_drift": "power at rest changed by over 5 % from the start of the run to its end",
     "straggler": "one device took over 5 % longer than the others in three quarters of the samples: `slowest_rank`",
 }
-
-
-def class_of(impl_class: str, fell_back: bool) -> str:
-    """Class of what ran: of an impl that takes a kernel where it can, ``eager`` where it took the framework's."""
-    return "eager" if fell_back and impl_class == "kernel" else impl_class
 
 
 LIMITERS = ("unknown", "none", "power_cap", "hw_slowdown", "thermal")

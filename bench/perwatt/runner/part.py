@@ -15,6 +15,7 @@ class Part:
         impl: name of the implementation.
         process: 0-based restart this part comes from.
         round: 0, or the number of a later visit of the same process under a time budget.
+        impl_class: of what an impl that chooses among others took; None of all others.
         status: a :class:`perwatt.results.schema.Status` value.
         error: one line; empty when the status is ok.
         samples: seconds per iteration of each batch, in the order they were taken.
@@ -33,6 +34,7 @@ class Part:
     impl: str
     process: int = 0
     round: int = 0
+    impl_class: str | None = None
     status: str = "ok"
     error: str = ""
     path: str | None = None

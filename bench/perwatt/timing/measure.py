@@ -18,7 +18,7 @@ from typing import Any
 
 from perwatt.backends.base import Backend
 from perwatt.backends.together import Abandoned
-from perwatt.results.schema import FRAMEWORK_PATH, Status, class_of
+from perwatt.results.schema import Status
 from perwatt.runner.part import Part
 from perwatt.spec.case import Case
 from perwatt.timing import host, whole
@@ -56,7 +56,7 @@ class Subject:
 
     def __init__(self, impl: Impl, part: Part, rule: StoppingRule) -> None:
         self.impl, self.part, self.rule = impl, part, rule
-        self.kind, self.fallback = impl.impl_class, ""
+        self.kind = impl.impl_class
         self.elapsed_s = 0.0
         self.report_at = 0.0
         self.restarts = 0
@@ -70,7 +70,7 @@ class Subject:
 
     def fail(self, status: Status, error: str) -> None:
         """Settle the outcome; nothing measured so far is kept."""
-        kept = {"compile_cold_s", "compile_warm_s", "input_digest", "path"}
+        kept = {"compile_cold_s", "compile_warm_s", "impl_class", "input_digest", "path"}
         known = {name: getattr(self.part, name) for name in kept}
         self.part = Part(case=self.part.case, impl=self.part.impl, process=self.part.process,
                          round=self.part.round, status=status, error=error, **known)  # fmt: skip
@@ -181,9 +181,11 @@ def outcome(error: Exception, backend: Backend, *, launched: bool = False) -> tu
 
 def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool, report: Report) -> None:
     name, others_bytes = subject.impl.name, backend.held_memory()
-    subject.fallback = subject.impl.fallback(case, backend)
-    subject.kind = class_of(subject.impl.impl_class, bool(subject.fallback))
     report({"event": "phase", "impl": name, "phase": "open"})
+    chosen = subject.impl.chosen(case, backend)
+    if chosen is not None and not subject.impl.captured:
+        subject.kind = chosen.impl_class
+        subject.note(impl_class=chosen.impl_class)
     subject.session = session = case.workload.open(case, subject.impl, backend, seed)
     subject.body = Body(session, backend, case.workload.open(case, subject.impl, backend, seed) if aa else None)
     report({"event": "phase", "impl": name, "phase": "compile"})
@@ -192,9 +194,9 @@ def _prepare(subject: Subject, case: Case, backend: Backend, seed: int, aa: bool
     _gate(subject, backend, session.check(0))
     if subject.failed:
         return
-    path, flags = session.path(), [*session.flags, *backend.doubts()]
-    if subject.fallback:
-        path, flags = f"{path} ({subject.fallback})", [*flags, FRAMEWORK_PATH]
+    path, flags = session.path(), [*subject.impl.flags, *session.flags, *backend.doubts()]
+    if chosen is not None:
+        path, flags = f"{path} ({chosen.why})", [*flags, *chosen.flags]
     subject.note(path=path, input_digest=session.input_digest, flags=flags)
     report({"event": "phase", "impl": name, "phase": "warmup"})
     iteration_s = _warm_up(subject, case, backend)
@@ -223,7 +225,7 @@ def _compile(subject: Subject, backend: Backend) -> tuple[float | None, float | 
     Where the cache outlives the process and had everything, the first call is the second kind. What was captured plays
     back code and constants of what was compiled, so that stays where it is.
     """
-    if subject.impl.impl_class == "graph":
+    if subject.kind == "graph":
         backend.empty_compiler_cache()
     first_s = subject.body.batch(1).total_s
     if subject.kind == "eager" or subject.impl.captured:

@@ -14,6 +14,7 @@ from perwatt.spec.precision import Precision
 if TYPE_CHECKING:
     from perwatt.backends.base import Backend
     from perwatt.spec.case import Case
+    from perwatt_kernels.registry import Chosen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,8 +43,8 @@ class Impl:
         build: makes the callable of this implementation; what it takes and gives is the workload's affair.
         unsupported: the reason why this impl cannot do a case on a backend, or None.
         captured: its timed body is recorded as a graph of the device and played back.
-        fallback: of one that chooses among others, what of the framework's it takes for a case on a backend and why;
-            empty where it takes a kernel of perwatt's, and of all others.
+        chosen: of one that chooses among others, what it takes for a case on a backend; None of all others.
+        flags: marks of every row of it.
     """
 
     name: str
@@ -52,7 +53,8 @@ class Impl:
     unsupported: Callable[[Case, Backend], str | None] = field(default=lambda case, backend: None)
     summary: str = ""
     captured: bool = False
-    fallback: Callable[[Case, Backend], str] = field(default=lambda case, backend: "")
+    chosen: Callable[[Case, Backend], Chosen | None] = field(default=lambda case, backend: None)
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,7 +32,15 @@ def request_of(case: Case, backend: Backend, output: str) -> registry.Request:
         device=backend.name, compute=precision.compute, output=output, gradients=case.grad,
         params=case.params.model_dump(), compile=backend.compile, backward=precision.backward,
         scaling=precision.scaling, quantize=precision.quantize, fast_accumulation=precision.fast_accumulation,
+        chip=backend.describe().chip, capability=backend.capability, tunable=backend.untunable() is None,
+        threads=backend.describe().threads, on=lambda: backend.device,
+        time=None if backend.keeps_compiled else lambda call, count: _seconds(backend, call, count),
     )  # fmt: skip
+
+
+def _seconds(backend: Backend, call: Callable[[], object], count: int) -> float:
+    """Of so many calls on the device, results thrown away."""
+    return backend.time(lambda slot: call(), count, 0, [None]).total_s
 
 
 def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
@@ -41,12 +49,15 @@ def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
 
     def unsupported(case: Case, backend: Backend) -> str | None:
         uncompilable = backend.uncompilable() if kernel.impl_class == "graph" else None
-        return uncompilable or kernel.unsupported(request(case, backend))
+        return uncompilable or kernel.refusal(request(case, backend))
 
     def build(case: Case, backend: Backend) -> Callable[..., Any]:
         return autocast.cast(kernel.build(request(case, backend)), case.precision, backend)
 
+    def chosen(case: Case, backend: Backend) -> registry.Chosen | None:
+        return None if kernel.choose is None else kernel.choose(request(case, backend))
+
     return Impl(
         name=kernel.impl, impl_class=kernel.impl_class, build=build, unsupported=unsupported, summary=kernel.summary,
-        fallback=lambda case, backend: kernel.fallback(request(case, backend)),
+        chosen=chosen, flags=("emulated",) if kernel.emulated else (),
     )  # fmt: skip

@@ -1,0 +1,109 @@
+"""Which of some candidates is the fastest, measured: all take turns, round after round."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from statistics import median
+
+from perwatt_kernels.choices import store
+from perwatt_kernels.choices.answer import Answer
+from perwatt_kernels.choices.question import Question
+
+ROUNDS = 5
+ROUND_S = 0.02  # a candidate's share of a round lasts at least so long
+MOST_CALLS = 1000  # of one candidate in one round
+HOPELESS = 10.0  # times the fastest: what is slower after one call takes no part in rounds
+
+Call = Callable[[], object]
+Clock = Callable[[Call, int], float]
+"""Seconds that a number of calls take on the device."""
+
+_known: dict[str, Answer] = {}
+
+
+def chosen(
+    question: Question, candidates: Mapping[str, Callable[[], Call]], clock: Clock,
+    agrees: Callable[[str, object], str | None] = lambda name, result: None,
+) -> Answer:  # fmt: skip
+    """The answer to a question, measured where nobody has it.
+
+    Args:
+        question: what it holds for.
+        candidates: what to choose from; each makes the call that is timed.
+        clock: times calls.
+        agrees: looks at the result of a candidate's first call, in the candidates' order, and says what is wrong with
+            it, or None.
+
+    Raises:
+        NotImplementedError: every candidate failed.
+    """
+    for answer in (_known.get(question.text), store.look(question)):
+        if answer is not None and answer.covers(candidates):
+            _known[question.text] = answer
+            return answer
+    answer = _measured(question, candidates, clock, agrees)
+    store.keep(question, answer)
+    _known[question.text] = answer
+    return answer
+
+
+def forget() -> None:
+    """Look answers up anew, as a new process does."""
+    _known.clear()
+
+
+def _measured(
+    question: Question, candidates: Mapping[str, Callable[[], Call]], clock: Clock,
+    agrees: Callable[[str, object], str | None],
+) -> Answer:  # fmt: skip
+    failed = {name: why for name, why in store.died(question).items() if name in candidates}
+    calls: dict[str, Call] = {}
+    for name, make in candidates.items():
+        if name in failed:
+            continue
+        try:
+            with store.trying(question, name):
+                call = make()
+                wrong = agrees(name, call())
+                clock(call, 1)
+        except Exception as error:  # whatever a candidate raises says something about that candidate
+            wrong = _one_line(error)
+        if wrong is None:
+            calls[name] = call
+        else:
+            failed[name] = wrong
+    for name, why in failed.items():
+        warnings.warn(f"{question.about}: {name} is passed over: {why}", stacklevel=4)
+    if not calls:
+        reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise NotImplementedError(f"no implementation of {question.about} works here: {reasons}")
+    seconds = _rounds(calls, clock)
+    return Answer(
+        chosen=min(seconds, key=lambda name: seconds[name]), seconds=seconds, failed=failed,
+        when=datetime.now(UTC).date().isoformat(),
+    )  # fmt: skip
+
+
+def _rounds(calls: Mapping[str, Call], clock: Clock) -> dict[str, float]:
+    """Seconds of a call of each, by rounds in which all take turns in random order."""
+    once = {name: clock(call, 1) for name, call in calls.items()}
+    limit = HOPELESS * min(once.values())
+    racing = [name for name in calls if once[name] <= limit]
+    times = {name: max(1, min(MOST_CALLS, int(ROUND_S / max(once[name], 1e-9)))) for name in racing}
+    seen: dict[str, list[float]] = {name: [] for name in racing}
+    order = random.Random(0)
+    for _ in range(ROUNDS):
+        for name in _shuffled(racing, order):
+            seen[name].append(clock(calls[name], times[name]) / times[name])
+    return once | {name: median(found) for name, found in seen.items()}
+
+
+def _shuffled(names: Sequence[str], order: random.Random) -> list[str]:
+    return order.sample(names, len(names))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,141 @@
+"""Where answers are: a file for each on this machine, and files of many in the package.
+
+On this machine: ``$PERWATT_CACHE/choices``, else ``$XDG_CACHE_HOME/perwatt/choices``, else ``~/.cache/perwatt/choices``.
+Files are written aside and renamed, so processes that measure the same at once do not spoil each other's. What cannot be
+read counts as not there, with a warning, and is measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from perwatt_kernels.choices.answer import Answer
+from perwatt_kernels.choices.question import Question
+
+SHIPPED = Path(__file__).parent / "shipped"
+DIED = "the process ended while it was tried"
+
+
+def folder() -> Path:
+    """Where this machine's answers are."""
+    if own := os.environ.get("PERWATT_CACHE"):
+        return Path(own) / "choices"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perwatt" / "choices"
+
+
+def look(question: Question) -> Answer | None:
+    """The answer to a question, this machine's before a shipped one."""
+    found = _read(_path(question))
+    if found is not None and found.get("question") == question.message():
+        try:
+            return Answer.read(found["answer"], "kept")
+        except (KeyError, ValueError) as error:
+            warnings.warn(f"{_path(question)}: {error}; it is measured again", stacklevel=2)
+    return shipped().get(question.text)
+
+
+def keep(question: Question, answer: Answer) -> None:
+    """Write an answer down for later processes. Where nothing can be written, this process knows it alone."""
+    try:
+        _write(_path(question), {"question": question.message(), "answer": answer.message()})
+    except OSError as error:
+        warnings.warn(f"the choice cannot be kept: {error}", stacklevel=2)
+
+
+def entries() -> Iterator[tuple[Question, Answer]]:
+    """All that this machine has kept, then all that is shipped and not kept."""
+    seen = set()
+    for path in sorted(folder().glob("*/*.json")):
+        if entry := _entry(_read(path), "kept"):
+            seen.add(entry[0].text)
+            yield entry
+    for text, answer in shipped().items():
+        if text not in seen:
+            yield Question(**json.loads(text)), answer
+
+
+@cache
+def shipped() -> dict[str, Answer]:
+    """Answers that come with the package, by the question's text."""
+    found = {}
+    for path in sorted(SHIPPED.glob("*.json")):
+        for message in json.loads(path.read_text("utf-8")):
+            question = Question(**message["question"])
+            found[question.text] = Answer.read(message["answer"], "shipped")
+    return found
+
+
+@contextmanager
+def trying(question: Question, candidate: str) -> Iterator[None]:
+    """Around the first call of a candidate: if the process dies in it, :func:`died` tells the next one."""
+    mark = _path(question).with_suffix(f".{_slug(candidate)}.trying")
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(candidate, "utf-8")
+    except OSError:
+        pass  # then nothing is remembered, and nothing else is lost
+    try:
+        yield
+    finally:  # an exception is no death
+        mark.unlink(missing_ok=True)
+
+
+def died(question: Question) -> dict[str, str]:
+    """Candidates in whose first call a process ended, with the reason."""
+    path = _path(question)
+    marks = path.parent.glob(f"{path.stem}.*.trying") if path.parent.is_dir() else ()
+    found = {}
+    for mark in marks:
+        try:
+            found[mark.read_text("utf-8")] = DIED
+        except OSError:  # whoever tried it is done
+            continue
+    return found
+
+
+def _path(question: Question) -> Path:
+    return folder() / _slug(question.about) / f"{question.key}.json"
+
+
+def _slug(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in text)
+
+
+def _entry(found: dict[str, Any] | None, origin: str) -> tuple[Question, Answer] | None:
+    if found is None:
+        return None
+    try:
+        return Question(**found["question"]), Answer.read(found["answer"], origin)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{path}: {' '.join(str(error).split())}; it is measured again", stacklevel=3)
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(path: Path, message: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(message, file, sort_keys=True, indent=1)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
