@@ -166,7 +166,8 @@ class _Agreement:
     """Whether results are those of the framework's path."""
 
     def __init__(self, framework: str, request: Request) -> None:
-        self._framework, self._expected = framework, None
+        self._framework = framework
+        self._expected: tuple[Any, ...] | None = None
         narrow = request.scaling != "none"
         self._limit = NARROW_DIFFERENCE if narrow else DIFFERENCE.get(request.compute, max(DIFFERENCE.values()))
 
@@ -178,10 +179,5 @@ class _Agreement:
         for found, expected in zip(result, self._expected, strict=True):
             away = (found.double() - expected.double()).norm() / expected.double().norm()
             if not away <= self._limit:  # NaN is no agreement
-                return f"its result is {float(away):.1e} away from that of {name_of(self._framework)}"
+                return f"its result is {float(away):.1e} away from that of {self._framework}"
         return None
-
-
-def name_of(framework: str) -> str:
-    """How the framework's path is called in messages."""
-    return f"the framework's ({framework})"

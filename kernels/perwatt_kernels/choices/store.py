@@ -1,8 +1,8 @@
 """Where answers are: a file for each on this machine, and files of many in the package.
 
-On this machine: ``$PERWATT_CACHE/choices``, else ``$XDG_CACHE_HOME/perwatt/choices``, else ``~/.cache/perwatt/choices``.
-Files are written aside and renamed, so processes that measure the same at once do not spoil each other's. What cannot be
-read counts as not there, with a warning, and is measured again.
+On this machine: in ``choices`` of ``$PERWATT_CACHE``, else of ``$XDG_CACHE_HOME/perwatt``, else of ``~/.cache/perwatt``.
+Files are written aside and renamed, so processes that measure the same at once do not spoil each other's. What cannot
+be read counts as not there, with a warning, and is measured again.
 """
 
 from __future__ import annotations
