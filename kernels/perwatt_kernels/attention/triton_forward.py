@@ -1,0 +1,88 @@
+"""Flash attention in Triton, forward: scores of a tile of queries are never all in memory.
+
+For each tile of queries, keys and values go by in steps. Maximum and sum of the softmax are kept in float32 and what was
+summed before is rescaled as the maximum grows (Milakov and Gimelshein 2018; Dao et al. 2022). Steps that all queries of
+the tile see whole have no mask; only those on the diagonal, at a window's edge and at the end have one.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from perwatt_kernels.attention.triton_tile import LOG2E, keys_seen, load, place, product, sees, store, turn
+
+
+@triton.jit
+def perwatt_attention_forward(
+    q, k, v, out, lse, table, q_strides, k_strides, v_strides, out_strides, heads, group, all_heads, q_len, kv_len,
+    tiles, section, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PACKED: tl.constexpr, DIM: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr,
+    SPECIALIZED: tl.constexpr,
+):  # fmt: skip
+    """One tile of queries of one head.
+
+    Args:
+        q, k, v: descriptors or pointers of [batch, heads or kv_heads, length, DIM].
+        out: pointer of [batch, heads, q_len, DIM].
+        lse: float32 [batch, heads, q_len], contiguous: the natural logarithm of the sum of exponentials.
+        table: of tiles, where documents are packed.
+        scale: of the scores.
+        WIDTH: DIM up to a power of two.
+        ROWS, COLUMNS: queries of the tile, keys of a step.
+        TAIL: whether tiles or steps may reach beyond an end.
+    """
+    tile, head = turn(tiles, all_heads, section)
+    batch = head // heads
+    head = head % heads
+    first, start, end = place(table, tile, tiles, q_len, ROWS, PACKED, CAUSAL)
+    last = end if PACKED else kv_len
+    queries = load(q, q_strides, batch, head, first, end, ROWS, WIDTH, DIM, TAIL, TMA)
+    low, left, right, high = keys_seen(first, start, last, ROWS, COLUMNS, CAUSAL, WINDOW)
+    most = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    acc = tl.zeros([ROWS, WIDTH], tl.float32)
+    kv_head = head // group
+    if WINDOW:
+        acc, total, most = _attend(
+            acc, total, most, queries, k, v, k_strides, v_strides, batch, kv_head, first, low, left, last, scale * LOG2E,
+            CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, True, TAIL, TMA, False,
+        )  # fmt: skip
+    acc, total, most = _attend(
+        acc, total, most, queries, k, v, k_strides, v_strides, batch, kv_head, first, left, right, last, scale * LOG2E,
+        CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, False, False, TMA, SPECIALIZED,
+    )  # fmt: skip
+    if CAUSAL or WINDOW or TAIL:
+        acc, total, most = _attend(
+            acc, total, most, queries, k, v, k_strides, v_strides, batch, kv_head, first, right, high, last,
+            scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, True, TAIL, TMA, False,
+        )  # fmt: skip
+    store(acc / total[:, None], out, out_strides, batch, head, first, end, ROWS, WIDTH, DIM, TAIL)
+    rows = first + tl.arange(0, ROWS)
+    at = lse + tl.cast(batch * heads + head, tl.int64) * q_len + rows
+    tl.store(at, (most + tl.log2(total)) / LOG2E, mask=rows < end)
+
+
+@triton.jit
+def _attend(
+    acc, total, most, queries, k, v, k_strides, v_strides, batch, head, first, low, high, end, scale,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr, MASKED: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr, SPECIALIZED: tl.constexpr,
+):  # fmt: skip
+    """Keys from ``low`` to ``high``: the sum of weighted values, the sum of weights, the highest score."""
+    for at in tl.range(low, high, COLUMNS, warp_specialize=SPECIALIZED):
+        keys = load(k, k_strides, batch, head, at, end, COLUMNS, WIDTH, DIM, TAIL, TMA)
+        scores = product(queries, keys.T, tl.zeros([ROWS, COLUMNS], tl.float32))
+        if MASKED:
+            rows, columns = first + tl.arange(0, ROWS)[:, None], at + tl.arange(0, COLUMNS)[None, :]
+            scores = tl.where(sees(rows, columns, end, CAUSAL, WINDOW), scores, float("-inf"))
+        highest = tl.maximum(most, tl.max(scores, 1) * scale)
+        base = tl.where(highest == float("-inf"), 0.0, highest)  # of a query that has seen no key yet
+        weights = tl.exp2(scores * scale - base[:, None])
+        shrink = tl.exp2(most - base)
+        total = total * shrink + tl.sum(weights, 1)
+        acc = acc * shrink[:, None]
+        values = load(v, v_strides, batch, head, at, end, COLUMNS, WIDTH, DIM, TAIL, TMA)
+        acc = product(weights.to(values.dtype), values, acc)
+        most = highest
+    return acc, total, most

@@ -1,0 +1,290 @@
+"""Launching the Triton kernels of attention: grids, descriptors, tables of tiles, and the choice of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from perwatt_kernels.attention import triton_tiles as tiles
+from perwatt_kernels.attention.triton_backward import (
+    perwatt_attention_backward_keys,
+    perwatt_attention_backward_queries,
+    perwatt_attention_delta,
+)
+from perwatt_kernels.attention.triton_forward import perwatt_attention_forward
+from perwatt_kernels.attention.triton_tile import INTERPRETED
+from perwatt_kernels.attention.triton_tiles import SMALL, Tile
+from perwatt_kernels.triton_choice import tile_for
+
+DELTA_ROWS = 64
+ALIGNED = 16  # bytes, of what the tensor memory accelerator reads: addresses, and strides but the last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One attention, as kernels are told of it.
+
+    Attributes:
+        q, k, v: [batch, heads or kv_heads, length, head_dim], any strides.
+        causal, window, scale: of the operation; a window of 0 is none.
+        lengths: of packed documents; empty where there is one.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    causal: bool
+    window: int
+    lengths: tuple[int, ...]
+    scale: float
+
+    @property
+    def heads(self) -> int:
+        """Of queries."""
+        return self.q.shape[1]
+
+    @property
+    def group(self) -> int:
+        """Heads of queries to a head of keys."""
+        return self.q.shape[1] // self.k.shape[1]
+
+    @property
+    def dim(self) -> int:
+        """Of a head."""
+        return self.q.shape[3]
+
+    @property
+    def width(self) -> int:
+        """Of a head up to a power of two, sixteen at least, as products in hardware take."""
+        return max(16, int(triton.next_power_of_2(self.dim)))
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return 0 in self.q.shape or 0 in self.k.shape
+
+    def shape(self, tma: bool) -> tuple[tuple[str, object], ...]:
+        """What a choice of tiles depends on."""
+        return (
+            ("batch", self.q.shape[0]), ("heads", self.heads), ("kv_heads", self.k.shape[1]),
+            ("q_len", self.q.shape[2]), ("kv_len", self.k.shape[2]), ("head_dim", self.dim), ("causal", self.causal),
+            ("window", self.window), ("lengths", self.lengths), ("format", str(self.q.dtype).removeprefix("torch.")),
+            ("bshd", self.q.stride(1) < self.q.stride(2)), ("tma", tma),
+        )  # fmt: skip
+
+
+def forward(work: Work, out: Tensor, lse: Tensor) -> None:
+    """Write the result and its log-sum-exp.
+
+    Args:
+        work: what to attend.
+        out: [batch, heads, q_len, head_dim], any strides.
+        lse: float32 [batch, heads, q_len], contiguous.
+    """
+
+    def launch(tile: Tile) -> Tensor:
+        grid = _Grid.over(work.q, work.lengths, tile.rows, work.causal, work.k)
+        q, k, v = _sources(tile, work, (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns))
+        perwatt_attention_forward[grid.programs](
+            q, k, v, out, lse, grid.table, *_strides(work.q, work.k, work.v, out), work.heads, work.group, grid.heads,
+            work.q.shape[2], work.k.shape[2], grid.tiles, grid.section, work.scale, **_constants(work, tile),
+        )  # fmt: skip
+        return out
+
+    with _device(work.q):
+        launch(_chosen("forward", work, tiles.forward, launch, work.q, work.k, work.v))
+
+
+def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk: Tensor, dv: Tensor) -> None:
+    """Write the gradients of queries, keys and values.
+
+    Args:
+        work: what was attended to.
+        out: the result.
+        lse: its log-sum-exp, contiguous.
+        d_out: gradient of the result, any strides.
+        dq, dk, dv: where gradients go, in the shapes of queries, keys and values, any strides.
+    """
+    delta = torch.empty_like(lse)
+    with _device(work.q):
+        batch, heads, length, dim = out.shape
+        perwatt_attention_delta[triton.cdiv(length, DELTA_ROWS), batch * heads](
+            out, d_out, delta, *_strides(out, d_out), heads, length, DIM=dim, WIDTH=work.width, ROWS=DELTA_ROWS,
+        )  # fmt: skip
+        _backward_keys(work, d_out, lse, delta, dk, dv)
+        _backward_queries(work, d_out, lse, delta, dq)
+
+
+def _backward_keys(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dk: Tensor, dv: Tensor) -> None:
+    def launch(tile: Tile) -> Tensor:
+        to_keys, to_values = dk, dv
+        if tile.splits > 1:
+            batch, heads, length, dim = dk.shape
+            parts = dk.new_empty((2, batch, heads, tile.splits, length, dim), dtype=torch.float32)
+            to_keys, to_values = parts.flatten(2, 3)
+        grid = _Grid.over(to_keys, work.lengths, tile.columns, False, work.q)
+        q, k, v, do = _sources(
+            tile, work, (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns), (d_out, tile.rows)
+        )
+        perwatt_attention_backward_keys[grid.programs](
+            q, k, v, do, lse, delta, to_keys, to_values, grid.table,
+            *_strides(work.q, work.k, work.v, d_out, to_keys, to_values), work.heads, work.k.shape[1], grid.heads,
+            work.q.shape[2], work.k.shape[2], grid.tiles, grid.section, tile.splits, work.scale,
+            **_constants(work, tile),
+        )  # fmt: skip
+        if tile.splits > 1:
+            for target, part in ((dk, parts[0]), (dv, parts[1])):
+                target.copy_(part.sum(dim=2))
+        return dk
+
+    candidates = partial(tiles.keys, group=work.group, busy=_busy(work))
+    launch(_chosen("backward keys", work, candidates, launch, work.q, work.k, work.v, d_out))
+
+
+def _backward_queries(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dq: Tensor) -> None:
+    def launch(tile: Tile) -> Tensor:
+        grid = _Grid.over(work.q, work.lengths, tile.rows, work.causal, work.k)
+        q, k, v, do = _sources(
+            tile, work, (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns), (d_out, tile.rows)
+        )
+        perwatt_attention_backward_queries[grid.programs](
+            q, k, v, do, lse, delta, dq, grid.table, *_strides(work.q, work.k, work.v, d_out, dq), work.heads, work.group,
+            grid.heads, work.q.shape[2], work.k.shape[2], grid.tiles, grid.section, work.scale,
+            **_constants(work, tile),
+        )  # fmt: skip
+        return dq
+
+    launch(_chosen("backward queries", work, tiles.queries, launch, work.q, work.k, work.v, d_out))
+
+
+def _chosen(
+    what: str, work: Work, candidates: Callable[..., list[Tile]], launch: Callable[[Tile], Tensor], *operands: Tensor
+) -> Tile:
+    if INTERPRETED.value:
+        return SMALL
+    capability = torch.cuda.get_device_capability(work.q.device)
+    tma = capability >= tiles.HOPPER and not work.lengths and all(map(_describable, operands))
+    found = candidates(work.width, 8 * work.q.element_size(), capability, tma)
+    return tile_for(f"attention/triton {what}", work.shape(tma), work.q.device, found, launch)
+
+
+def _describable(tensor: Tensor) -> bool:
+    """Whether a descriptor can be made: what is not packed closely in the head, or ill aligned, pointers load."""
+    size = tensor.element_size()
+    outer = [stride * size for extent, stride in zip(tensor.shape[:3], tensor.stride()[:3], strict=True) if extent > 1]
+    return (
+        tensor.stride(3) == 1 and tensor.data_ptr() % ALIGNED == 0
+        and all(stride > 0 and stride % ALIGNED == 0 for stride in outer)
+    )  # fmt: skip
+
+
+def _sources(tile: Tile, work: Work, *operands: tuple[Tensor, int]) -> list[Any]:
+    """What kernels load operands by: descriptors of so many rows at a time, or the tensors."""
+    if not tile.tma:
+        return [tensor for tensor, _ in operands]
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    return [
+        TensorDescriptor(tensor, list(tensor.shape), _descriptor_strides(tensor), [1, 1, rows, work.width])
+        for tensor, rows in operands
+    ]
+
+
+def _descriptor_strides(tensor: Tensor) -> list[int]:
+    """Strides, where an extent of one has whatever stride one that a descriptor takes."""
+    return [
+        tensor.stride(place) if tensor.shape[place] > 1 else ALIGNED // tensor.element_size() for place in range(3)
+    ] + [1]
+
+
+def _strides(*tensors: Tensor) -> list[tuple[int, ...]]:
+    return [tensor.stride() for tensor in tensors]
+
+
+def _constants(work: Work, tile: Tile) -> dict[str, Any]:
+    """What kernels are compiled for."""
+    even = work.q.shape[2] % tile.rows == 0 and work.k.shape[2] % tile.columns == 0 and not work.lengths
+    return {
+        "CAUSAL": work.causal, "WINDOW": work.window, "PACKED": bool(work.lengths), "DIM": work.dim,
+        "WIDTH": work.width, "ROWS": tile.rows, "COLUMNS": tile.columns, "TAIL": not even, "TMA": tile.tma,
+        "SPECIALIZED": tile.specialized, "num_warps": tile.warps, "num_stages": tile.stages,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Grid:
+    """Programs of a launch.
+
+    Attributes:
+        tiles: of a head.
+        heads: of all sequences.
+        section: heads whose programs run together, so that the cache holds what they share.
+        table: int32 [tiles, 3] of packed documents, else any tensor.
+    """
+
+    tiles: int
+    heads: int
+    section: int
+    table: Tensor
+
+    @classmethod
+    def over(cls, tensor: Tensor, lengths: tuple[int, ...], block: int, last_first: bool, shared: Tensor) -> _Grid:
+        """Tiles of so many rows of each head of a tensor.
+
+        Args:
+            tensor: [batch, heads, length, head_dim].
+            lengths: of its documents, if any.
+            block: rows of a tile.
+            last_first: whether the last tile of a document has most to do.
+            shared: keys or queries that programs of a head go over.
+        """
+        heads = tensor.shape[0] * tensor.shape[1]
+        section = min(heads, max(1, _held(tensor.device) * tensor.shape[1] // (shared[0].numel() * 2 * shared.element_size())))
+        if not lengths:
+            return cls(tiles=triton.cdiv(tensor.shape[2], block), heads=heads, section=section, table=tensor)
+        table = _table(lengths, block, last_first, tensor.device)
+        return cls(tiles=table.shape[0], heads=heads, section=section, table=table)
+
+    @property
+    def programs(self) -> tuple[int]:
+        """Shape of the grid."""
+        return (self.tiles * self.heads,)
+
+
+@lru_cache(maxsize=64)
+def _table(lengths: tuple[int, ...], block: int, last_first: bool, device: torch.device) -> Tensor:
+    """First row, start and end of document of each tile, those first that have most to do."""
+    found, start = [], 0
+    for length in lengths:
+        for at in range(0, length, block):
+            work = at + block if last_first else length - at
+            found.append((work, start + at, start, start + length))
+        start += length
+    found.sort(key=lambda entry: -entry[0])
+    return torch.tensor([entry[1:] for entry in found], dtype=torch.int32).to(device)
+
+
+@lru_cache
+def _held(device: torch.device) -> int:
+    """Bytes of keys and values that the second-level cache may hold beside the rest: half of it."""
+    return 2**20 if device.type != "cuda" else int(torch.cuda.get_device_properties(device).L2_cache_size) // 2
+
+
+def _busy(work: Work) -> bool:
+    """Whether tiles of keys are several times as many as the processors that take them."""
+    if work.k.device.type != "cuda":
+        return True
+    programs = work.k.shape[0] * work.k.shape[1] * triton.cdiv(work.k.shape[2], 64)
+    return bool(programs >= 8 * torch.cuda.get_device_properties(work.k.device).multi_processor_count)
+
+
+def _device(tensor: Tensor) -> AbstractContextManager[object]:
+    """Where Triton launches."""
+    return torch.cuda.device(tensor.device) if tensor.device.type == "cuda" else nullcontext()

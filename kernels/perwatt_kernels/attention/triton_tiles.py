@@ -1,0 +1,108 @@
+"""How the Triton kernels of attention are cut into tiles, by capability, format and head dim: a few candidates each.
+
+The first candidate of each list has the least shared memory and registers, and works from compute capability 8.0 on;
+the others are tried where the chip may have room. One that has none is passed over (:mod:`perwatt_kernels.triton_choice`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+HOPPER = (9, 0)
+Capability = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """How one kernel is cut and launched.
+
+    Attributes:
+        rows: queries of a tile or a step.
+        columns: keys of a step or a tile.
+        warps: of 32 threads, for a tile.
+        stages: steps whose loads are under way at once.
+        tma: whether the tensor memory accelerator loads tiles, by descriptors.
+        specialized: whether warps share out loading, products and the rest.
+        splits: programs that share the heads of queries to a tile of keys; their sums are added afterwards.
+    """
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+    tma: bool = False
+    specialized: bool = False
+    splits: int = 1
+
+    @property
+    def name(self) -> str:
+        """Such as ``128x64w8s3-tma``."""
+        marks = ["tma"] * self.tma + ["specialized"] * self.specialized
+        marks += [f"split{self.splits}"] if self.splits > 1 else []
+        return "-".join([f"{self.rows}x{self.columns}w{self.warps}s{self.stages}", *marks])
+
+
+SMALL = Tile(rows=32, columns=32, warps=4, stages=1)
+"""What any chip has room for, and what the interpreter is given."""
+
+
+def forward(width: int, bits: int, capability: Capability, tma: bool) -> list[Tile]:
+    """Candidates for the forward.
+
+    Args:
+        width: head dim up to a power of two.
+        bits: of an element.
+        capability: of the device.
+        tma: whether descriptors can be made of the operands.
+    """
+    if bits > 16:
+        return [_tile(32, 32, 4, 1), _tile(64, 32, 4, 2), _tile(64, 64, 8, 2)]
+    if width > 128:
+        found = [_tile(64, 32, 4, 1), _tile(64, 32, 4, 2), _tile(64, 64, 4, 2), _tile(128, 32, 8, 2), _tile(128, 64, 8, 2)]
+    elif width > 64:
+        found = [_tile(64, 32, 4, 2), _tile(128, 64, 8, 2), _tile(128, 64, 8, 3), _tile(128, 128, 8, 2), _tile(64, 64, 4, 3)]
+    else:
+        found = [_tile(64, 32, 4, 2), _tile(128, 64, 4, 3), _tile(128, 64, 8, 3), _tile(128, 128, 8, 3), _tile(64, 64, 4, 3)]
+    return _with_tma(found, capability, tma)
+
+
+def keys(width: int, bits: int, capability: Capability, tma: bool, group: int, busy: bool) -> list[Tile]:
+    """Candidates for the gradients of keys and values.
+
+    Args:
+        width, bits, capability, tma: as of :func:`forward`.
+        group: heads of queries to a head of keys.
+        busy: whether tiles of all heads of keys fill the device, so that none need be shared out.
+    """
+    if bits > 16:
+        found = [_tile(32, 32, 4, 1), _tile(32, 64, 8, 1)]
+    elif width > 64:
+        found = [_tile(32, 64, 4, 1), _tile(32, 64, 4, 2), _tile(64, 64, 4, 2), _tile(64, 128, 8, 2), _tile(32, 128, 8, 2)]
+    else:
+        found = [_tile(32, 64, 4, 2), _tile(64, 64, 4, 3), _tile(64, 128, 4, 2), _tile(64, 128, 8, 3), _tile(128, 128, 8, 2)]
+    found = _with_tma(found, capability, tma)
+    if group > 1 and not busy:
+        found += [replace(tile, splits=group) for tile in found[2:]]
+    return found
+
+
+def queries(width: int, bits: int, capability: Capability, tma: bool) -> list[Tile]:
+    """Candidates for the gradient of queries; arguments as of :func:`forward`."""
+    if bits > 16:
+        return [_tile(32, 32, 4, 1), _tile(64, 32, 8, 1)]
+    if width > 64:
+        found = [_tile(64, 32, 4, 1), _tile(64, 32, 4, 2), _tile(64, 64, 4, 2), _tile(128, 64, 8, 2), _tile(128, 32, 8, 3)]
+    else:
+        found = [_tile(64, 32, 4, 2), _tile(64, 64, 4, 3), _tile(128, 64, 4, 2), _tile(128, 64, 8, 3), _tile(128, 128, 8, 2)]
+    return _with_tma(found, capability, tma)
+
+
+def _tile(rows: int, columns: int, warps: int, stages: int) -> Tile:
+    return Tile(rows=rows, columns=columns, warps=warps, stages=stages)
+
+
+def _with_tma(found: list[Tile], capability: Capability, tma: bool) -> list[Tile]:
+    """On Hopper and later the larger tiles come by descriptors, where those can be made; the first stays as it is."""
+    if capability < HOPPER or not tma:
+        return found
+    return found[:1] + [replace(tile, tma=True) for tile in found[1:]]
