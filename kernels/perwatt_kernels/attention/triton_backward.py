@@ -21,6 +21,7 @@ from perwatt_kernels.attention.triton_tile import (
     place,
     product,
     queries_seeing,
+    rounded,
     sees,
     store,
     turn,
@@ -109,11 +110,11 @@ def _over_queries(
             seen = sees(rows[None, :], columns[:, None], first + COLUMNS, CAUSAL, WINDOW)
             weights = tl.where(seen, weights, 0.0)
         incoming = load(d_out, d_out_strides, batch, head, at, end, ROWS, WIDTH, DIM, TAIL, TMA)
-        d_values = product(weights.to(incoming.dtype), incoming, d_values)
+        d_values = product(rounded(weights, incoming.dtype), incoming, d_values)
         means = _statistic(delta, rows, end, 0.0, TAIL)
         d_weights = product(values, incoming.T, tl.zeros([COLUMNS, ROWS], tl.float32))
         d_scores = weights * (d_weights - means[None, :])
-        d_keys = product(d_scores.to(queries.dtype), queries, d_keys)
+        d_keys = product(rounded(d_scores, queries.dtype), queries, d_keys)
     return d_keys, d_values
 
 
@@ -171,7 +172,7 @@ def _over_keys(
             weights = tl.where(sees(rows[:, None], columns[None, :], end, CAUSAL, WINDOW), weights, 0.0)
         d_weights = product(incoming, values.T, tl.zeros([ROWS, COLUMNS], tl.float32))
         d_scores = weights * (d_weights - means[:, None])
-        d_queries = product(d_scores.to(keys.dtype), keys, d_queries)
+        d_queries = product(rounded(d_scores, keys.dtype), keys, d_queries)
     return d_queries
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from perwatt_kernels.attention.triton_tile import LOG2E, keys_seen, load, place, product, sees, store, turn
+from perwatt_kernels.attention.triton_tile import LOG2E, keys_seen, load, place, product, rounded, sees, store, turn
 
 
 @triton.jit
@@ -83,6 +83,6 @@ def _attend(
         total = total * shrink + tl.sum(weights, 1)
         acc = acc * shrink[:, None]
         values = load(v, v_strides, batch, head, at, end, COLUMNS, WIDTH, DIM, TAIL, TMA)
-        acc = product(weights.to(values.dtype), values, acc)
+        acc = product(rounded(weights, values.dtype), values, acc)
         most = highest
     return acc, total, most

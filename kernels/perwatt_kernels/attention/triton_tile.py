@@ -27,6 +27,16 @@ def product(a, b, sum):
 
 
 @triton.jit
+def rounded(x, format: tl.constexpr):
+    """Float32 to the nearest in a format, ties to even, as in hardware; the interpreter cuts bits off for bfloat16."""
+    if INTERPRETED and format == tl.bfloat16:
+        bits = x.to(tl.uint32, bitcast=True)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        x = tl.where(x == x, nearest.to(tl.float32, bitcast=True), x)
+    return x.to(format)
+
+
+@triton.jit
 def head_of(source, strides, batch, head):
     """Where a head begins. Offsets in 64 bits: a tensor may have more than 2^31 elements."""
     return source + tl.cast(batch, tl.int64) * strides[0] + tl.cast(head, tl.int64) * strides[1]
@@ -71,7 +81,7 @@ def store(
 ):  # fmt: skip
     """Write what :func:`load` would load."""
     at = pointers(head_of(target, strides, batch, head), strides, first, BLOCK, WIDTH)
-    tile = tile.to(target.dtype.element_ty)
+    tile = rounded(tile, target.dtype.element_ty)
     if TAIL or WIDTH != DIM:
         tl.store(at, tile, mask=inside(first, end, BLOCK, WIDTH, DIM))
     else:
