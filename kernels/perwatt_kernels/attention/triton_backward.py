@@ -179,5 +179,7 @@ def _over_keys(
 @triton.jit
 def _statistic(source, rows, end, other, TAIL: tl.constexpr):
     if TAIL:
-        return tl.load(source + rows, mask=rows < end, other=other)
-    return tl.load(source + rows)
+        found = tl.load(source + rows, mask=rows < end, other=other)
+    else:
+        found = tl.load(source + rows)
+    return found

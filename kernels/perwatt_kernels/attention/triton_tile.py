@@ -67,11 +67,14 @@ def load(
         TMA: whether ``source`` is a tensor's descriptor, [1, 1, BLOCK, WIDTH] at a time, or its pointer.
     """
     if TMA:
-        return source.load([batch, head, first, 0]).reshape(BLOCK, WIDTH)
-    at = pointers(head_of(source, strides, batch, head), strides, first, BLOCK, WIDTH)
-    if TAIL or WIDTH != DIM:
-        return tl.load(at, mask=inside(first, end, BLOCK, WIDTH, DIM), other=0.0)
-    return tl.load(at)
+        tile = source.load([batch, head, first, 0]).reshape(BLOCK, WIDTH)
+    else:
+        at = pointers(head_of(source, strides, batch, head), strides, first, BLOCK, WIDTH)
+        if TAIL or WIDTH != DIM:
+            tile = tl.load(at, mask=inside(first, end, BLOCK, WIDTH, DIM), other=0.0)
+        else:
+            tile = tl.load(at)
+    return tile
 
 
 @triton.jit
@@ -156,10 +159,13 @@ def steps(low, left, right, high, start, end, STEP: tl.constexpr):
 def place(table, tile, tiles, length, BLOCK: tl.constexpr, PACKED: tl.constexpr, LAST_FIRST: tl.constexpr):
     """Where a program's tile lies, the heaviest ones first: its first position, and its document's start and end."""
     if PACKED:  # [tiles, 3], in the order of their work
-        return tl.load(table + tile * 3), tl.load(table + tile * 3 + 1), tl.load(table + tile * 3 + 2)
-    if LAST_FIRST:
-        tile = tiles - 1 - tile
-    return tile * BLOCK, 0, length
+        first = tl.load(table + tile * 3)
+        start = tl.load(table + tile * 3 + 1)
+        length = tl.load(table + tile * 3 + 2)
+    else:
+        first = (tiles - 1 - tile if LAST_FIRST else tile) * BLOCK
+        start = 0
+    return first, start, length
 
 
 @triton.jit
