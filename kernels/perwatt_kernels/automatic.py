@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
     Samples = Callable[[Request, torch.device], tuple[list[Tensor], Tensor]]
 
+FIELDS = ("compute", "output", "gradients", "backward", "scaling", "quantize", "fast_accumulation", "threads")
+"""Of a request, what a choice depends on beside its parameters."""
 LEFT_OUT = ("auto", "reference")
 COMPILED, AUTOTUNED = "torch.compile", "torch.compile-autotuned"
 DIFFERENCE = {"fp32": 1e-3, "tf32": 5e-3, "bf16": 5e-2, "fp16": 1e-2}
 """Relative Frobenius difference from the framework's path above which a candidate computes something else. The gate
 judges what is taken; this only keeps a fast wrong one from being taken."""
+ROOM = 0.5  # share of the device's memory that a candidate may take for itself: trying more could end the process
 NARROW_DIFFERENCE = 0.2  # of 8-bit operands, which libraries quantize each in its own way
 
 
@@ -66,7 +69,9 @@ def _candidates(operation: str, request: Request) -> dict[str, Kernel]:
     """Implementations that take a request, by name; those of the compiler also with kernels of its choice."""
     found = {}
     for name, kernel in registry.kernels(operation).items():
-        if name in LEFT_OUT or kernel.choose is not None or kernel.emulated or kernel.refusal(request):
+        if name in LEFT_OUT or kernel.choose is not None or kernel.emulated() or kernel.refusal(request):
+            continue
+        if kernel.extra_bytes(request) > ROOM * request.memory_bytes:
             continue
         found[name] = kernel
         if name == COMPILED and request.tunable:
@@ -104,8 +109,7 @@ def question_of(operation: str, request: Request) -> Question:
     shape: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in request.params.items()
     }
-    for name in ("compute", "output", "gradients", "backward", "scaling", "quantize", "fast_accumulation", "threads"):
-        shape[f"{name}_"] = getattr(request, name)
+    shape |= {name: getattr(request, name) for name in FIELDS}
     modules = {kernel.distribution for kernel in registry.kernels(operation).values() if kernel.distribution}
     return Question(
         about=operation, shape=shape, device=request.chip or request.device, versions=versions(tuple(sorted(modules)))

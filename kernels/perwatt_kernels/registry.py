@@ -7,6 +7,7 @@ listing kernels needs none. Other distributions add theirs through the entry poi
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ class Request:
         capability: CUDA compute capability of the device; None for what is no NVIDIA GPU.
         tunable: whether ``compile`` takes ``autotune=True``.
         threads: of the host that the device computes with, where it is a CPU.
+        memory_bytes: of the device.
         time: seconds that so many calls take on the device; None where nothing is to be measured for a choice.
         on: the torch device of operands.
     """
@@ -51,6 +53,7 @@ class Request:
     capability: tuple[int, int] | None = None
     tunable: bool = False
     threads: int | None = None
+    memory_bytes: float = math.inf
     time: Callable[[Callable[[], object], int], float] | None = None
     on: Callable[[], Any] = lambda: "cpu"
 
@@ -94,7 +97,9 @@ class Kernel:
         distribution: that has the module, whose version choices depend on.
         install: how one gets it.
         shapes: which shapes it takes, in words.
-        emulated: an interpreter runs it here, for tests: its time says nothing, so ``auto`` never takes it.
+        extra_bytes: device memory that it takes beside operands, results and gradients, where that is much.
+        emulated: whether an interpreter runs it in this process, on a CPU and for tests: its time says nothing, so
+            ``auto`` does not measure it.
         choose: of one that chooses among others, what it takes for a request; ``build`` then builds that.
     """
 
@@ -113,13 +118,28 @@ class Kernel:
     distribution: str = ""
     install: str = ""
     shapes: str = "any"
-    emulated: bool = False
+    extra_bytes: Callable[[Request], float] = lambda request: 0.0
+    emulated: Callable[[], bool] = lambda: False
     choose: Callable[[Request], Chosen] | None = None
 
     @property
     def name(self) -> str:
         """Unique name among all kernels."""
         return f"{self.operation}/{self.impl}"
+
+    @property
+    def capability(self) -> str:
+        """CUDA compute capabilities that it runs on, in words; empty where any will do."""
+        since = f"from {_dotted(self.since)}" if self.since else ""
+        return f"{since} below {_dotted(self.until)}".strip() if self.until else since
+
+    @property
+    def installed(self) -> bool:
+        """Whether the module that it needs is there."""
+        try:
+            return not self.module or importlib.util.find_spec(self.module) is not None
+        except ModuleNotFoundError:  # of the package that the module should be in
+            return False
 
     def refusal(self, request: Request) -> str | None:
         """Why it cannot do a request, by what it declares and by what it says itself; None where it can.
@@ -132,7 +152,8 @@ class Kernel:
 
 def _undeclared(kernel: Kernel, request: Request) -> Iterator[str]:
     """What a kernel's declarations exclude, each in one line with what was found and expected."""
-    if kernel.devices and request.device not in kernel.devices:
+    elsewhere = kernel.devices and request.device not in kernel.devices
+    if elsewhere and not (request.device == "cpu" and kernel.emulated()):
         yield f"{kernel.impl} runs on {' or '.join(kernel.devices)}, not on {request.device}"
     if request.device == "cuda" and request.capability is not None:
         found = ".".join(map(str, request.capability))
@@ -144,7 +165,7 @@ def _undeclared(kernel: Kernel, request: Request) -> Iterator[str]:
         yield f"{kernel.impl} takes {', '.join(kernel.formats)}, not {request.compute}"
     if request.gradients and not kernel.gradients:
         yield f"{kernel.impl} gives no gradients: use pass fwd"
-    if kernel.module and importlib.util.find_spec(kernel.module) is None:
+    if not kernel.installed:
         yield f"{kernel.impl} needs {kernel.module}" + (f": {kernel.install}" if kernel.install else "")
 
 

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from perwatt_kernels.attention.mask import full
+from perwatt_kernels.attention.mask import full, scores_bytes
 from perwatt_kernels.registry import Kernel, Request
 
 if TYPE_CHECKING:
@@ -143,9 +143,10 @@ def _unsupported(backend: str | None, request: Request) -> str | None:
 
 
 def _kernel(impl: str, backend: str | None, summary: str) -> Kernel:
+    extra = {"extra_bytes": scores_bytes} if backend == "MATH" else {}
     return Kernel(
         operation="attention", impl=impl, impl_class="eager", build=partial(_sdpa, backend),
-        unsupported=partial(_unsupported, backend), summary=summary,
+        unsupported=partial(_unsupported, backend), summary=summary, **extra,
     )  # fmt: skip
 
 
