@@ -30,7 +30,9 @@ def run(perwatt: Perwatt, tmp_path: Path) -> Callable[..., list[csvfile.Row]]:
     (tmp_path / "suite.yaml").write_text(SUITE)
 
     def rows(out: str, *arguments: str, **environment: str) -> list[csvfile.Row]:
-        done = perwatt("run", "suite.yaml", "--out", out, *arguments, PERWATT_CACHE=str(tmp_path / "own"), **environment)
+        done = perwatt(
+            "run", "suite.yaml", "--out", out, *arguments, PERWATT_CACHE=str(tmp_path / "own"), **environment
+        )
         results = tmp_path / out / "results.csv"
         assert results.exists(), done.stderr
         assert validate.check(results) == []
@@ -76,7 +78,9 @@ def test_kernels_that_are_wrong_raise_or_kill_the_process_are_passed_over(
         assert failure in row.path
 
 
-def test_choices_are_shown_shipped_and_forgotten(perwatt: Perwatt, run: Callable[..., list[csvfile.Row]], tmp_path: Path):
+def test_choices_are_shown_shipped_and_forgotten(
+    perwatt: Perwatt, run: Callable[..., list[csvfile.Row]], tmp_path: Path
+):
     own = {"PERWATT_CACHE": str(tmp_path / "own")}
     assert "choices (0)" in perwatt("kernels", "choices", **own).stdout
     run("out", "--only", "product")

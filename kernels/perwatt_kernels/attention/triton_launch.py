@@ -246,7 +246,9 @@ class _Grid:
             shared: keys or queries that programs of a head go over.
         """
         heads = tensor.shape[0] * tensor.shape[1]
-        section = min(heads, max(1, _held(tensor.device) * tensor.shape[1] // (shared[0].numel() * 2 * shared.element_size())))
+        section = min(
+            heads, max(1, _held(tensor.device) * tensor.shape[1] // (shared[0].numel() * 2 * shared.element_size()))
+        )
         if not lengths:
             return cls(tiles=triton.cdiv(tensor.shape[2], block), heads=heads, section=section, table=tensor)
         table = _table(lengths, block, last_first, tensor.device)

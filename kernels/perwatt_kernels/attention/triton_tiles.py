@@ -58,11 +58,29 @@ def forward(width: int, bits: int, capability: Capability, tma: bool) -> list[Ti
     if bits > 16:
         return [_tile(32, 32, 4, 1), _tile(64, 32, 4, 2), _tile(64, 64, 8, 2)]
     if width > 128:
-        found = [_tile(64, 32, 4, 1), _tile(64, 32, 4, 2), _tile(64, 64, 4, 2), _tile(128, 32, 8, 2), _tile(128, 64, 8, 2)]
+        found = [
+            _tile(64, 32, 4, 1),
+            _tile(64, 32, 4, 2),
+            _tile(64, 64, 4, 2),
+            _tile(128, 32, 8, 2),
+            _tile(128, 64, 8, 2),
+        ]
     elif width > 64:
-        found = [_tile(64, 32, 4, 2), _tile(128, 64, 8, 2), _tile(128, 64, 8, 3), _tile(128, 128, 8, 2), _tile(64, 64, 4, 3)]
+        found = [
+            _tile(64, 32, 4, 2),
+            _tile(128, 64, 8, 2),
+            _tile(128, 64, 8, 3),
+            _tile(128, 128, 8, 2),
+            _tile(64, 64, 4, 3),
+        ]
     else:
-        found = [_tile(64, 32, 4, 2), _tile(128, 64, 4, 3), _tile(128, 64, 8, 3), _tile(128, 128, 8, 3), _tile(64, 64, 4, 3)]
+        found = [
+            _tile(64, 32, 4, 2),
+            _tile(128, 64, 4, 3),
+            _tile(128, 64, 8, 3),
+            _tile(128, 128, 8, 3),
+            _tile(64, 64, 4, 3),
+        ]
     return _with_tma(found, capability, tma)
 
 
@@ -77,9 +95,21 @@ def keys(width: int, bits: int, capability: Capability, tma: bool, group: int, b
     if bits > 16:
         found = [_tile(32, 32, 4, 1), _tile(32, 64, 8, 1)]
     elif width > 64:
-        found = [_tile(32, 64, 4, 1), _tile(32, 64, 4, 2), _tile(64, 64, 4, 2), _tile(64, 128, 8, 2), _tile(32, 128, 8, 2)]
+        found = [
+            _tile(32, 64, 4, 1),
+            _tile(32, 64, 4, 2),
+            _tile(64, 64, 4, 2),
+            _tile(64, 128, 8, 2),
+            _tile(32, 128, 8, 2),
+        ]
     else:
-        found = [_tile(32, 64, 4, 2), _tile(64, 64, 4, 3), _tile(64, 128, 4, 2), _tile(64, 128, 8, 3), _tile(128, 128, 8, 2)]
+        found = [
+            _tile(32, 64, 4, 2),
+            _tile(64, 64, 4, 3),
+            _tile(64, 128, 4, 2),
+            _tile(64, 128, 8, 3),
+            _tile(128, 128, 8, 2),
+        ]
     found = _with_tma(found, capability, tma)
     if group > 1 and not busy:
         found += [replace(tile, splits=group) for tile in found[2:]]
@@ -91,9 +121,21 @@ def queries(width: int, bits: int, capability: Capability, tma: bool) -> list[Ti
     if bits > 16:
         return [_tile(32, 32, 4, 1), _tile(64, 32, 8, 1)]
     if width > 64:
-        found = [_tile(64, 32, 4, 1), _tile(64, 32, 4, 2), _tile(64, 64, 4, 2), _tile(128, 64, 8, 2), _tile(128, 32, 8, 3)]
+        found = [
+            _tile(64, 32, 4, 1),
+            _tile(64, 32, 4, 2),
+            _tile(64, 64, 4, 2),
+            _tile(128, 64, 8, 2),
+            _tile(128, 32, 8, 3),
+        ]
     else:
-        found = [_tile(64, 32, 4, 2), _tile(64, 64, 4, 3), _tile(128, 64, 4, 2), _tile(128, 64, 8, 3), _tile(128, 128, 8, 2)]
+        found = [
+            _tile(64, 32, 4, 2),
+            _tile(64, 64, 4, 3),
+            _tile(128, 64, 4, 2),
+            _tile(128, 64, 8, 3),
+            _tile(128, 128, 8, 2),
+        ]
     return _with_tma(found, capability, tma)
 
 
