@@ -9,6 +9,7 @@ heads that share a head of keys go by one program too, or by a few that write su
 Queries beyond an end have log-sum-exp +inf, so their weights are zero; keys beyond it are zero where they are loaded.
 """
 
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 from __future__ import annotations
 
 import triton
@@ -33,7 +34,7 @@ def perwatt_attention_delta(
     out, d_out, delta, out_strides, d_out_strides, heads, q_len, DIM: tl.constexpr, WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """delta float32 [batch, heads, q_len], the row sums of dO * O."""
+    """Row sums of dO * O, float32 [batch, heads, q_len]."""
     head = tl.program_id(1)
     batch, own = head // heads, head % heads
     first = tl.program_id(0) * ROWS
@@ -53,11 +54,9 @@ def perwatt_attention_backward_keys(
 ):  # fmt: skip
     """Gradients of one tile of keys and values, summed over queries of the heads that share it.
 
-    Args:
-        dk, dv: [batch, kv_heads, kv_len, DIM]; of several programs to a tile, [batch, kv_heads x splits, kv_len, DIM].
-        all_heads: heads of these, of all sequences.
-        splits: programs to a tile, each with its share of the heads.
-        ROWS, COLUMNS: queries of a step, keys of the tile.
+    ``dk`` and ``dv`` are [batch, kv_heads, kv_len, DIM]; where ``splits`` programs share the heads of a tile among
+    them, [batch, kv_heads x splits, kv_len, DIM]; ``all_heads`` are these, of all sequences. A step has ROWS queries,
+    the tile COLUMNS keys. The rest is as in the forward.
     """
     tile, target = turn(tiles, all_heads, section)
     batch, target = target // (kv_heads * splits), target % (kv_heads * splits)
@@ -71,22 +70,17 @@ def perwatt_attention_backward_keys(
     d_values = tl.zeros([COLUMNS, WIDTH], tl.float32)
     for head in range(target * share, (target + 1) * share):
         statistics = tl.cast(batch * heads + head, tl.int64) * q_len
-        if CAUSAL or WINDOW:
+        for part in tl.static_range(0 if CAUSAL or WINDOW else 1, 3 if WINDOW else 2):
+            if part == 0:
+                begin, stop = low, left
+            elif part == 1:
+                begin, stop = left, right if WINDOW else high
+            else:
+                begin, stop = right, high
             d_keys, d_values = _over_queries(
-                d_keys, d_values, keys, values, q, d_out, lse + statistics, delta + statistics, q_strides, d_out_strides,
-                batch, head, first, low, left, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, True,
-                TAIL, TMA, False,
-            )  # fmt: skip
-        d_keys, d_values = _over_queries(
-            d_keys, d_values, keys, values, q, d_out, lse + statistics, delta + statistics, q_strides, d_out_strides,
-            batch, head, first, left, right if WINDOW else high, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS,
-            COLUMNS, False, TAIL, TMA, SPECIALIZED,
-        )  # fmt: skip
-        if WINDOW:
-            d_keys, d_values = _over_queries(
-                d_keys, d_values, keys, values, q, d_out, lse + statistics, delta + statistics, q_strides, d_out_strides,
-                batch, head, first, right, high, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, True,
-                TAIL, TMA, False,
+                d_keys, d_values, keys, values, q, d_out, lse + statistics, delta + statistics, q_strides,
+                d_out_strides, batch, head, first, begin, stop, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS,
+                COLUMNS, part != 1, TAIL, TMA, SPECIALIZED,
             )  # fmt: skip
     store(d_keys * scale, dk, dk_strides, batch, target, first, end, COLUMNS, WIDTH, DIM, TAIL)
     store(d_values, dv, dv_strides, batch, target, first, end, COLUMNS, WIDTH, DIM, TAIL)
@@ -138,19 +132,17 @@ def perwatt_attention_backward_queries(
     means = _statistic(delta + statistics, rows, end, 0.0, TAIL)
     low, left, right, high = keys_seen(first, start, last, ROWS, COLUMNS, CAUSAL, WINDOW)
     d_queries = tl.zeros([ROWS, WIDTH], tl.float32)
-    if WINDOW:
+    for part in tl.static_range(0 if WINDOW else 1, 3 if CAUSAL or WINDOW or TAIL else 2):
+        if part == 0:
+            begin, stop = low, left
+        elif part == 1:
+            begin, stop = left, right
+        else:
+            begin, stop = right, high
         d_queries = _over_keys(
-            d_queries, queries, incoming, sums, means, k, v, k_strides, v_strides, batch, head // group, rows, low, left,
-            last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, True, TAIL, TMA, False,
-        )  # fmt: skip
-    d_queries = _over_keys(
-        d_queries, queries, incoming, sums, means, k, v, k_strides, v_strides, batch, head // group, rows, left, right,
-        last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, False, False, TMA, SPECIALIZED,
-    )  # fmt: skip
-    if CAUSAL or WINDOW or TAIL:
-        d_queries = _over_keys(
-            d_queries, queries, incoming, sums, means, k, v, k_strides, v_strides, batch, head // group, rows, right,
-            high, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, True, TAIL, TMA, False,
+            d_queries, queries, incoming, sums, means, k, v, k_strides, v_strides, batch, head // group, rows, begin,
+            stop, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1, TAIL and part == 2, TMA,
+            SPECIALIZED,
         )  # fmt: skip
     store(d_queries * scale, dq, dq_strides, batch, head, first, end, ROWS, WIDTH, DIM, TAIL)
 
@@ -178,8 +170,4 @@ def _over_keys(
 
 @triton.jit
 def _statistic(source, rows, end, other, TAIL: tl.constexpr):
-    if TAIL:
-        found = tl.load(source + rows, mask=rows < end, other=other)
-    else:
-        found = tl.load(source + rows)
-    return found
+    return tl.load(source + rows, mask=rows < end, other=other) if TAIL else tl.load(source + rows)

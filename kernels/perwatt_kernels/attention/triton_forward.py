@@ -1,10 +1,11 @@
 """Flash attention in Triton, forward: scores of a tile of queries are never all in memory.
 
-For each tile of queries, keys and values go by in steps. Maximum and sum of the softmax are kept in float32 and what was
-summed before is rescaled as the maximum grows (Milakov and Gimelshein 2018; Dao et al. 2022). Steps that all queries of
-the tile see whole have no mask; only those on the diagonal, at a window's edge and at the end have one.
+For each tile of queries, keys and values go by in steps. Maximum and sum of the softmax are kept in float32, and what
+was summed before is rescaled as the maximum grows (Milakov and Gimelshein 2018; Dao et al. 2022). Steps that all
+queries of the tile see whole have no mask; only those on the diagonal, at a window's edge and at the end have one.
 """
 
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 from __future__ import annotations
 
 import triton
@@ -22,15 +23,11 @@ def perwatt_attention_forward(
 ):  # fmt: skip
     """One tile of queries of one head.
 
-    Args:
-        q, k, v: descriptors or pointers of [batch, heads or kv_heads, length, DIM].
-        out: pointer of [batch, heads, q_len, DIM].
-        lse: float32 [batch, heads, q_len], contiguous: the natural logarithm of the sum of exponentials.
-        table: of tiles, where documents are packed.
-        scale: of the scores.
-        WIDTH: DIM up to a power of two.
-        ROWS, COLUMNS: queries of the tile, keys of a step.
-        TAIL: whether tiles or steps may reach beyond an end.
+    ``q``, ``k`` and ``v`` are descriptors or pointers of [batch, heads or kv_heads, length, DIM], ``out`` points to
+    [batch, heads, q_len, DIM] and ``lse`` to float32 [batch, heads, q_len], contiguous: the natural logarithms of sums
+    of exponentials. ``table`` is that of tiles where documents are packed; ``tiles`` of a head, ``all_heads`` of all
+    sequences, ``section`` of :func:`turn`. WIDTH is DIM up to a power of two; the tile has ROWS queries, a step
+    COLUMNS keys, and TAIL says whether they may reach beyond an end.
     """
     tile, head = turn(tiles, all_heads, section)
     batch = head // heads
@@ -42,20 +39,16 @@ def perwatt_attention_forward(
     most = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, WIDTH], tl.float32)
-    kv_head = head // group
-    if WINDOW:
+    for part in tl.static_range(0 if WINDOW else 1, 3 if CAUSAL or WINDOW or TAIL else 2):
+        if part == 0:
+            begin, stop = low, left
+        elif part == 1:
+            begin, stop = left, right
+        else:
+            begin, stop = right, high
         acc, total, most = _attend(
-            acc, total, most, queries, k, v, k_strides, v_strides, batch, kv_head, first, low, left, last, scale * LOG2E,
-            CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, True, TAIL, TMA, False,
-        )  # fmt: skip
-    acc, total, most = _attend(
-        acc, total, most, queries, k, v, k_strides, v_strides, batch, kv_head, first, left, right, last, scale * LOG2E,
-        CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, False, False, TMA, SPECIALIZED,
-    )  # fmt: skip
-    if CAUSAL or WINDOW or TAIL:
-        acc, total, most = _attend(
-            acc, total, most, queries, k, v, k_strides, v_strides, batch, kv_head, first, right, high, last,
-            scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, True, TAIL, TMA, False,
+            acc, total, most, queries, k, v, k_strides, v_strides, batch, head // group, first, begin, stop, last,
+            scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1, TAIL and part == 2, TMA, SPECIALIZED,
         )  # fmt: skip
     store(acc / total[:, None], out, out_strides, batch, head, first, end, ROWS, WIDTH, DIM, TAIL)
     rows = first + tl.arange(0, ROWS)

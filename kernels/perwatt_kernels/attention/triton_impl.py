@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("bf16", "fp16", "fp32")
 WIDEST, WIDEST_GRADIENTS = 256, 128
-"""Head dims: what a tile of the forward, and of the backward with its two sums and two tiles of scores, has room for."""
+"""Head dims that there is room for on chip, in the forward and in the backward, which keeps two sums."""
 
 
 def _build(request: Request) -> Callable[..., Tensor]:

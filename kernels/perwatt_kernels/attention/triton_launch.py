@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -110,7 +110,9 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         out: the result.
         lse: its log-sum-exp, contiguous.
         d_out: gradient of the result, any strides.
-        dq, dk, dv: where gradients go, in the shapes of queries, keys and values, any strides.
+        dq: where the gradient of queries goes, any strides.
+        dk: that of keys.
+        dv: that of values.
     """
     delta = torch.empty_like(lse)
     with _device(work.q):
@@ -155,8 +157,8 @@ def _backward_queries(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dq:
             tile, work, (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns), (d_out, tile.rows)
         )
         perwatt_attention_backward_queries[grid.programs](
-            q, k, v, do, lse, delta, dq, grid.table, *_strides(work.q, work.k, work.v, d_out, dq), work.heads, work.group,
-            grid.heads, work.q.shape[2], work.k.shape[2], grid.tiles, grid.section, work.scale,
+            q, k, v, do, lse, delta, dq, grid.table, *_strides(work.q, work.k, work.v, d_out, dq), work.heads,
+            work.group, grid.heads, work.q.shape[2], work.k.shape[2], grid.tiles, grid.section, work.scale,
             **_constants(work, tile),
         )  # fmt: skip
         return dq

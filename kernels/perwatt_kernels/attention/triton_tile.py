@@ -4,6 +4,7 @@ Positions are those in the whole sequence. A document is ``start`` to ``end`` of
 sequence is the one document.
 """
 
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 from __future__ import annotations
 
 import triton
@@ -17,7 +18,7 @@ LOG2E = tl.constexpr(1.4426950408889634)  # exponentials are powers of two, whic
 
 @triton.jit
 def product(a, b, sum):
-    """a [m, k] times b [k, n], added to ``sum`` in float32.
+    """The product of a [m, k] and b [k, n], added to ``sum`` in float32.
 
     The interpreter of Triton 3.9 has bfloat16 as bits and multiplies those; there operands become float32, exactly.
     """
@@ -62,9 +63,8 @@ def load(
 ):  # fmt: skip
     """[BLOCK, WIDTH] of a head from position ``first`` on, zero beyond ``end`` and the head's width.
 
-    Args:
-        TAIL: whether rows may lie beyond the end.
-        TMA: whether ``source`` is a tensor's descriptor, [1, 1, BLOCK, WIDTH] at a time, or its pointer.
+    ``TAIL`` says whether rows may lie beyond the end, ``TMA`` whether ``source`` is a tensor's descriptor, of
+    [1, 1, BLOCK, WIDTH] at a time, or its pointer.
     """
     if TMA:
         tile = source.load([batch, head, first, 0]).reshape(BLOCK, WIDTH)
@@ -106,8 +106,10 @@ def sees(queries, keys, end, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):
 
 @triton.jit
 def keys_seen(first, start, end, ROWS: tl.constexpr, STEP: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):
-    """Keys that ROWS queries from ``first`` on see, in steps: from ``low`` to ``high`` any of them sees some, from
-    ``left`` to ``right`` all of them see all."""
+    """Keys that ROWS queries from ``first`` on see, in steps.
+
+    From ``low`` to ``high`` some of them see some, from ``left`` to ``right`` all of them see all.
+    """
     low = start
     left = start
     right = end

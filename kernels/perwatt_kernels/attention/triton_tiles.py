@@ -1,11 +1,13 @@
 """How the Triton kernels of attention are cut into tiles, by capability, format and head dim: a few candidates each.
 
 The first candidate of each list has the least shared memory and registers, and works from compute capability 8.0 on;
-the others are tried where the chip may have room. One that has none is passed over (:mod:`perwatt_kernels.triton_choice`).
+the others are tried where the chip may have room. One that does not fit is passed over
+(:mod:`perwatt_kernels.triton_choice`).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 HOPPER = (9, 0)
@@ -56,31 +58,13 @@ def forward(width: int, bits: int, capability: Capability, tma: bool) -> list[Ti
         tma: whether descriptors can be made of the operands.
     """
     if bits > 16:
-        return [_tile(32, 32, 4, 1), _tile(64, 32, 4, 2), _tile(64, 64, 8, 2)]
+        return _tiles("32x32w4s1", "64x32w4s2", "64x64w8s2")
     if width > 128:
-        found = [
-            _tile(64, 32, 4, 1),
-            _tile(64, 32, 4, 2),
-            _tile(64, 64, 4, 2),
-            _tile(128, 32, 8, 2),
-            _tile(128, 64, 8, 2),
-        ]
+        found = _tiles("64x32w4s1", "64x32w4s2", "64x64w4s2", "128x32w8s2", "128x64w8s2")
     elif width > 64:
-        found = [
-            _tile(64, 32, 4, 2),
-            _tile(128, 64, 8, 2),
-            _tile(128, 64, 8, 3),
-            _tile(128, 128, 8, 2),
-            _tile(64, 64, 4, 3),
-        ]
+        found = _tiles("64x32w4s2", "128x64w8s2", "128x64w8s3", "128x128w8s2", "64x64w4s3")
     else:
-        found = [
-            _tile(64, 32, 4, 2),
-            _tile(128, 64, 4, 3),
-            _tile(128, 64, 8, 3),
-            _tile(128, 128, 8, 3),
-            _tile(64, 64, 4, 3),
-        ]
+        found = _tiles("64x32w4s2", "128x64w4s3", "128x64w8s3", "128x128w8s3", "64x64w4s3")
     return _with_tma(found, capability, tma)
 
 
@@ -88,28 +72,19 @@ def keys(width: int, bits: int, capability: Capability, tma: bool, group: int, b
     """Candidates for the gradients of keys and values.
 
     Args:
-        width, bits, capability, tma: as of :func:`forward`.
+        width: as of :func:`forward`.
+        bits: the same.
+        capability: the same.
+        tma: the same.
         group: heads of queries to a head of keys.
         busy: whether tiles of all heads of keys fill the device, so that none need be shared out.
     """
     if bits > 16:
-        found = [_tile(32, 32, 4, 1), _tile(32, 64, 8, 1)]
+        found = _tiles("32x32w4s1", "32x64w8s1")
     elif width > 64:
-        found = [
-            _tile(32, 64, 4, 1),
-            _tile(32, 64, 4, 2),
-            _tile(64, 64, 4, 2),
-            _tile(64, 128, 8, 2),
-            _tile(32, 128, 8, 2),
-        ]
+        found = _tiles("32x64w4s1", "32x64w4s2", "64x64w4s2", "64x128w8s2", "32x128w8s2")
     else:
-        found = [
-            _tile(32, 64, 4, 2),
-            _tile(64, 64, 4, 3),
-            _tile(64, 128, 4, 2),
-            _tile(64, 128, 8, 3),
-            _tile(128, 128, 8, 2),
-        ]
+        found = _tiles("32x64w4s2", "64x64w4s3", "64x128w4s2", "64x128w8s3", "128x128w8s2")
     found = _with_tma(found, capability, tma)
     if group > 1 and not busy:
         found += [replace(tile, splits=group) for tile in found[2:]]
@@ -119,28 +94,21 @@ def keys(width: int, bits: int, capability: Capability, tma: bool, group: int, b
 def queries(width: int, bits: int, capability: Capability, tma: bool) -> list[Tile]:
     """Candidates for the gradient of queries; arguments as of :func:`forward`."""
     if bits > 16:
-        return [_tile(32, 32, 4, 1), _tile(64, 32, 8, 1)]
+        return _tiles("32x32w4s1", "64x32w8s1")
     if width > 64:
-        found = [
-            _tile(64, 32, 4, 1),
-            _tile(64, 32, 4, 2),
-            _tile(64, 64, 4, 2),
-            _tile(128, 64, 8, 2),
-            _tile(128, 32, 8, 3),
-        ]
+        found = _tiles("64x32w4s1", "64x32w4s2", "64x64w4s2", "128x64w8s2", "128x32w8s3")
     else:
-        found = [
-            _tile(64, 32, 4, 2),
-            _tile(64, 64, 4, 3),
-            _tile(128, 64, 4, 2),
-            _tile(128, 64, 8, 3),
-            _tile(128, 128, 8, 2),
-        ]
+        found = _tiles("64x32w4s2", "64x64w4s3", "128x64w4s2", "128x64w8s3", "128x128w8s2")
     return _with_tma(found, capability, tma)
 
 
-def _tile(rows: int, columns: int, warps: int, stages: int) -> Tile:
-    return Tile(rows=rows, columns=columns, warps=warps, stages=stages)
+def _tiles(*names: str) -> list[Tile]:
+    """Tiles by what their names say of them."""
+    made = []
+    for name in names:
+        rows, columns, warps, stages = map(int, re.split("[xws]", name))
+        made.append(Tile(rows=rows, columns=columns, warps=warps, stages=stages))
+    return made
 
 
 def _with_tma(found: list[Tile], capability: Capability, tma: bool) -> list[Tile]:
