@@ -141,7 +141,7 @@ def perwatt_attention_backward_queries(
             begin, stop = right, high
         d_queries = _over_keys(
             d_queries, queries, incoming, sums, means, k, v, k_strides, v_strides, batch, head // group, rows, begin,
-            stop, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1, TAIL and part == 2, TMA,
+            stop, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1, TAIL and part != 1, TMA,
             SPECIALIZED,
         )  # fmt: skip
     store(d_queries * scale, dq, dq_strides, batch, head, first, end, ROWS, WIDTH, DIM, TAIL)

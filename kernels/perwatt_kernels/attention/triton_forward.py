@@ -48,7 +48,7 @@ def perwatt_attention_forward(
             begin, stop = right, high
         acc, total, most = _attend(
             acc, total, most, queries, k, v, k_strides, v_strides, batch, head // group, first, begin, stop, last,
-            scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1, TAIL and part == 2, TMA, SPECIALIZED,
+            scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1, TAIL and part != 1, TMA, SPECIALIZED,
         )  # fmt: skip
     store(acc / total[:, None], out, out_strides, batch, head, first, end, ROWS, WIDTH, DIM, TAIL)
     rows = first + tl.arange(0, ROWS)
