@@ -24,6 +24,7 @@ from perwatt_kernels.attention.triton_tiles import SMALL, Tile
 from perwatt_kernels.triton_choice import tile_for
 
 DELTA_ROWS = 64
+WEIGHT_SHIFT = 8  # weights are 1 at most, and the largest number of e4m3 is above 2^8
 ALIGNED = 16  # bytes, of what the tensor memory accelerator reads: addresses, and strides but the last
 
 
@@ -35,6 +36,7 @@ class Work:
         q, k, v: [batch, heads or kv_heads, length, head_dim], any strides.
         causal, window, scale: of the operation; a window of 0 is none.
         lengths: of packed documents; empty where there is one.
+        scales: of q, k and v in 8 bits, float32 [batch, heads or kv_heads], contiguous.
     """
 
     q: Tensor
@@ -44,6 +46,7 @@ class Work:
     window: int
     lengths: tuple[int, ...]
     scale: float
+    scales: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
     def heads(self) -> int:
@@ -62,8 +65,8 @@ class Work:
 
     @property
     def width(self) -> int:
-        """Of a head up to a power of two, sixteen at least, as products in hardware take."""
-        return max(16, int(triton.next_power_of_2(self.dim)))
+        """Of a head up to a power of two, 32 bytes at least, as products in hardware take."""
+        return max(32 // min(2, self.q.element_size()), int(triton.next_power_of_2(self.dim)))
 
     @property
     def empty(self) -> bool:
@@ -93,8 +96,9 @@ def forward(work: Work, out: Tensor, lse: Tensor) -> None:
         grid = _Grid.over(work.q, work.lengths, tile.rows, work.causal, work.k)
         q, k, v = _sources(tile, work, (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns))
         perwatt_attention_forward[grid.programs](
-            q, k, v, out, lse, grid.table, *_strides(work.q, work.k, work.v, out), work.heads, work.group, grid.heads,
+            q, k, v, *(work.scales or (work.q, work.k, work.v)), out, lse, grid.table, *_strides(work.q, work.k, work.v, out), work.heads, work.group, grid.heads,
             work.q.shape[2], work.k.shape[2], grid.tiles, grid.section, work.scale, **_constants(work, tile),
+            SHIFT=WEIGHT_SHIFT if work.scales else 0,
         )  # fmt: skip
         return out
 

@@ -38,6 +38,17 @@ def attention(
     Raises:
         ValueError: an argument does not fit; it says which, what was found and what was expected.
     """
+    check(q, k, v, window, lengths, scale)
+    found: tuple[Tensor, Tensor] = triton_attention_forward(q, k, v, causal, window, list(lengths), scale)
+    return found
+
+
+def check(q: Tensor, k: Tensor, v: Tensor, window: int, lengths: Sequence[int], scale: float) -> None:
+    """Refuse arguments of :func:`attention` that do not fit.
+
+    Raises:
+        ValueError: one does not; it says which, what was found and what was expected.
+    """
     arguments.of_shape("q", q, (None,) * 4)
     batch, heads, q_len, width = q.shape
     arguments.of_shape("k", k, (batch, None, None, width))
@@ -58,8 +69,6 @@ def attention(
         raise arguments.refuse("window", window, "0 or more")
     if not scale > 0:
         raise arguments.refuse("scale", scale, "a positive number")
-    found: tuple[Tensor, Tensor] = triton_attention_forward(q, k, v, causal, window, list(lengths), scale)
-    return found
 
 
 @custom_op("perwatt::triton_attention_forward", mutates_args=())

@@ -29,12 +29,25 @@ def product(a, b, sum):
 
 @triton.jit
 def rounded(x, format: tl.constexpr):
-    """Float32 to the nearest in a format, ties to even, as in hardware; the interpreter cuts bits off for bfloat16."""
+    """Float32 to the nearest in a format, ties to even, as in hardware.
+
+    The interpreter of Triton 3.9 cuts bits off for bfloat16, and loses the carry into the exponent for e4m3. There
+    values are rounded before, by arithmetic on their bits.
+    """
     if INTERPRETED and format == tl.bfloat16:
-        bits = x.to(tl.uint32, bitcast=True)
-        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-        x = tl.where(x == x, nearest.to(tl.float32, bitcast=True), x)
+        x = tl.where(x == x, _kept(x, 16), x)
+    if INTERPRETED and format == tl.float8e4nv:
+        finest = x + 24576.0 - 24576.0  # multiples of 2^-9, of which numbers below 2^-6 are
+        x = tl.where(tl.abs(x) < 0.015625, finest, _kept(x, 20))
     return x.to(format)
+
+
+@triton.jit
+def _kept(x, DROPPED: tl.constexpr):
+    """Float32 rounded to so many bits less."""
+    bits = x.to(tl.uint32, bitcast=True)
+    up = bits + (1 << (DROPPED - 1)) - 1 + ((bits >> DROPPED) & 1)
+    return ((up >> DROPPED) << DROPPED).to(tl.float32, bitcast=True)
 
 
 @triton.jit
