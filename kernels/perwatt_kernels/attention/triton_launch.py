@@ -220,7 +220,7 @@ def _constants(work: Work, tile: Tile) -> dict[str, Any]:
     return {
         "CAUSAL": work.causal, "WINDOW": work.window, "PACKED": bool(work.lengths), "DIM": work.dim,
         "WIDTH": work.width, "ROWS": tile.rows, "COLUMNS": tile.columns, "TAIL": not even, "TMA": tile.tma,
-        "SPECIALIZED": tile.specialized, "num_warps": tile.warps, "num_stages": tile.stages,
+        "SPECIALIZED": tile.specialized, "num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True,
     }  # fmt: skip
 
 
