@@ -171,7 +171,7 @@ def _backward_queries(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dq:
 
 
 def _chosen(
-    what: str, work: Work, candidates: Callable[..., list[Tile]], launch: Callable[[Tile], Tensor], *operands: Tensor
+    what: str, work: Work, candidates: Callable[..., tuple[Tile, ...]], launch: Callable[[Tile], Tensor], *operands: Tensor
 ) -> Tile:
     if INTERPRETED.value:
         return SMALL

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 
 HOPPER = (9, 0)
 Capability = tuple[int, int]
@@ -48,7 +49,8 @@ SMALL = Tile(rows=32, columns=32, warps=4, stages=1)
 """What any chip has room for, and what the interpreter is given."""
 
 
-def forward(width: int, bits: int, capability: Capability, tma: bool) -> list[Tile]:
+@cache
+def forward(width: int, bits: int, capability: Capability, tma: bool) -> tuple[Tile, ...]:
     """Candidates for the forward.
 
     Args:
@@ -68,7 +70,8 @@ def forward(width: int, bits: int, capability: Capability, tma: bool) -> list[Ti
     return _with_tma(found, capability, tma)
 
 
-def keys(width: int, bits: int, capability: Capability, tma: bool, group: int, busy: bool) -> list[Tile]:
+@cache
+def keys(width: int, bits: int, capability: Capability, tma: bool, group: int, busy: bool) -> tuple[Tile, ...]:
     """Candidates for the gradients of keys and values.
 
     Args:
@@ -85,13 +88,14 @@ def keys(width: int, bits: int, capability: Capability, tma: bool, group: int, b
         found = _tiles("32x64w4s1", "32x64w4s2", "64x64w4s2", "64x128w8s2", "32x128w8s2")
     else:
         found = _tiles("32x64w4s2", "64x64w4s3", "64x128w4s2", "64x128w8s3", "128x128w8s2")
-    found = _with_tma(found, capability, tma)
+    found = _with_tma(found, capability, tma and bits <= 16)
     if group > 1 and not busy:
-        found += [replace(tile, splits=group) for tile in found[2:]]
+        found += tuple(replace(tile, splits=group) for tile in found[-3:])
     return found
 
 
-def queries(width: int, bits: int, capability: Capability, tma: bool) -> list[Tile]:
+@cache
+def queries(width: int, bits: int, capability: Capability, tma: bool) -> tuple[Tile, ...]:
     """Candidates for the gradient of queries; arguments as of :func:`forward`."""
     if bits > 16:
         return _tiles("32x32w4s1", "64x32w8s1")
@@ -102,17 +106,17 @@ def queries(width: int, bits: int, capability: Capability, tma: bool) -> list[Ti
     return _with_tma(found, capability, tma)
 
 
-def _tiles(*names: str) -> list[Tile]:
+def _tiles(*names: str) -> tuple[Tile, ...]:
     """Tiles by what their names say of them."""
     made = []
     for name in names:
         rows, columns, warps, stages = map(int, re.split("[xws]", name))
         made.append(Tile(rows=rows, columns=columns, warps=warps, stages=stages))
-    return made
+    return tuple(made)
 
 
-def _with_tma(found: list[Tile], capability: Capability, tma: bool) -> list[Tile]:
+def _with_tma(found: tuple[Tile, ...], capability: Capability, tma: bool) -> tuple[Tile, ...]:
     """On Hopper and later the larger tiles come by descriptors, where those can be made; the first stays as it is."""
     if capability < HOPPER or not tma:
         return found
-    return found[:1] + [replace(tile, tma=True) for tile in found[1:]]
+    return found[0], *(replace(tile, tma=True) for tile in found[1:])

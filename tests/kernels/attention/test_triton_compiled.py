@@ -71,7 +71,7 @@ def count(pattern: str, text: str) -> int:
     return len(re.findall(pattern, text))
 
 
-FIRST: dict[str, Callable[[], list[Tile]]] = {
+FIRST: dict[str, Callable[[], tuple[Tile, ...]]] = {
     "forward": lambda: triton_tiles.forward(128, 16, (8, 0), False),
     "backward_keys": lambda: triton_tiles.keys(128, 16, (8, 0), False, 4, True),
     "backward_queries": lambda: triton_tiles.queries(128, 16, (8, 0), False),
