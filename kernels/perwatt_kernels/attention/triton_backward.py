@@ -6,6 +6,9 @@ One kernel goes over queries for a tile of keys, one over keys for a tile of que
 program in a fixed order, no atomics are needed and results are the same, bit by bit, every time. The queries of all
 heads that share a head of keys go by one program too, or by a few that write sums of their own.
 
+That computes scores and dP twice: seven products for the five that are needed. Where the order of sums may change from
+run to run, the first kernel also adds dQ to float32 in memory, by atomics, and the second is left out.
+
 Queries beyond an end have log-sum-exp +inf, so their weights are zero; keys beyond it are zero where they are loaded.
 """
 
@@ -17,6 +20,7 @@ import triton.language as tl
 
 from perwatt_kernels.attention.triton_tile import (
     LOG2E,
+    add,
     keys_seen,
     load,
     place,
@@ -31,13 +35,13 @@ from perwatt_kernels.attention.triton_tile import (
 
 @triton.jit
 def perwatt_attention_delta(
-    out, d_out, delta, out_strides, d_out_strides, heads, q_len, DIM: tl.constexpr, WIDTH: tl.constexpr,
+    out, d_out, delta, out_strides, d_out_strides, heads, q_len, tiles, DIM: tl.constexpr, WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
     """Row sums of dO * O, float32 [batch, heads, q_len]."""
-    head = tl.program_id(1)
+    head = tl.program_id(0) // tiles
     batch, own = head // heads, head % heads
-    first = tl.program_id(0) * ROWS
+    first = tl.program_id(0) % tiles * ROWS
     a = load(out, out_strides, batch, own, first, q_len, ROWS, WIDTH, DIM, True, False)
     b = load(d_out, d_out_strides, batch, own, first, q_len, ROWS, WIDTH, DIM, True, False)
     rows = first + tl.arange(0, ROWS)
@@ -47,16 +51,18 @@ def perwatt_attention_delta(
 
 @triton.jit
 def perwatt_attention_backward_keys(
-    q, k, v, d_out, lse, delta, dk, dv, table, q_strides, k_strides, v_strides, d_out_strides, dk_strides, dv_strides,
-    heads, kv_heads, all_heads, q_len, kv_len, tiles, section, splits, scale, CAUSAL: tl.constexpr,
-    WINDOW: tl.constexpr, PACKED: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr, SPECIALIZED: tl.constexpr,
+    q, k, v, d_out, lse, delta, dk, dv, dq, table, q_strides, k_strides, v_strides, d_out_strides, dk_strides,
+    dv_strides, dq_strides, heads, kv_heads, all_heads, q_len, kv_len, tiles, section, splits, scale,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PACKED: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr, SPECIALIZED: tl.constexpr,
+    ATOMIC: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one tile of keys and values, summed over queries of the heads that share it.
 
     ``dk`` and ``dv`` are [batch, kv_heads, kv_len, DIM]; where ``splits`` programs share the heads of a tile among
     them, [batch, kv_heads x splits, kv_len, DIM]; ``all_heads`` are these, of all sequences. A step has ROWS queries,
-    the tile COLUMNS keys. The rest is as in the forward.
+    the tile COLUMNS keys. Where they are ATOMIC, gradients of queries over the scale are added to ``dq``, float32
+    [batch, heads, q_len, DIM], a descriptor or a pointer. The rest is as in the forward.
     """
     tile, target = turn(tiles, all_heads, section)
     batch, target = target // (kv_heads * splits), target % (kv_heads * splits)
@@ -78,9 +84,9 @@ def perwatt_attention_backward_keys(
             else:
                 begin, stop = right, high
             d_keys, d_values = _over_queries(
-                d_keys, d_values, keys, values, q, d_out, lse + statistics, delta + statistics, q_strides,
-                d_out_strides, batch, head, first, begin, stop, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS,
-                COLUMNS, part != 1, TAIL, TMA, SPECIALIZED,
+                d_keys, d_values, keys, values, q, d_out, lse + statistics, delta + statistics, dq, q_strides,
+                d_out_strides, dq_strides, batch, head, first, begin, stop, last, scale * LOG2E, CAUSAL, WINDOW, DIM,
+                WIDTH, ROWS, COLUMNS, part != 1, TAIL, TMA, SPECIALIZED, ATOMIC,
             )  # fmt: skip
     store(d_keys * scale, dk, dk_strides, batch, target, first, end, COLUMNS, WIDTH, DIM, TAIL)
     store(d_values, dv, dv_strides, batch, target, first, end, COLUMNS, WIDTH, DIM, TAIL)
@@ -88,9 +94,10 @@ def perwatt_attention_backward_keys(
 
 @triton.jit
 def _over_queries(
-    d_keys, d_values, keys, values, q, d_out, lse, delta, q_strides, d_out_strides, batch, head, first, low, high, end,
-    scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, MASKED: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr, SPECIALIZED: tl.constexpr,
+    d_keys, d_values, keys, values, q, d_out, lse, delta, dq, q_strides, d_out_strides, dq_strides, batch, head, first,
+    low, high, end, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, MASKED: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr,
+    SPECIALIZED: tl.constexpr, ATOMIC: tl.constexpr,
 ):  # fmt: skip
     """Add what queries from ``low`` to ``high`` of a head give. Tiles are turned: keys down, queries across."""
     for at in tl.range(low, high, ROWS, warp_specialize=SPECIALIZED):
@@ -107,8 +114,11 @@ def _over_queries(
         d_values = product(rounded(weights, incoming.dtype), incoming, d_values)
         means = _statistic(delta, rows, end, 0.0, TAIL)
         d_weights = product(values, incoming.T, tl.zeros([COLUMNS, ROWS], tl.float32))
-        d_scores = weights * (d_weights - means[None, :])
-        d_keys = product(rounded(d_scores, queries.dtype), queries, d_keys)
+        d_scores = rounded(weights * (d_weights - means[None, :]), queries.dtype)
+        d_keys = product(d_scores, queries, d_keys)
+        if ATOMIC:
+            d_queries = product(d_scores.T, keys, tl.zeros([ROWS, WIDTH], tl.float32))
+            add(d_queries, dq, dq_strides, batch, head, at, end, ROWS, WIDTH, DIM, TAIL, TMA)
     return d_keys, d_values
 
 

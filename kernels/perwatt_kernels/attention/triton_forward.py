@@ -16,10 +16,10 @@ from perwatt_kernels.attention.triton_tile import LOG2E, keys_seen, load, place,
 
 @triton.jit
 def perwatt_attention_forward(
-    q, k, v, q_scales, k_scales, v_scales, out, lse, table, q_strides, k_strides, v_strides, out_strides, heads, group, all_heads, q_len, kv_len,
-    tiles, section, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PACKED: tl.constexpr, DIM: tl.constexpr,
-    WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr,
-    SPECIALIZED: tl.constexpr, SHIFT: tl.constexpr,
+    q, k, v, q_scales, k_scales, v_scales, out, lse, table, q_strides, k_strides, v_strides, out_strides, heads, group,
+    all_heads, q_len, kv_len, tiles, section, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PACKED: tl.constexpr,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TAIL: tl.constexpr,
+    TMA: tl.constexpr, SPECIALIZED: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of one head.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perwatt_kernels import triton_site
@@ -17,7 +18,7 @@ WIDEST, WIDEST_GRADIENTS = 256, 128
 """Head dims that there is room for on chip, in the forward and in the backward, which keeps two sums."""
 
 
-def _build(request: Request) -> Callable[..., Tensor]:
+def _build(ordered: bool, request: Request) -> Callable[..., Tensor]:
     from perwatt_kernels.attention.triton_ops import attention
 
     params, seen = request.params, dtype(request.compute)
@@ -25,7 +26,7 @@ def _build(request: Request) -> Callable[..., Tensor]:
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (t.to(seen) for t in (q, k, v))  # under autocast they arrive in float32
-        return attention(q, k, v, params["causal"], params["window"] or 0, documents, params["scale"])[0]
+        return attention(q, k, v, params["causal"], params["window"] or 0, documents, params["scale"], ordered)[0]
 
     return attend
 
@@ -42,9 +43,16 @@ def _unsupported(request: Request) -> str | None:
     return None
 
 
+def _kernel(impl: str, ordered: bool, summary: str) -> Kernel:
+    return Kernel(
+        operation="attention", impl=impl, impl_class="kernel", build=partial(_build, ordered),
+        unsupported=_unsupported, formats=FORMATS, summary=summary,
+        shapes=f"any lengths, window, packed documents; head dim up to {WIDEST}, with gradients {WIDEST_GRADIENTS}",
+        **triton_site.declared(),
+    )  # fmt: skip
+
+
 KERNELS = (
-    Kernel(operation="attention", impl="triton", impl_class="kernel", build=_build, unsupported=_unsupported,
-           summary="flash attention in Triton, gradients bit for bit the same every time", formats=FORMATS,
-           shapes=f"any lengths, window, packed documents; head dim up to {WIDEST}, with gradients {WIDEST_GRADIENTS}",
-           **triton_site.declared()),
-)  # fmt: skip
+    _kernel("triton", True, "flash attention in Triton, gradients bit for bit the same every time"),
+    _kernel("triton-atomic", False, "the same, gradients of queries by atomics: fewer products, sums in no order"),
+)

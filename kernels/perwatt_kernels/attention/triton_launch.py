@@ -36,6 +36,7 @@ class Work:
         q, k, v: [batch, heads or kv_heads, length, head_dim], any strides.
         causal, window, scale: of the operation; a window of 0 is none.
         lengths: of packed documents; empty where there is one.
+        ordered: whether gradients are summed in the same order every time.
         scales: of q, k and v in 8 bits, float32 [batch, heads or kv_heads], contiguous.
     """
 
@@ -46,6 +47,7 @@ class Work:
     window: int
     lengths: tuple[int, ...]
     scale: float
+    ordered: bool = True
     scales: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
@@ -96,9 +98,10 @@ def forward(work: Work, out: Tensor, lse: Tensor) -> None:
         grid = _Grid.over(work.q, work.lengths, tile.rows, work.causal, work.k)
         q, k, v = _sources(tile, work, (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns))
         perwatt_attention_forward[grid.programs](
-            q, k, v, *(work.scales or (work.q, work.k, work.v)), out, lse, grid.table, *_strides(work.q, work.k, work.v, out), work.heads, work.group, grid.heads,
-            work.q.shape[2], work.k.shape[2], grid.tiles, grid.section, work.scale, **_constants(work, tile),
-            SHIFT=WEIGHT_SHIFT if work.scales else 0,
+            q, k, v, *(work.scales or (work.q, work.k, work.v)), out, lse, grid.table,
+            *_strides(work.q, work.k, work.v, out), work.heads, work.group, grid.heads, work.q.shape[2],
+            work.k.shape[2], grid.tiles, grid.section, work.scale, SHIFT=WEIGHT_SHIFT if work.scales else 0,
+            **_constants(work, tile),
         )  # fmt: skip
         return out
 
@@ -121,29 +124,38 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
     delta = torch.empty_like(lse)
     with _device(work.q):
         batch, heads, length, dim = out.shape
-        perwatt_attention_delta[triton.cdiv(length, DELTA_ROWS), batch * heads](
-            out, d_out, delta, *_strides(out, d_out), heads, length, DIM=dim, WIDTH=work.width, ROWS=DELTA_ROWS,
+        count = triton.cdiv(length, DELTA_ROWS)
+        perwatt_attention_delta[(count * batch * heads,)](
+            out, d_out, delta, *_strides(out, d_out), heads, length, count, DIM=dim, WIDTH=work.width, ROWS=DELTA_ROWS,
         )  # fmt: skip
-        _backward_keys(work, d_out, lse, delta, dk, dv)
-        _backward_queries(work, d_out, lse, delta, dq)
+        if work.ordered:
+            _backward_keys(work, d_out, lse, delta, dk, dv, dq)
+            _backward_queries(work, d_out, lse, delta, dq)
+        else:
+            sums = torch.empty_like(dq, dtype=torch.float32, memory_format=torch.contiguous_format)
+            _backward_keys(work, d_out, lse, delta, dk, dv, sums)
+            dq.copy_(sums.mul_(work.scale))
 
 
-def _backward_keys(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dk: Tensor, dv: Tensor) -> None:
+def _backward_keys(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dk: Tensor, dv: Tensor, dq: Tensor) -> None:
+    """``dq`` is where sums are added, unless they are ordered."""
+
     def launch(tile: Tile) -> Tensor:
+        if not work.ordered:
+            dq.zero_()
         to_keys, to_values = dk, dv
         if tile.splits > 1:
             batch, heads, length, dim = dk.shape
             parts = dk.new_empty((2, batch, heads, tile.splits, length, dim), dtype=torch.float32)
             to_keys, to_values = parts.flatten(2, 3)
         grid = _Grid.over(to_keys, work.lengths, tile.columns, False, work.q)
-        q, k, v, do = _sources(
-            tile, work, (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns), (d_out, tile.rows)
-        )
+        operands = (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns), (d_out, tile.rows)
+        q, k, v, do, *sums = _sources(tile, work, *operands, *([] if work.ordered else [(dq, tile.rows)]))
         perwatt_attention_backward_keys[grid.programs](
-            q, k, v, do, lse, delta, to_keys, to_values, grid.table,
-            *_strides(work.q, work.k, work.v, d_out, to_keys, to_values), work.heads, work.k.shape[1], grid.heads,
+            q, k, v, do, lse, delta, to_keys, to_values, *(sums or [dq]), grid.table,
+            *_strides(work.q, work.k, work.v, d_out, to_keys, to_values, dq), work.heads, work.k.shape[1], grid.heads,
             work.q.shape[2], work.k.shape[2], grid.tiles, grid.section, tile.splits, work.scale,
-            **_constants(work, tile),
+            ATOMIC=not work.ordered, **_constants(work, tile),
         )  # fmt: skip
         if tile.splits > 1:
             for target, part in ((dk, parts[0]), (dv, parts[1])):
@@ -151,7 +163,11 @@ def _backward_keys(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dk: Te
         return dk
 
     candidates = partial(tiles.keys, group=work.group, busy=_busy(work))
-    launch(_chosen("backward keys", work, candidates, launch, work.q, work.k, work.v, d_out))
+    launch(
+        _chosen(
+            "backward keys" if work.ordered else "backward", work, candidates, launch, work.q, work.k, work.v, d_out
+        )
+    )
 
 
 def _backward_queries(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dq: Tensor) -> None:
@@ -171,7 +187,11 @@ def _backward_queries(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dq:
 
 
 def _chosen(
-    what: str, work: Work, candidates: Callable[..., tuple[Tile, ...]], launch: Callable[[Tile], Tensor], *operands: Tensor
+    what: str,
+    work: Work,
+    candidates: Callable[..., tuple[Tile, ...]],
+    launch: Callable[[Tile], Tensor],
+    *operands: Tensor,
 ) -> Tile:
     if INTERPRETED.value:
         return SMALL
@@ -217,7 +237,8 @@ def _strides(*tensors: Tensor) -> list[tuple[int, ...]]:
 def _constants(work: Work, tile: Tile) -> dict[str, Any]:
     """What kernels are compiled for."""
     even = work.q.shape[2] % tile.rows == 0 and work.k.shape[2] % tile.columns == 0 and not work.lengths
-    return {
+    limit = {"maxnreg": tile.registers} if tile.registers else {}
+    return limit | {
         "CAUSAL": work.causal, "WINDOW": work.window, "PACKED": bool(work.lengths), "DIM": work.dim,
         "WIDTH": work.width, "ROWS": tile.rows, "COLUMNS": tile.columns, "TAIL": not even, "TMA": tile.tma,
         "SPECIALIZED": tile.specialized, "num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True,

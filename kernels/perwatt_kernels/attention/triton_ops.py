@@ -22,8 +22,9 @@ WIDEST = 256
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int, lengths: Sequence[int], scale: float
-) -> tuple[Tensor, Tensor]:
+    q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int, lengths: Sequence[int], scale: float,
+    ordered: bool = True,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The result and its log-sum-exp; differentiable by the result.
 
     Args:
@@ -34,12 +35,13 @@ def attention(
         window: how many of the nearest keys are seen; 0 for all.
         lengths: of documents packed into each sequence; empty for one.
         scale: of the scores.
+        ordered: whether gradients are to be the same, bit by bit, every time.
 
     Raises:
         ValueError: an argument does not fit; it says which, what was found and what was expected.
     """
     check(q, k, v, window, lengths, scale)
-    found: tuple[Tensor, Tensor] = triton_attention_forward(q, k, v, causal, window, list(lengths), scale)
+    found: tuple[Tensor, Tensor] = triton_attention_forward(q, k, v, causal, window, list(lengths), scale, ordered)
     return found
 
 
@@ -73,9 +75,9 @@ def check(q: Tensor, k: Tensor, v: Tensor, window: int, lengths: Sequence[int], 
 
 @custom_op("perwatt::triton_attention_forward", mutates_args=())
 def triton_attention_forward(
-    q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int, lengths: Sequence[int], scale: float
+    q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int, lengths: Sequence[int], scale: float, ordered: bool
 ) -> tuple[Tensor, Tensor]:
-    """Launch the forward."""
+    """Launch the forward; ``ordered`` is the backward's."""
     work = Work(q=q, k=k, v=v, causal=causal, window=window, lengths=tuple(lengths), scale=scale)
     out, lse = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
     if work.empty:  # of no keys, the sum of exponentials is zero
@@ -86,7 +88,7 @@ def triton_attention_forward(
 
 @triton_attention_forward.register_fake
 def _(
-    q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int, lengths: Sequence[int], scale: float
+    q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int, lengths: Sequence[int], scale: float, ordered: bool
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
 
@@ -94,10 +96,10 @@ def _(
 @custom_op("perwatt::triton_attention_backward", mutates_args=())
 def triton_attention_backward(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, d_out: Tensor, causal: bool, window: int,
-    lengths: Sequence[int], scale: float,
+    lengths: Sequence[int], scale: float, ordered: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Launch the backward."""
-    work = Work(q=q, k=k, v=v, causal=causal, window=window, lengths=tuple(lengths), scale=scale)
+    work = Work(q=q, k=k, v=v, causal=causal, window=window, lengths=tuple(lengths), scale=scale, ordered=ordered)
     gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     if work.empty:
         return gradients[0].zero_(), gradients[1].zero_(), gradients[2].zero_()
@@ -108,7 +110,7 @@ def triton_attention_backward(
 @triton_attention_backward.register_fake
 def _(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, d_out: Tensor, causal: bool, window: int,
-    lengths: Sequence[int], scale: float,
+    lengths: Sequence[int], scale: float, ordered: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
@@ -124,8 +126,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _gradients(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
     q, k, v, out, lse = ctx.saved_tensors
     if d_out is None:
-        return (None,) * 7
-    return *triton_attention_backward(q, k, v, out, lse, d_out, *ctx.how), None, None, None, None
+        return (None,) * 8
+    return *triton_attention_backward(q, k, v, out, lse, d_out, *ctx.how), *(None for _ in ctx.how)
 
 
 triton_attention_forward.register_autograd(_gradients, setup_context=_keep)

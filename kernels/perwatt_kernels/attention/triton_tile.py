@@ -105,6 +105,20 @@ def store(
 
 
 @triton.jit
+def add(
+    tile, target, strides, batch, head, first, end, BLOCK: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr,
+    TAIL: tl.constexpr, TMA: tl.constexpr,
+):  # fmt: skip
+    """Add to what :func:`load` would load, by atomics, in no order."""
+    if TMA:
+        target.atomic_add([batch, head, first, 0], tile.reshape(1, 1, BLOCK, WIDTH))
+    else:
+        at = pointers(head_of(target, strides, batch, head), strides, first, BLOCK, WIDTH)
+        mask = inside(first, end, BLOCK, WIDTH, DIM) if TAIL or WIDTH != DIM else None
+        tl.atomic_add(at, tile, mask=mask, sem="relaxed")
+
+
+@triton.jit
 def sees(queries, keys, end, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):
     """Whether queries see keys, whose positions broadcast against each other; ``end`` is that of the keys."""
     seen = keys < end

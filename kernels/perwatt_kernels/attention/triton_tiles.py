@@ -24,6 +24,7 @@ class Tile:
         columns: keys of a step or a tile.
         warps: of 32 threads, for a tile.
         stages: steps whose loads are under way at once.
+        registers: of a thread at most, so that another tile fits beside it; 0 for as many as it takes.
         tma: whether the tensor memory accelerator loads tiles, by descriptors.
         specialized: whether warps share out loading, products and the rest.
         splits: programs that share the heads of queries to a tile of keys; their sums are added afterwards.
@@ -33,6 +34,7 @@ class Tile:
     columns: int
     warps: int
     stages: int
+    registers: int = 0
     tma: bool = False
     specialized: bool = False
     splits: int = 1
@@ -40,9 +42,10 @@ class Tile:
     @property
     def name(self) -> str:
         """Such as ``128x64w8s3-tma``."""
+        most = f"r{self.registers}" if self.registers else ""
         marks = ["tma"] * self.tma + ["specialized"] * self.specialized
         marks += [f"split{self.splits}"] if self.splits > 1 else []
-        return "-".join([f"{self.rows}x{self.columns}w{self.warps}s{self.stages}", *marks])
+        return "-".join([f"{self.rows}x{self.columns}w{self.warps}s{self.stages}{most}", *marks])
 
 
 SMALL = Tile(rows=32, columns=32, warps=4, stages=1)
@@ -64,9 +67,9 @@ def forward(width: int, bits: int, capability: Capability, tma: bool) -> tuple[T
     if width > 128:
         found = _tiles("64x32w4s1", "64x32w4s2", "64x64w4s2", "128x32w8s2", "128x64w8s2")
     elif width > 64:
-        found = _tiles("64x32w4s2", "128x64w8s2", "128x64w8s3", "128x128w8s2", "64x64w4s3")
+        found = _tiles("64x32w4s2", "128x64w8s2r128", "128x64w8s3", "128x128w8s2", "64x64w4s2r128")
     else:
-        found = _tiles("64x32w4s2", "128x64w4s3", "128x64w8s3", "128x128w8s3", "64x64w4s3")
+        found = _tiles("64x32w4s2", "128x64w4s3", "128x64w8s3r128", "128x128w8s3", "64x64w4s3")
     return _with_tma(found, capability, tma)
 
 
@@ -85,7 +88,7 @@ def keys(width: int, bits: int, capability: Capability, tma: bool, group: int, b
     if bits > 16:
         found = _tiles("32x32w4s1", "32x64w8s1")
     elif width > 64:
-        found = _tiles("32x64w4s1", "32x64w4s2", "64x64w4s2", "64x128w8s2", "32x128w8s2")
+        found = _tiles("32x64w4s1", "64x64w4s2", "64x64w8s2", "64x128w8s2", "32x128w8s2")
     else:
         found = _tiles("32x64w4s2", "64x64w4s3", "64x128w4s2", "64x128w8s3", "128x128w8s2")
     found = _with_tma(found, capability, tma and bits <= 16)
@@ -100,7 +103,7 @@ def queries(width: int, bits: int, capability: Capability, tma: bool) -> tuple[T
     if bits > 16:
         return _tiles("32x32w4s1", "64x32w8s1")
     if width > 64:
-        found = _tiles("64x32w4s1", "64x32w4s2", "64x64w4s2", "128x64w8s2", "128x32w8s3")
+        found = _tiles("64x32w4s1", "64x64w4s2", "128x64w8s2", "128x64w8s3", "128x32w8s3")
     else:
         found = _tiles("64x32w4s2", "64x64w4s3", "128x64w4s2", "128x64w8s3", "128x128w8s2")
     return _with_tma(found, capability, tma)
@@ -110,8 +113,8 @@ def _tiles(*names: str) -> tuple[Tile, ...]:
     """Tiles by what their names say of them."""
     made = []
     for name in names:
-        rows, columns, warps, stages = map(int, re.split("[xws]", name))
-        made.append(Tile(rows=rows, columns=columns, warps=warps, stages=stages))
+        rows, columns, warps, stages, registers = map(int, [*re.split("[xwsr]", name), 0][:5])
+        made.append(Tile(rows=rows, columns=columns, warps=warps, stages=stages, registers=registers))
     return tuple(made)
 
 

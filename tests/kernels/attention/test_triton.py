@@ -107,10 +107,10 @@ def off(found: Tensor, true: Tensor) -> float:
     return float((found.double() - true).norm() / true.norm().clamp_min(1.0))
 
 
-def compare(problem: Problem) -> None:
+def compare(problem: Problem, ours: str = "triton") -> None:
     """The kernel's errors are at most twice those of the framework's written-out path."""
     true, floor = problem.exact(), FLOOR[problem.asked.compute]
-    found, framework = (problem.by(impl(name).build(problem.asked)) for name in ("triton", "torch"))
+    found, framework = (problem.by(impl(name).build(problem.asked)) for name in (ours, "torch"))
     for name, one, other, exact in zip(("out", "dq", "dk", "dv"), found, framework, true, strict=False):
         assert one.shape == exact.shape
         assert off(one, exact) <= 2 * max(off(other, exact), floor), name
@@ -143,6 +143,16 @@ def test_errors_are_at_most_twice_the_frameworks(
 ) -> None:
     cut(cutting)
     compare(Problem.of(request(**changes)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"heads": 4, "kv_heads": 2, "q_len": 40, "kv_len": 50}, {"varlen": (30, 40), "compute": "fp16", "head_dim": 24}],
+    ids=str,
+)
+def test_gradients_of_queries_may_be_summed_by_atomics(changes: dict[str, Any], cut: Callable[[Tile], None]) -> None:
+    cut(tile(16, 32))
+    compare(Problem.of(request(**changes)), "triton-atomic")
 
 
 def test_the_log_sum_exp_is_where_the_gate_looks_and_the_gate_passes() -> None:
@@ -246,7 +256,7 @@ def test_a_graph_keeps_both_operations_whole() -> None:
 def test_registrations_agree_with_the_operations() -> None:
     ops = importlib.import_module("perwatt_kernels.attention.triton_ops")
     q, k, v = (one.requires_grad_() for one in Problem.of(request(q_len=20, kv_len=20)).operands)
-    torch.library.opcheck(ops.triton_attention_forward, (q, k, v, True, 0, [], 0.25))
+    torch.library.opcheck(ops.triton_attention_forward, (q, k, v, True, 0, [], 0.25, True))
 
 
 @pytest.mark.parametrize(

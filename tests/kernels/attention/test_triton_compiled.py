@@ -38,7 +38,7 @@ def compiled(what: str, tile: Tile, capability: int, dim: int = 128, form: str =
     constants = {
         "CAUSAL": True, "WINDOW": 0, "PACKED": False, "DIM": dim, "WIDTH": dim, "ROWS": tile.rows,
         "COLUMNS": tile.columns, "TAIL": False, "TMA": tile.tma, "SPECIALIZED": tile.specialized,
-        "SHIFT": 8 if form == "fp8e4nv" else 0, **how,
+        "SHIFT": 8 if form == "fp8e4nv" else 0, "ATOMIC": False, **how,
     }  # fmt: skip
     signature: dict[str, Any] = {}
     values: dict[tuple[int, ...], Any] = {}
@@ -51,9 +51,9 @@ def compiled(what: str, tile: Tile, capability: int, dim: int = 128, form: str =
             signature[name] = tuple("constexpr" if at == closest else "i32" for at in range(4))
             values[(place, closest)] = 1
             attributes.update({(place, at): [["tt.divisibility", 16]] for at in range(4) if at != closest})
-        elif name in ("q", "k", "v", "d_out") and tile.tma:
+        elif tile.tma and (name in ("q", "k", "v", "d_out") or (name == "dq" and constants["ATOMIC"])):
             rows = tile.columns if name in "kv" else tile.rows
-            signature[name] = f"tensordesc<{form}[1, 1, {rows}, {dim}]>"
+            signature[name] = f"tensordesc<{'fp32' if name == 'dq' else form}[1, 1, {rows}, {dim}]>"
         elif name in ("q", "k", "v", "d_out", *POINTERS):
             kind = POINTERS.get(name, form)
             signature[name] = "*" + (kind if kind != "operand" else "bf16")
@@ -98,6 +98,12 @@ def test_eight_bits_have_products_of_their_own_on_hopper() -> None:
     found = compiled("forward", Tile(rows=64, columns=64, warps=4, stages=2), 90, form="fp8e4nv")
     assert count(r"wgmma.mma_async.*e4m3.e4m3", found) > 0
     assert count(r"wgmma.mma_async.*bf16", found) == 0
+
+
+def test_hopper_adds_gradients_of_queries_by_its_own_copies() -> None:
+    found = compiled("backward_keys", Tile(rows=64, columns=64, warps=8, stages=2, tma=True), 90, ATOMIC=True)
+    assert count("cp.reduce.async.bulk.tensor", found) > 0
+    assert count(r"\bred\.global", found) == 0
 
 
 def test_packed_documents_windows_and_ends_compile() -> None:
