@@ -54,7 +54,7 @@ def perwatt_attention_backward_keys(
     q, k, v, d_out, lse, delta, dk, dv, dq, table, q_strides, k_strides, v_strides, d_out_strides, dk_strides,
     dv_strides, dq_strides, heads, kv_heads, all_heads, q_len, kv_len, tiles, section, splits, scale,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PACKED: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr, SPECIALIZED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr,
     ATOMIC: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one tile of keys and values, summed over queries of the heads that share it.
@@ -86,7 +86,7 @@ def perwatt_attention_backward_keys(
             d_keys, d_values = _over_queries(
                 d_keys, d_values, keys, values, q, d_out, lse + statistics, delta + statistics, dq, q_strides,
                 d_out_strides, dq_strides, batch, head, first, begin, stop, last, scale * LOG2E, CAUSAL, WINDOW, DIM,
-                WIDTH, ROWS, COLUMNS, part != 1, TAIL, TMA, SPECIALIZED, ATOMIC,
+                WIDTH, ROWS, COLUMNS, part != 1, TAIL, TMA, ATOMIC,
             )  # fmt: skip
     store(d_keys * scale, dk, dk_strides, batch, target, first, end, COLUMNS, WIDTH, DIM, TAIL)
     store(d_values, dv, dv_strides, batch, target, first, end, COLUMNS, WIDTH, DIM, TAIL)
@@ -97,10 +97,10 @@ def _over_queries(
     d_keys, d_values, keys, values, q, d_out, lse, delta, dq, q_strides, d_out_strides, dq_strides, batch, head, first,
     low, high, end, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, MASKED: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr,
-    SPECIALIZED: tl.constexpr, ATOMIC: tl.constexpr,
+    ATOMIC: tl.constexpr,
 ):  # fmt: skip
     """Add what queries from ``low`` to ``high`` of a head give. Tiles are turned: keys down, queries across."""
-    for at in tl.range(low, high, ROWS, warp_specialize=SPECIALIZED):
+    for at in tl.range(low, high, ROWS):
         queries = load(q, q_strides, batch, head, at, end, ROWS, WIDTH, DIM, TAIL, TMA)
         rows = at + tl.arange(0, ROWS)
         sums = _statistic(lse, rows, end, float("inf"), TAIL)
@@ -127,7 +127,7 @@ def perwatt_attention_backward_queries(
     q, k, v, d_out, lse, delta, dq, table, q_strides, k_strides, v_strides, d_out_strides, dq_strides, heads, group,
     all_heads, q_len, kv_len, tiles, section, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PACKED: tl.constexpr,
     DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TAIL: tl.constexpr,
-    TMA: tl.constexpr, SPECIALIZED: tl.constexpr,
+    TMA: tl.constexpr,
 ):  # fmt: skip
     """Gradient of one tile of queries of one head. ROWS, COLUMNS: queries of the tile, keys of a step."""
     tile, head = turn(tiles, all_heads, section)
@@ -152,7 +152,6 @@ def perwatt_attention_backward_queries(
         d_queries = _over_keys(
             d_queries, queries, incoming, sums, means, k, v, k_strides, v_strides, batch, head // group, rows, begin,
             stop, last, scale * LOG2E, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1, TAIL and part != 1, TMA,
-            SPECIALIZED,
         )  # fmt: skip
     store(d_queries * scale, dq, dq_strides, batch, head, first, end, ROWS, WIDTH, DIM, TAIL)
 
@@ -161,10 +160,10 @@ def perwatt_attention_backward_queries(
 def _over_keys(
     d_queries, queries, incoming, sums, means, k, v, k_strides, v_strides, batch, head, rows, low, high, end, scale,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, MASKED: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr, SPECIALIZED: tl.constexpr,
+    COLUMNS: tl.constexpr, MASKED: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     """Add what keys from ``low`` to ``high`` give."""
-    for at in tl.range(low, high, COLUMNS, warp_specialize=SPECIALIZED):
+    for at in tl.range(low, high, COLUMNS):
         keys = load(k, k_strides, batch, head, at, end, COLUMNS, WIDTH, DIM, TAIL, TMA)
         values = load(v, v_strides, batch, head, at, end, COLUMNS, WIDTH, DIM, TAIL, TMA)
         scores = product(queries, keys.T, tl.zeros([ROWS, COLUMNS], tl.float32))

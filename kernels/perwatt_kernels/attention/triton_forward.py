@@ -46,8 +46,12 @@ def perwatt_attention_forward(
     most = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, WIDTH], tl.float32)
-    for part in tl.static_range(0 if WINDOW else 1, 3 if CAUSAL or WINDOW or TAIL else 2):
-        if part == 0:
+    EDGES: tl.constexpr = CAUSAL or WINDOW > 0 or TAIL
+    SPLIT: tl.constexpr = EDGES and not SPECIALIZED  # the compiler shares one loop out among warps, not several
+    for part in tl.static_range(0 if SPLIT and WINDOW > 0 else 1, 3 if SPLIT else 2):
+        if SPECIALIZED:
+            begin, stop = low, high
+        elif part == 0:
             begin, stop = low, left
         elif part == 1:
             begin, stop = left, right
@@ -55,7 +59,8 @@ def perwatt_attention_forward(
             begin, stop = right, high
         acc, total, most = _attend(
             acc, total, most, queries, k, v, k_strides, v_strides, batch, head // group, first, begin, stop, last,
-            scale, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1, TAIL and part != 1, TMA, SPECIALIZED, SHIFT,
+            scale, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1 or (EDGES and SPECIALIZED),
+            TAIL and (part != 1 or SPECIALIZED), TMA, SPECIALIZED, SHIFT,
         )  # fmt: skip
     acc = acc / total[:, None]
     if SHIFT:

@@ -100,8 +100,8 @@ def forward(work: Work, out: Tensor, lse: Tensor) -> None:
         perwatt_attention_forward[grid.programs](
             q, k, v, *(work.scales or (work.q, work.k, work.v)), out, lse, grid.table,
             *_strides(work.q, work.k, work.v, out), work.heads, work.group, grid.heads, work.q.shape[2],
-            work.k.shape[2], grid.tiles, grid.section, work.scale, SHIFT=WEIGHT_SHIFT if work.scales else 0,
-            **_constants(work, tile),
+            work.k.shape[2], grid.tiles, grid.section, work.scale, SPECIALIZED=tile.specialized,
+            SHIFT=WEIGHT_SHIFT if work.scales else 0, **_constants(work, tile),
         )  # fmt: skip
         return out
 
@@ -241,7 +241,7 @@ def _constants(work: Work, tile: Tile) -> dict[str, Any]:
     return limit | {
         "CAUSAL": work.causal, "WINDOW": work.window, "PACKED": bool(work.lengths), "DIM": work.dim,
         "WIDTH": work.width, "ROWS": tile.rows, "COLUMNS": tile.columns, "TAIL": not even, "TMA": tile.tma,
-        "SPECIALIZED": tile.specialized, "num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True,
+        "num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True,
     }  # fmt: skip
 
 

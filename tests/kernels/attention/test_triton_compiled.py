@@ -94,6 +94,11 @@ def test_hopper_has_its_own_products_and_copies(what: str) -> None:
     assert count("cp.async.bulk.tensor", found) > 0
 
 
+def test_warps_of_the_forward_share_out_loading_and_computing_on_hopper() -> None:
+    tile = Tile(rows=128, columns=64, warps=4, stages=2, tma=True, specialized=True)
+    assert count("setmaxnreg", compiled("forward", tile, 90)) > 0
+
+
 def test_eight_bits_have_products_of_their_own_on_hopper() -> None:
     found = compiled("forward", Tile(rows=64, columns=64, warps=4, stages=2), 90, form="fp8e4nv")
     assert count(r"wgmma.mma_async.*e4m3.e4m3", found) > 0
