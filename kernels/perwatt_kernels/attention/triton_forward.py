@@ -19,7 +19,7 @@ def perwatt_attention_forward(
     q, k, v, q_scales, k_scales, v_scales, out, lse, table, q_strides, k_strides, v_strides, out_strides, heads, group,
     all_heads, q_len, kv_len, tiles, section, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PACKED: tl.constexpr,
     DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TAIL: tl.constexpr,
-    TMA: tl.constexpr, SPECIALIZED: tl.constexpr, SHIFT: tl.constexpr,
+    TMA: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of one head.
 
@@ -46,12 +46,8 @@ def perwatt_attention_forward(
     most = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, WIDTH], tl.float32)
-    EDGES: tl.constexpr = CAUSAL or WINDOW > 0 or TAIL
-    SPLIT: tl.constexpr = EDGES and not SPECIALIZED  # the compiler shares one loop out among warps, not several
-    for part in tl.static_range(0 if SPLIT and WINDOW > 0 else 1, 3 if SPLIT else 2):
-        if SPECIALIZED:
-            begin, stop = low, high
-        elif part == 0:
+    for part in tl.static_range(0 if WINDOW else 1, 3 if CAUSAL or WINDOW or TAIL else 2):
+        if part == 0:
             begin, stop = low, left
         elif part == 1:
             begin, stop = left, right
@@ -59,8 +55,7 @@ def perwatt_attention_forward(
             begin, stop = right, high
         acc, total, most = _attend(
             acc, total, most, queries, k, v, k_strides, v_strides, batch, head // group, first, begin, stop, last,
-            scale, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1 or (EDGES and SPECIALIZED),
-            TAIL and (part != 1 or SPECIALIZED), TMA, SPECIALIZED, SHIFT,
+            scale, CAUSAL, WINDOW, DIM, WIDTH, ROWS, COLUMNS, part != 1, TAIL and part != 1, TMA, SHIFT,
         )  # fmt: skip
     acc = acc / total[:, None]
     if SHIFT:
@@ -75,11 +70,11 @@ def perwatt_attention_forward(
 def _attend(
     acc, total, most, queries, k, v, k_strides, v_strides, batch, head, first, low, high, end, scale,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, MASKED: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr, SPECIALIZED: tl.constexpr,
+    COLUMNS: tl.constexpr, MASKED: tl.constexpr, TAIL: tl.constexpr, TMA: tl.constexpr,
     SHIFT: tl.constexpr,
 ):  # fmt: skip
     """Keys from ``low`` to ``high``: the sum of weighted values, the sum of weights, the highest score."""
-    for at in tl.range(low, high, COLUMNS, warp_specialize=SPECIALIZED):
+    for at in tl.range(low, high, COLUMNS):
         keys = load(k, k_strides, batch, head, at, end, COLUMNS, WIDTH, DIM, TAIL, TMA)
         scores = product(queries, keys.T, tl.zeros([ROWS, COLUMNS], tl.float32))
         if MASKED:

@@ -100,8 +100,8 @@ def forward(work: Work, out: Tensor, lse: Tensor) -> None:
         perwatt_attention_forward[grid.programs](
             q, k, v, *(work.scales or (work.q, work.k, work.v)), out, lse, grid.table,
             *_strides(work.q, work.k, work.v, out), work.heads, work.group, grid.heads, work.q.shape[2],
-            work.k.shape[2], grid.tiles, grid.section, work.scale, SPECIALIZED=tile.specialized,
-            SHIFT=WEIGHT_SHIFT if work.scales else 0, **_constants(work, tile),
+            work.k.shape[2], grid.tiles, grid.section, work.scale, SHIFT=WEIGHT_SHIFT if work.scales else 0,
+            **_constants(work, tile),
         )  # fmt: skip
         return out
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 
-HOPPER, BLACKWELL = (9, 0), (10, 0)
+HOPPER = (9, 0)
 Capability = tuple[int, int]
 
 
@@ -26,7 +26,6 @@ class Tile:
         stages: steps whose loads are under way at once.
         registers: of a thread at most, so that another tile fits beside it; 0 for as many as it takes.
         tma: whether the tensor memory accelerator loads tiles, by descriptors.
-        specialized: whether warps share out loading and computing; then there are more than ``warps`` of them.
         splits: programs that share the heads of queries to a tile of keys; their sums are added afterwards.
     """
 
@@ -36,15 +35,13 @@ class Tile:
     stages: int
     registers: int = 0
     tma: bool = False
-    specialized: bool = False
     splits: int = 1
 
     @property
     def name(self) -> str:
         """Such as ``128x64w8s3-tma``."""
         most = f"r{self.registers}" if self.registers else ""
-        marks = ["tma"] * self.tma + ["specialized"] * self.specialized
-        marks += [f"split{self.splits}"] if self.splits > 1 else []
+        marks = ["tma"] * self.tma + ([f"split{self.splits}"] if self.splits > 1 else [])
         return "-".join([f"{self.rows}x{self.columns}w{self.warps}s{self.stages}{most}", *marks])
 
 
@@ -70,10 +67,7 @@ def forward(width: int, bits: int, capability: Capability, tma: bool) -> tuple[T
         found = _tiles("64x32w4s2", "128x64w8s2r128", "128x64w8s3", "128x128w8s2", "64x64w4s2r128")
     else:
         found = _tiles("64x32w4s2", "128x64w4s3", "128x64w8s3r128", "128x128w8s3", "64x64w4s3")
-    found = _with_tma(found, capability, tma)
-    if HOPPER <= capability < BLACKWELL and tma and bits > 8 and width <= 128:
-        found += tuple(replace(tile, tma=True, specialized=True) for tile in _tiles("128x64w4s2", "128x128w4s2"))
-    return found
+    return _with_tma(found, capability, tma)
 
 
 @cache

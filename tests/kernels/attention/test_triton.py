@@ -134,7 +134,7 @@ def compare(problem: Problem, ours: str = "triton") -> None:
         ({"q_len": 1, "kv_len": 150, "causal": False}, tile(16, 64)),
         ({"q_len": 64, "kv_len": 64, "head_dim": 32}, tile(32, 32, tma=True)),
         ({"q_len": 50, "kv_len": 66, "causal": False}, tile(32, 32, tma=True)),
-        ({"q_len": 50, "kv_len": 50, "window": 20, "gradients": False}, tile(32, 16, tma=True, specialized=True)),
+        ({"q_len": 50, "kv_len": 50, "window": 20, "gradients": False}, tile(32, 16, tma=True)),
         ({"heads": 4, "kv_heads": 2, "batch": 2, "q_len": 30, "kv_len": 30}, tile(32, 32, splits=2)),
     ],
     ids=str,

@@ -37,7 +37,7 @@ def compiled(what: str, tile: Tile, capability: int, dim: int = 128, form: str =
     kernel = getattr(module, f"perwatt_attention_{what}")
     constants = {
         "CAUSAL": True, "WINDOW": 0, "PACKED": False, "DIM": dim, "WIDTH": dim, "ROWS": tile.rows,
-        "COLUMNS": tile.columns, "TAIL": False, "TMA": tile.tma, "SPECIALIZED": tile.specialized,
+        "COLUMNS": tile.columns, "TAIL": False, "TMA": tile.tma,
         "SHIFT": 8 if form == "fp8e4nv" else 0, "ATOMIC": False, **how,
     }  # fmt: skip
     signature: dict[str, Any] = {}
@@ -92,11 +92,6 @@ def test_hopper_has_its_own_products_and_copies(what: str) -> None:
     assert count("wgmma.mma_async", found) > 0
     assert count("mma.sync", found) == 0
     assert count("cp.async.bulk.tensor", found) > 0
-
-
-def test_warps_of_the_forward_share_out_loading_and_computing_on_hopper() -> None:
-    tile = Tile(rows=128, columns=64, warps=4, stages=2, tma=True, specialized=True)
-    assert count("setmaxnreg", compiled("forward", tile, 90)) > 0
 
 
 def test_eight_bits_have_products_of_their_own_on_hopper() -> None:
