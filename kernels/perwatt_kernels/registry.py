@@ -15,6 +15,13 @@ from typing import Any
 from perwatt import plugins
 
 
+class Refusal(NotImplementedError):
+    """What an implementation finds that it cannot do at its first call, having changed nothing.
+
+    Of a kernel of its own any other NotImplementedError is a fault by then: the framework's dispatcher raises it, too.
+    """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """What a kernel is asked to do.
@@ -87,8 +94,8 @@ class Kernel:
         operation: ``matmul``, ``linear``, ``attention``; its package's docstring says what ``build`` returns.
         impl: name of the implementation, as suites spell it.
         impl_class: ``eager``, ``graph`` (compiled as a whole) or ``kernel`` (a kernel of its own).
-        build: makes the callable for a request. What it cannot do after all is NotImplementedError, from ``build`` or
-            from the first call.
+        build: makes the callable for a request. What it cannot do after all is NotImplementedError from ``build``, or
+            :class:`Refusal` from the first call.
         unsupported: why a request cannot be done, or None.
         devices: torch device types that it runs on; empty for all.
         formats: formats of operands of products that it takes; empty for all that the device has.
