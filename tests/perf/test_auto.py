@@ -1,4 +1,4 @@
-"""``auto`` beside each single implementation, in interleaved blocks of one run: it is to cost nothing but its choice."""
+"""``auto`` beside each single implementation, in interleaved blocks of one run: it may cost nothing but its choice."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ cases:
 def test_it_is_as_fast_as_the_best_single_choice(tmp_path: Path) -> None:
     """No case's interval is wholly below the bound; of equal ones the luckiest is the peer, which is against us."""
     (tmp_path / "suite.yaml").write_text(SUITE)
-    command = [sys.executable, "-m", "perwatt", "run", "suite.yaml", "--device", "cpu", "--energy", "off", "--out", "run"]
-    subprocess.run(command, cwd=tmp_path, check=True)
+    command = [sys.executable, "-m", "perwatt", "run", "suite.yaml", "--device", "cpu", "--energy", "off"]
+    subprocess.run([*command, "--out", "run"], cwd=tmp_path, check=True)
     found = versus(rows.read([str(tmp_path / "run")]), "auto")
     assert found.alone == ()
     for one in found.meetings:
