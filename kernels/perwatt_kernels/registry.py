@@ -144,8 +144,16 @@ def _undeclared(kernel: Kernel, request: Request) -> Iterator[str]:
         yield f"{kernel.impl} takes {', '.join(kernel.formats)}, not {request.compute}"
     if request.gradients and not kernel.gradients:
         yield f"{kernel.impl} gives no gradients: use pass fwd"
-    if kernel.module and importlib.util.find_spec(kernel.module) is None:
+    if kernel.module and not _importable(kernel.module):
         yield f"{kernel.impl} needs {kernel.module}" + (f": {kernel.install}" if kernel.install else "")
+
+
+def _importable(module: str) -> bool:
+    """Whether a module can be found; of one in a package, by importing the package."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # its package is missing, or does not load
+        return False
 
 
 def _dotted(capability: tuple[int, int]) -> str:
