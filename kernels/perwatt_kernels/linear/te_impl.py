@@ -21,7 +21,7 @@ from perwatt_kernels.registry import Kernel, Request
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROWS, WIDTH = 8, 16  # multiples that fp8 wants of tokens and outputs, and of inputs; with gradients all are depths
+MULTIPLE = 16  # of both dimensions of operands in fp8 (documentation of ``autocast``)
 VARIABLES = ("NVTE_FP8_CURRENT_SCALING_POWER_2_SCALES", "NVTE_BACKWARD_OVERRIDE")
 """Of the environment: they change what the recipe means."""
 
@@ -92,11 +92,9 @@ def _unsupported_fp8(request: Request) -> str | None:
     for name in VARIABLES:
         if os.environ.get(name, "0") not in ("", "0"):
             return f"{name} is set, which changes what Transformer Engine computes: unset it"
-    wanted = {"m": WIDTH if request.gradients else ROWS, "n": WIDTH if request.gradients else ROWS, "k": WIDTH}
-    uneven = [f"{name} {request.params[name]}" for name in wanted if request.params[name] % wanted[name]]
+    uneven = [f"{name} {request.params[name]}" for name in "mnk" if request.params[name] % MULTIPLE]
     if uneven:
-        expected = ", ".join(f"{name} of {multiple}" for name, multiple in wanted.items())
-        return f"te in fp8: found {' and '.join(uneven)}, expected multiples: {expected}"
+        return f"te in fp8: found {' and '.join(uneven)}, expected multiples of {MULTIPLE}"
     return None
 
 
@@ -105,5 +103,5 @@ KERNELS = (
            summary="Transformer Engine's Linear; fp8 by its current scaling", devices=("cuda",),
            formats=("bf16", "fp16", "e4m3fn", "mxfp8"), since=(8, 0), module="transformer_engine.pytorch",
            distribution="transformer_engine", install="pip install --no-build-isolation 'transformer_engine[pytorch]'",
-           shapes="in fp8 depths in multiples of 16, tokens and outputs of 8"),
+           shapes=f"any; in fp8 multiples of {MULTIPLE}"),
 )  # fmt: skip
