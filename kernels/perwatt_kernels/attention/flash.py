@@ -116,7 +116,7 @@ def _packed(module: Any, request: Request, options: dict[str, Any]) -> Attention
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         flat = (t.transpose(1, 2).flatten(0, 1) for t in (q, k, v))
         result = _result(module.flash_attn_varlen_func(*flat, **options))
-        return result.unflatten(0, (q.shape[0], q.shape[2])).transpose(1, 2)
+        return result.view(q.shape[0], q.shape[2], *result.shape[1:]).transpose(1, 2)
 
     return attention
 

@@ -176,7 +176,7 @@ def test_a_package_that_does_not_load_is_unsupported(installed: Any, tmp_path: A
     installed()
     (tmp_path / "flash_attn_interface.py").write_text("raise ImportError('_C.so: undefined symbol: _ZN3c10')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(NotImplementedError, match="flash-attn-3: flash_attn_interface does not load: .*undefined"):
+    with pytest.raises(NotImplementedError, match=r"flash-attn-3: flash_attn_interface does not load: .*undefined"):
         registry.kernels("attention")["flash-attn-3"].build(request())
 
 

@@ -5,4 +5,4 @@ from pkgutil import extend_path
 __path__ = extend_path(__path__, __name__)
 __version__ = "2.8.4"
 
-from flash_attn.flash_attn_interface import flash_attn_func, flash_attn_varlen_func  # noqa: E402, F401
+from flash_attn.flash_attn_interface import flash_attn_func, flash_attn_varlen_func  # noqa: F401

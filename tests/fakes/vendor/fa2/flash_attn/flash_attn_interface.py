@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from fakes.vendor import gpu
 from fakes.vendor.attending import attend, packed
-from torch import Tensor
 
 CALLS: list[dict[str, Any]] = []
 

@@ -32,9 +32,9 @@ class CastConfig:
     target_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        assert self.target_dtype is None or (
-            self.target_dtype.is_floating_point and self.target_dtype.itemsize == 1
-        ), "must specify a 8-bit floating-point dtype"
+        assert self.target_dtype is None or (self.target_dtype.is_floating_point and self.target_dtype.itemsize == 1), (
+            "must specify a 8-bit floating-point dtype"
+        )
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from fakes.vendor import gpu
 from fakes.vendor.attending import attend, packed
-from torch import Tensor
 
 __all__ = ["flash_attn_func", "flash_attn_varlen_func"]
 CALLS: list[dict[str, Any]] = []
@@ -43,11 +44,14 @@ def flash_attn_varlen_func(
     disable_scheduler_metadata: bool = False,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     _check(q, k, v)
-    assert cu_seqlens_q is not None and cu_seqlens_k is not None
+    assert cu_seqlens_q is not None
+    assert cu_seqlens_k is not None
     for bounds in (cu_seqlens_q, cu_seqlens_k):
         assert bounds.dtype == torch.int32, "cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k must be int32"
-        assert bounds.stride(0) == 1 and gpu.here(bounds), "inputs must be on CUDA device"
-    assert k.shape[1:] == v.shape[1:] and q.dim() == 3
+        assert bounds.stride(0) == 1, "cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k must be contiguous"
+        assert gpu.here(bounds), "inputs must be on CUDA device"
+    assert k.shape[1:] == v.shape[1:]
+    assert q.dim() == 3
     CALLS.append({"causal": causal, "window_size": window_size, "storage": q.data_ptr(), "bounds": cu_seqlens_q})
     gpu.allocate()
     return packed(q, k, v, cu_seqlens_q, cu_seqlens_k, softmax_scale, causal, *_sides(window_size)), None
@@ -63,12 +67,11 @@ def _sides(window: Window) -> tuple[int, int]:
 def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
     assert q.dtype in (torch.float16, torch.bfloat16), "inputs must be float16, bfloat16, fp8 e4m3fn, or fp8 e5m2"
     assert q.dtype == k.dtype == v.dtype, "q, k, v, and qv must have the same dtype"
-    assert gpu.here(q) and gpu.here(k) and gpu.here(v), "inputs must be on CUDA device"
+    assert all(map(gpu.here, (q, k, v))), "inputs must be on CUDA device"
     major, width = gpu.CAPABILITY[0], q.shape[-1]
     assert major in (8, 9, 10, 11, 12), "Unsupported compute capability. Supported: 8.x, 9.x, 10.x, 11.x, 12.x"
     assert q.shape[-2] % k.shape[-2] == 0, "num_head must be divisible by num_head_kv"
     if major == 9:
-        assert 8 <= width <= 256 and width % 8 == 0, f"(head_dim, head_dim_v)=({width}, {width}) is not supported"
+        assert width in range(8, 257, 8), f"(head_dim, head_dim_v)=({width}, {width}) is not supported"
     if major in (10, 11):
-        fits = 8 <= width <= 128 or width == 256
-        assert fits and width % 8 == 0, f"(head_dim, head_dim_v)=({width}, {width}) is not supported on SM100/SM110."
+        assert width in (*range(8, 129, 8), 256), f"(head_dim, head_dim_v)=({width}, {width}) is not supported on SM100"

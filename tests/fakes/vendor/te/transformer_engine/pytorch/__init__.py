@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from fakes.vendor import gpu
 from torch import Tensor
+
+from fakes.vendor import gpu
 from transformer_engine.common.recipe import Float8CurrentScaling, Recipe
 
 CALLS: list[dict[str, Any]] = []
