@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 FORMATS = ("bf16", "fp16")
+LARGEST = 256  # head_dim
+TOKENS = 64  # of an example
 NOT_TAKEN = "support"  # in the messages of all checks of shapes, builds and devices; memory's have it nowhere
 
 
@@ -48,9 +50,6 @@ class Package:
     dropout: bool = False
 
 
-LARGEST = 256  # head_dim
-
-
 def unsupported(package: Package, request: Request) -> str | None:
     """What none of a package's functions can do, beyond what its kernel declares."""
     params = request.params
@@ -71,15 +70,50 @@ def build(package: Package, request: Request) -> Attention:
     """Attention by a package's functions.
 
     Raises:
-        NotImplementedError: it does not load, as when it was built for another torch.
+        NotImplementedError: it does not load, as when it was built for another torch, or it refuses a small example.
     """
     try:
         module = importlib.import_module(package.module)
     except (ImportError, OSError) as error:
         raise NotImplementedError(f"{package.impl}: {package.module} does not load: {error}") from error
+    _try(package, module, request)
+    attention = _bound(package, module, request)
+
+    def checked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attention(*operands(request, q, k, v))
+
+    return checked
+
+
+def _bound(package: Package, module: Any, request: Request) -> Attention:
     options = _options(package, request)
-    return _First(package, _packed(module, request, options) if request.params["varlen"] else _dense(module, options),
-                  request)  # fmt: skip
+    return _packed(module, request, options) if request.params["varlen"] else _dense(module, options)
+
+
+def _try(package: Package, module: Any, request: Request) -> None:
+    """Attend to a few tokens, and back: what a build leaves out is written nowhere."""
+    import torch
+
+    params, half = request.params, TOKENS // 2
+    groups = params["heads"] // params["kv_heads"]
+    small = {
+        **params, "batch": 1, "heads": groups, "kv_heads": 1, "q_len": TOKENS, "kv_len": TOKENS,
+        "window": min(params["window"], half), "varlen": (half, half) if params["varlen"] else None,
+    }  # fmt: skip
+    attention = _bound(package, module, replace(request, params=small))
+    leaves = [
+        torch.ones(1, heads, TOKENS, params["head_dim"], dtype=dtype(request.compute), device=request.on())
+        .requires_grad_(request.gradients) for heads in (groups, 1, 1)
+    ]  # fmt: skip
+    try:
+        with torch.enable_grad():
+            result = attention(*leaves)
+            if request.gradients:
+                torch.autograd.grad(result, leaves, torch.ones_like(result))
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        if NOT_TAKEN not in str(error):
+            raise
+        raise NotImplementedError(f"{package.impl}: {' '.join(str(error).split())}") from error
 
 
 def _options(package: Package, request: Request) -> dict[str, Any]:
@@ -125,27 +159,6 @@ def _result(returned: Any) -> Tensor:
     """The result itself: some versions give the log-sum-exp with it, unasked."""
     found: Tensor = returned[0] if isinstance(returned, tuple) else returned
     return found
-
-
-class _First:
-    """Looks at operands, and takes what a package's checks say at the first call for a refusal."""
-
-    def __init__(self, package: Package, attention: Attention, request: Request) -> None:
-        self._package, self._attention, self._request = package, attention, request
-        self._took = False
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = operands(self._request, q, k, v)
-        if self._took:
-            return self._attention(q, k, v)
-        try:
-            result = self._attention(q, k, v)
-        except (AssertionError, RuntimeError) as error:
-            if NOT_TAKEN not in str(error):
-                raise
-            raise NotImplementedError(f"{self._package.impl}: {' '.join(str(error).split())}") from error
-        self._took = True
-        return result
 
 
 def operands(request: Request, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """FlashAttention 3, the package ``flash_attn_3``: written for Hopper, compute capability 9.0, and for no other.
 
 It is built from source (folder ``hopper`` of Dao-AILab/flash-attention), and a build can leave out head widths,
-windows, packing or the backward pass; what is left out shows at the first call. Its forward in fp8 is not bound:
+windows, packing or the backward pass; a small example shows what. Its forward in fp8 is not bound:
 precision policies with scales are of linear layers, and leave attention as it is.
 """
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from fakes.hopper import ScaledProduct
 from fakes.vendor import gpu
 from perwatt.backends.cuda import Cuda
+from perwatt.results.schema import Status
+from perwatt.timing.measure import outcome
 from perwatt_kernels import registry
 from perwatt_kernels.matmul.quantize import quantized, spread
 
@@ -256,7 +258,7 @@ def test_no_memory_is_no_refusal(installed: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(gpu, "FULL", True)
     with pytest.raises(torch.OutOfMemoryError) as raised:
         linear(*operands(48))
-    assert Cuda(0).is_out_of_memory(raised.value)
+    assert outcome(raised.value, Cuda(0), launched=True)[0] == Status.OOM
 
 
 @pytest.mark.parametrize(("impl", "folder"), [("te", "te"), ("torchao", "ao")])

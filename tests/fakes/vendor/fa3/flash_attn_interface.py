@@ -11,7 +11,7 @@ from fakes.vendor import gpu
 from fakes.vendor.attending import attend, packed
 
 CALLS: list[dict[str, Any]] = []
-WITHOUT_VARLEN = False  # a build that leaves packing out
+WITHOUT_VARLEN = WITHOUT_BACKWARD = False  # builds that leave something out
 WITH_LSE = False  # versions before August 2025 gave the log-sum-exp unasked
 
 
@@ -26,6 +26,8 @@ def flash_attn_func(
     CALLS.append({"causal": causal, "window_size": window_size, "storage": q.data_ptr()})
     gpu.allocate()
     result = attend(q, k, v, softmax_scale, causal, *window_size)
+    if WITHOUT_BACKWARD and result[0].requires_grad:
+        result[0].register_hook(_no_backward)
     return result if WITH_LSE or return_attn_probs else result[0]
 
 
@@ -45,6 +47,10 @@ def flash_attn_varlen_func(
     CALLS.append({"causal": causal, "window_size": window_size, "storage": q.data_ptr(), "bounds": cu_seqlens_q})
     gpu.allocate()
     return packed(q, k, v, cu_seqlens_q, cu_seqlens_k, softmax_scale, causal, *window_size)
+
+
+def _no_backward(incoming: Tensor) -> None:
+    raise RuntimeError("This flash attention build does not support backward.")
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
