@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from typing import Any
 
 from perwatt import plugins
@@ -149,11 +150,15 @@ def _undeclared(kernel: Kernel, request: Request) -> Iterator[str]:
 
 
 def _importable(module: str) -> bool:
-    """Whether a module can be found; of one in a package, by importing the package."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ImportError:  # its package is missing, or does not load
-        return False
+    """Whether a module can be found, its package not imported: that may load a library, and take seconds."""
+    name, *inner = module.split(".")
+    spec = importlib.util.find_spec(name)
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return spec is not None
 
 
 def _dotted(capability: tuple[int, int]) -> str:

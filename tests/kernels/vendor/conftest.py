@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,22 @@ from typing import Any
 import pytest
 
 from fakes.vendor import gpu
+from support.vendor import FAKES, forget
 
-FAKES = Path(__file__).parents[2] / "fakes" / "vendor"
-PACKAGES = ("flash_attn", "flash_attn_interface", "transformer_engine", "torchao")
 Installed = Callable[..., Any]
 
 
-def forget() -> None:
-    """Let packages be found anew."""
-    for name in list(sys.modules):
-        if name.split(".")[0] in PACKAGES:
-            del sys.modules[name]
-    importlib.invalidate_caches()
-
-
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Installed]:
     """Installs distributions by their folders on a GPU of a capability; gives what imports their modules."""
 
     def install(*folders: str, capability: tuple[int, int] = (9, 0)) -> Callable[[str], Any]:
         forget()
         monkeypatch.setattr(gpu, "CAPABILITY", capability)
+        site = tmp_path / "-".join(("site", *folders))  # one for all, as pip has it
         for folder in folders:
-            monkeypatch.syspath_prepend(str(FAKES / folder))
+            shutil.copytree(FAKES / folder, site, dirs_exist_ok=True)
+        monkeypatch.syspath_prepend(str(site))
         return importlib.import_module
 
     yield install

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -166,12 +167,20 @@ def test_a_package_that_is_missing_says_how_to_get_it(installed: Any, impl: str,
 
 
 def test_versions_2_and_4_are_told_apart_and_live_together(installed: Any) -> None:
-    made_case = case("attention", CASE, precision="bf16")
+    """Both are in the folder ``flash_attn``, and the fourth alone has no ``__init__`` there."""
+    asked = case("attention", CASE, precision="bf16")
     installed("fa4")
-    assert "needs flash_attn.flash_attn_interface" in why_not(made_case, "flash-attn-2")
-    assert why_not(made_case, "flash-attn-4") == ""
-    installed("fa2")
-    assert why_not(made_case, "flash-attn-2") == why_not(made_case, "flash-attn-4") == ""
+    assert "needs flash_attn.flash_attn_interface" in why_not(asked, "flash-attn-2")
+    assert opened(asked, "flash-attn-4").check(0).ok
+    installed("fa4", "fa2")
+    for impl in ("flash-attn-2", "flash-attn-4"):
+        assert opened(asked, impl).check(0).ok
+
+
+def test_looking_for_a_package_does_not_load_it(installed: Any) -> None:
+    installed("fa2", "te")
+    assert why_not(case("attention", CASE, precision="bf16"), "flash-attn-2") == ""
+    assert not {"flash_attn", "transformer_engine"} & set(sys.modules)
 
 
 def test_a_package_that_does_not_load_is_unsupported(installed: Any, tmp_path: Any, monkeypatch: Any) -> None:
