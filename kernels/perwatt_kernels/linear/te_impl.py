@@ -77,12 +77,8 @@ def _unsupported(request: Request) -> str | None:
 
 
 def _unsupported_fp8(request: Request) -> str | None:
-    other = {
-        "row": "Transformer Engine has no scales by row",
-        "block32": "Transformer Engine rounds the scales of blocks up, the policy down (OCP MX 1.0, 6.3)",
-    }
-    if request.scaling in other:
-        return other[request.scaling]
+    if request.scaling == "row":
+        return "Transformer Engine has no scales by row"
     if request.compute != "e4m3fn" or request.quantize != "inside":
         return "te quantizes bf16 operands to e4m3fn inside: use precision fp8_tensor"
     if request.output != "bf16":
@@ -101,7 +97,7 @@ def _unsupported_fp8(request: Request) -> str | None:
 KERNELS = (
     Kernel(operation="linear", impl="te", impl_class="kernel", build=_build, unsupported=_unsupported,
            summary="Transformer Engine's Linear; fp8 by its current scaling", devices=("cuda",),
-           formats=("bf16", "fp16", "e4m3fn", "mxfp8"), since=(8, 0), module="transformer_engine.pytorch",
+           formats=("bf16", "fp16", "e4m3fn"), since=(8, 0), module="transformer_engine.pytorch",
            distribution="transformer_engine", install="pip install --no-build-isolation 'transformer_engine[pytorch]'",
            shapes=f"any; in fp8 multiples of {MULTIPLE}"),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import replace
 from typing import Any
@@ -256,6 +257,24 @@ def test_under_autocast_operands_are_cast(installed: Any, impl: str) -> None:
     installed(FOLDERS[impl])
     result = opened(case("attention", CASE, precision="bf16_autocast", pass_="fwd+bwd"), impl).check(0)
     assert result.ok, result
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_way_to_a_package_is_one_graph(installed: Any, autocast: bool, monkeypatch: Any) -> None:
+    """The packages' functions are operations of torch; nothing around them may break a compiled step."""
+    module = installed("fa3")("flash_attn_interface")
+    attending = importlib.import_module("fakes.vendor.attending")
+
+    def operation(q: Tensor, k: Tensor, v: Tensor, softmax_scale: float, causal: bool, window_size: Any) -> Tensor:
+        result: Tensor = attending.attend(q, k, v, softmax_scale, causal, *window_size)[0]
+        return result
+
+    attend = registry.kernels("attention")["flash-attn-3"].build(request())
+    monkeypatch.setattr(module, "flash_attn_func", operation)
+    given = [made(heads, dtype=torch.float32 if autocast else torch.bfloat16) for heads in (4, 2, 2)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = torch.compile(attend, backend="aot_eager", fullgraph=True)(*given)
+        torch.testing.assert_close(found, attend(*given))
 
 
 @pytest.mark.parametrize("impl", IMPLS)
