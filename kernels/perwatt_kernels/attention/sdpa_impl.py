@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perwatt_kernels.attention.mask import full, scores_bytes
-from perwatt_kernels.registry import Kernel, Request
+from perwatt_kernels.registry import Kernel, Refusal, Request
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ class _Tried:
         raise refused
 
 
-def refusal(backend: str | None, error: str, warned: Iterable[str]) -> NotImplementedError:
+def refusal(backend: str | None, error: str, warned: Iterable[str]) -> Refusal:
     """What torch says of operands that a backend does not take.
 
     Args:
@@ -125,7 +125,7 @@ def refusal(backend: str | None, error: str, warned: Iterable[str]) -> NotImplem
         elif inside and text and not reason:
             reason = text
     head = f"scaled_dot_product_attention by {backend} does not take this"
-    return NotImplementedError(f"{head}: {' '.join((reason or error).split()).rstrip('.')}")
+    return Refusal(f"{head}: {' '.join((reason or error).split()).rstrip('.')}")
 
 
 def _unsupported(backend: str | None, request: Request) -> str | None:
