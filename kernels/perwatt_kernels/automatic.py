@@ -52,7 +52,7 @@ def automatic(operation: str, own: str, framework: str, samples: Samples) -> Ker
     choose = partial(_choose, operation, own, framework, samples)
 
     def build(request: Request) -> Callable[..., Any]:
-        return _built(_candidates(operation, request)[choose(request).impl], request)
+        return _built(_named(operation, choose(request).impl), request)
 
     def unsupported(request: Request) -> str | None:
         if _candidates(operation, request):
@@ -75,8 +75,13 @@ def _candidates(operation: str, request: Request) -> dict[str, Kernel]:
             continue
         found[name] = kernel
         if name == COMPILED and request.tunable:
-            found[AUTOTUNED] = replace(kernel, impl=AUTOTUNED)
+            found[AUTOTUNED] = _named(operation, AUTOTUNED)
     return found
+
+
+def _named(operation: str, impl: str) -> Kernel:
+    kernels = registry.kernels(operation)
+    return replace(kernels[COMPILED], impl=AUTOTUNED) if impl == AUTOTUNED else kernels[impl]
 
 
 def _built(kernel: Kernel, request: Request) -> Callable[..., Any]:

@@ -10,9 +10,17 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from typing import Any
 
 from perwatt import plugins
+
+
+class Refusal(NotImplementedError):
+    """What an implementation finds that it cannot do at its first call, having changed nothing.
+
+    Of a kernel of its own any other NotImplementedError is a fault by then: the framework's dispatcher raises it, too.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +40,7 @@ class Request:
         fast_accumulation: whether partial sums may be as short as the device's fast mode has them.
         chip: name of the device by its sheet or its driver; empty where nobody knows it.
         capability: CUDA compute capability of the device; None for what is no NVIDIA GPU.
+        uncompilable: why ``compile`` compiles nothing here; empty where it does.
         tunable: whether ``compile`` takes ``autotune=True``.
         threads: of the host that the device computes with, where it is a CPU.
         memory_bytes: of the device.
@@ -51,6 +60,7 @@ class Request:
     fast_accumulation: bool = False
     chip: str = ""
     capability: tuple[int, int] | None = None
+    uncompilable: str = ""
     tunable: bool = False
     threads: int | None = None
     memory_bytes: float = math.inf
@@ -85,8 +95,8 @@ class Kernel:
         operation: ``matmul``, ``linear``, ``attention``; its package's docstring says what ``build`` returns.
         impl: name of the implementation, as suites spell it.
         impl_class: ``eager``, ``graph`` (compiled as a whole) or ``kernel`` (a kernel of its own).
-        build: makes the callable for a request. What it cannot do after all is NotImplementedError, from ``build`` or
-            from the first call.
+        build: makes the callable for a request. What it cannot do after all is NotImplementedError from ``build``, or
+            :class:`Refusal` from the first call.
         unsupported: why a request cannot be done, or None.
         devices: torch device types that it runs on; empty for all.
         formats: formats of operands of products that it takes; empty for all that the device has.
@@ -136,10 +146,7 @@ class Kernel:
     @property
     def installed(self) -> bool:
         """Whether the module that it needs is there."""
-        try:
-            return not self.module or importlib.util.find_spec(self.module) is not None
-        except ModuleNotFoundError:  # of the package that the module should be in
-            return False
+        return not self.module or _importable(self.module)
 
     def refusal(self, request: Request) -> str | None:
         """Why it cannot do a request, by what it declares and by what it says itself; None where it can.
@@ -161,12 +168,26 @@ def _undeclared(kernel: Kernel, request: Request) -> Iterator[str]:
             yield f"{kernel.impl} needs compute capability {_dotted(kernel.since)}, {request.chip} has {found}"
         if kernel.until and request.capability >= kernel.until:
             yield f"{kernel.impl} needs a compute capability below {_dotted(kernel.until)}, {request.chip} has {found}"
+    if kernel.impl_class == "graph" and request.uncompilable:
+        yield request.uncompilable
     if kernel.formats and request.compute not in kernel.formats:
         yield f"{kernel.impl} takes {', '.join(kernel.formats)}, not {request.compute}"
     if request.gradients and not kernel.gradients:
         yield f"{kernel.impl} gives no gradients: use pass fwd"
     if not kernel.installed:
         yield f"{kernel.impl} needs {kernel.module}" + (f": {kernel.install}" if kernel.install else "")
+
+
+def _importable(module: str) -> bool:
+    """Whether a module can be found, its package not imported: that may load a library, and take seconds."""
+    name, *inner = module.split(".")
+    spec = importlib.util.find_spec(name)
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return spec is not None
 
 
 def _dotted(capability: tuple[int, int]) -> str:

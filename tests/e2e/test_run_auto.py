@@ -30,9 +30,8 @@ def run(perwatt: Perwatt, tmp_path: Path) -> Callable[..., list[csvfile.Row]]:
     (tmp_path / "suite.yaml").write_text(SUITE)
 
     def rows(out: str, *arguments: str, **environment: str) -> list[csvfile.Row]:
-        done = perwatt(
-            "run", "suite.yaml", "--out", out, *arguments, PERWATT_CACHE=str(tmp_path / "own"), **environment
-        )
+        own = {"PERWATT_CACHE": str(tmp_path / "own"), "CXX": "none"}  # a compiler would take most of the time
+        done = perwatt("run", "suite.yaml", "--out", out, *arguments, **own, **environment)
         results = tmp_path / out / "results.csv"
         assert results.exists(), done.stderr
         assert validate.check(results) == []
@@ -47,19 +46,19 @@ def test_the_row_says_what_was_chosen_and_a_later_run_takes_what_was_kept(
     for out, origin in (("first", "measured"), ("second", "kept")):
         product, graph, attention = run(out)
         assert graph.status == "unsupported"
+        assert f", {origin})" in attention.path
+        assert "fastest of" in attention.path
         for row in (product, attention):
             assert row.status == "ok", row.error
-            assert f", {origin})" in row.path
-            assert "fastest of" in row.path
             assert "framework_path" in row.flags.split()
-            assert row.impl_class in ("eager", "graph")
-        assert product.path.split("(")[1].split(",")[0] in ("torch", "torch.compile")
+            assert row.impl_class == "eager"
+        assert "(torch, the only one" in product.path
     listed = json.loads(perwatt("kernels", "choices", "--json", PERWATT_CACHE=str(tmp_path / "own")).stdout)
     assert {one["question"]["about"] for one in listed} == {"matmul", "attention"}
     (matmul,) = (one for one in listed if one["question"]["about"] == "matmul")
     assert matmul["question"]["shape"]["compute"] == "fp32"
     assert matmul["question"]["versions"]["torch"]
-    assert matmul["answer"]["seconds"].keys() == {"torch", "torch.compile"}
+    assert matmul["answer"]["seconds"].keys() == {"torch"}
 
 
 def test_kernels_that_are_wrong_raise_or_kill_the_process_are_passed_over(

@@ -35,6 +35,7 @@ def request_of(case: Case, backend: Backend, output: str) -> registry.Request:
         params=case.params.model_dump(), compile=partial(compiled, backend=backend), backward=precision.backward,
         scaling=precision.scaling, quantize=precision.quantize, fast_accumulation=precision.fast_accumulation,
         chip=device.chip, threads=device.threads, memory_bytes=device.memory_bytes, capability=backend.capability,
+        uncompilable=backend.uncompilable() or "",
         tunable=backend.untunable() is None, on=lambda: backend.device,
         time=None if backend.keeps_compiled else lambda call, count: _seconds(backend, call, count),
     )  # fmt: skip
@@ -50,8 +51,7 @@ def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
         return request_of(case, backend, output(case))
 
     def unsupported(case: Case, backend: Backend) -> str | None:
-        uncompilable = backend.uncompilable() if kernel.impl_class == "graph" else None
-        return uncompilable or kernel.refusal(request(case, backend))
+        return kernel.refusal(request(case, backend))
 
     def build(case: Case, backend: Backend) -> Callable[..., Any]:
         return autocast.cast(kernel.build(request(case, backend)), case.precision, backend)

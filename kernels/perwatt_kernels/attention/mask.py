@@ -49,7 +49,7 @@ def full(q_len: int, kv_len: int, params: Mapping[str, Any], device: torch.devic
 def scores_bytes(request: Request) -> float:
     """Bytes of the scores of all heads where they are written out: in float32, and weights in the compute format."""
     params = request.params
-    scores = params["batch"] * params["heads"] * params["q_len"] * params["kv_len"]
+    scores: int = params["batch"] * params["heads"] * params["q_len"] * params["kv_len"]
     return scores * (12.0 if request.gradients else 8.0)
 
 
