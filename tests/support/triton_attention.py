@@ -1,0 +1,85 @@
+"""Attention in Triton compiled for a GPU that is not there, by launches that stop before the device.
+
+``python -m support.triton_attention 90`` prints a line of JSON for each kernel. In a process of its own: in that of the
+tests kernels are interpreted, and what is compiled for an absent device is remembered as for a present one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from perwatt_kernels.attention import triton_launch
+from perwatt_kernels.attention.triton_launch import Work
+
+SEEN = r"wgmma\.mma_async|mma\.sync|e4m3\.e4m3|cp\.async\.bulk\.tensor|cp\.async\.c[ag]|cp\.reduce\.async\.bulk\.tensor"
+
+
+class Absent:
+    """The driver of a GPU of some capability, as far as a compiler asks."""
+
+    def __init__(self, capability: int) -> None:
+        self._target = GPUTarget("cuda", capability, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def works(capability: int) -> Iterator[tuple[str, int, Work]]:
+    """A large one, and for Hopper some others; with the number of the candidate that each takes."""
+    q, k = (torch.ones(1, 256, heads, 128, dtype=torch.bfloat16).transpose(1, 2) for heads in (8, 2))
+    how: dict[str, Any] = {"causal": True, "window": 0, "lengths": (), "scale": 0.1}
+    yield "large", 1, Work(q=q, k=k, v=k, **how)
+    if capability < 90:
+        return
+    yield "atomic", 1, Work(q=q, k=k, v=k, **how, ordered=False)
+    yield "one", 0, Work(q=q[:, :1, :1], k=k[:, :1, :1], v=k[:, :1, :1], **how | {"causal": False})
+    yield "packed", 0, Work(q=q, k=k, v=k, **how | {"lengths": (100, 156), "window": 30})
+    narrow, values = (one.contiguous().to(torch.float8_e4m3fn) for one in (q, k.mT))
+    scales = torch.ones(1, 8), torch.ones(1, 2), torch.ones(1, 2)
+    yield "fp8", 1, Work(q=narrow, k=narrow[:, :2], v=values.mT, **how, scales=scales)
+
+
+def main(capability: int) -> None:
+    """Launch forward and backward of each."""
+    made: list[Any] = []
+    run, index = JITFunction.run, [0]
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        made.append(run(self, *args, grid=grid, warmup=True, **options))
+        return made[-1]
+
+    JITFunction.run = compile_only
+    driver.set_active(Absent(capability))
+    torch.cuda.get_device_capability = lambda device: divmod(capability, 10)
+    triton_launch.tile_for = lambda about, shape, device, candidates, call: candidates[index[0]]
+    for name, index[0], work in works(capability):
+        made.clear()
+        out, lse = torch.empty_like(work.q, dtype=torch.bfloat16), torch.empty(work.q.shape[:3])
+        triton_launch.forward(work, out, lse)
+        if work.scales is None:
+            triton_launch.backward(work, out, lse, out, out, torch.empty_like(work.k), torch.empty_like(work.v))
+        for kernel in made:
+            ptx = kernel.asm["ptx"]
+            print(json.dumps({
+                "work": name, "kernel": kernel.metadata.name, "shared": kernel.metadata.shared,
+                "does": sorted(set(re.findall(SEEN, ptx))),
+            }), flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
