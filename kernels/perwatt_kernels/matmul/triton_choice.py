@@ -72,8 +72,8 @@ def _key(call: Call) -> tuple[object, ...]:
 def question_of(call: Call) -> Question:
     """What a tile is chosen for."""
     shape = {
-        **asdict(call.work), "a": _stored(call.a), "b": _stored(call.b), "output": str(call.output), "after": call.after,
-        "bias": call.bias is not None, "scaled": call.scales is not None,
+        **asdict(call.work), "a": _stored(call.a), "b": _stored(call.b), "output": str(call.output),
+        "after": call.after, "bias": call.bias is not None, "scaled": call.scales is not None,
     }  # fmt: skip
     return Question(
         about=ABOUT, shape=shape, device=torch.cuda.get_device_name(call.a.device),

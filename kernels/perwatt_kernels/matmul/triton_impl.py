@@ -12,6 +12,7 @@ from perwatt_kernels.matmul import scaled_impl
 from perwatt_kernels.registry import Kernel, Request
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 FORMATS = ("bf16", "fp16", "tf32", "fp32", "e4m3fn")
@@ -30,7 +31,8 @@ def unsupported(request: Request) -> str | None:
         if request.scaling == "none":
             return "found e4m3fn without scales, expected scales by tensor or by row"
         if request.capability is not None and request.capability < EIGHT_BITS:
-            return f"8-bit products need compute capability 8.9, {request.chip} has {'.'.join(map(str, request.capability))}"
+            found = ".".join(map(str, request.capability))
+            return f"products of 8-bit operands need compute capability 8.9, {request.chip} has {found}"
         return scaled_impl.no_gradients(request)
     if request.scaling != "none":
         return f"operands in {request.compute} have no scales"
@@ -78,7 +80,7 @@ def scaled(request: Request) -> Callable[..., Tensor]:
     return scaled_impl.around(product, request)
 
 
-def check(a: Tensor, b: Tensor, bias: Tensor | None, *formats: object) -> None:
+def check(a: Tensor, b: Tensor, bias: Tensor | None, *formats: torch.dtype) -> None:
     """Refuse operands that no product is made of.
 
     Raises:

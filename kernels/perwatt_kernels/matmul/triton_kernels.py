@@ -1,13 +1,14 @@
 """Products in Triton: one program a tile, a persistent one whose tiles come by descriptors, and the sum of splits.
 
-``C = after(scale_a scale_b (A B) + bias)``, sums in float32. Programs take tiles in bands of some rows of tiles, so that
-what runs at one time shares operands in the L2 cache. Extents that are no multiple of a tile are masked in the kernel of
-pointers, and only there; descriptors read zeros beyond the end and write nothing.
+``C = after(scale_a scale_b (A B) + bias)``, sums in float32. Programs take tiles in bands of some rows of tiles, so
+that what runs at one time shares operands in the L2 cache. Extents that are no multiple of a tile are masked in the
+kernel of pointers, and only there; descriptors read zeros beyond the end and write nothing.
 
 Only built-ins of the language are used, none of its functions that are themselves compiled: those are interpreted or
 not from when Triton is first imported, kernels from when this module is.
 """
 
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 from __future__ import annotations
 
 import triton
@@ -25,7 +26,7 @@ def _place(index, tiles_m, tiles_n, GROUP: tl.constexpr):
 
 @triton.jit
 def _times(x, y, total, PRECISION: tl.constexpr, IMPRECISE: tl.constexpr, INTERPRETED: tl.constexpr):
-    """``total + x y``. Triton 3.9's interpreter multiplies the bits of bfloat16 as integers, so there x and y are widened."""
+    """``total + x y``. Triton 3.9's interpreter multiplies the bits of bfloat16 as integers: there both are widened."""
     if INTERPRETED:
         total = tl.dot(x.to(tl.float32), y.to(tl.float32), total, input_precision="ieee")
     else:
@@ -35,8 +36,8 @@ def _times(x, y, total, PRECISION: tl.constexpr, IMPRECISE: tl.constexpr, INTERP
 
 @triton.jit
 def _rounded(total, FORMAT: tl.constexpr, INTERPRETED: tl.constexpr):
-    """Float32 in the format of the result. Triton 3.9's interpreter cuts bfloat16 off, so there its bits are rounded."""
-    if INTERPRETED and FORMAT == tl.bfloat16:
+    """Float32 in the format of the result. Triton 3.9's interpreter only cuts bits off for bfloat16."""
+    if INTERPRETED and tl.bfloat16 == FORMAT:
         bits = total.to(tl.int32, bitcast=True)
         number = (bits & 0x7F800000) != 0x7F800000
         total = tl.where(number, bits + 0x7FFF + ((bits >> 16) & 1), bits).to(tl.float32, bitcast=True)
@@ -68,7 +69,8 @@ def _finished(
 
 @triton.jit
 def perwatt_matmul(
-    a, b, c, bias, scale_a, scale_b, m, n, k, a_batch, a_row, a_depth, b_batch, b_depth, b_column, c_split, c_batch, c_row,
+    a, b, c, bias, scale_a, scale_b, m, n, k, a_batch, a_row, a_depth, b_batch, b_depth, b_column,
+    c_split, c_batch, c_row,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr, SPLITS: tl.constexpr,
     EVEN_M: tl.constexpr, EVEN_N: tl.constexpr, EVEN_K: tl.constexpr, SCALES: tl.constexpr, BIAS: tl.constexpr,
     AFTER: tl.constexpr, PRECISION: tl.constexpr, IMPRECISE: tl.constexpr, INTERPRETED: tl.constexpr,
@@ -175,14 +177,8 @@ def perwatt_matmul_tma(
         total = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
         for step in range(steps):
             at = (begin + step) * BLOCK_K
-            if A_TURNED:
-                x = a.load([at, row * BLOCK_M]).T
-            else:
-                x = a.load([row * BLOCK_M, at])
-            if B_TURNED:
-                y = b.load([column * BLOCK_N, at]).T
-            else:
-                y = b.load([at, column * BLOCK_N])
+            x = a.load([at, row * BLOCK_M]).T if A_TURNED else a.load([row * BLOCK_M, at])
+            y = b.load([column * BLOCK_N, at]).T if B_TURNED else b.load([at, column * BLOCK_N])
             total = _times(x, y, total, PRECISION, IMPRECISE, INTERPRETED)
         stored += programs
         row, column = _place(stored % tiles, tiles_m, tiles_n, GROUP)

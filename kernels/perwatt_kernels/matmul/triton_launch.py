@@ -56,9 +56,7 @@ class Call:
         """What a choice of tiles depends on."""
         batch, m, n, k = self.extents
         size, out = self.a.element_size(), self.output.itemsize
-        kind = {1: "fp8" if self.fast else "fp8_exact", 2: "half"}.get(
-            size, "fp32" if self.compute == "fp32" else "tf32"
-        )
+        kind = {1: "fp8" if self.fast else "fp8_exact", 2: "half"}.get(size, self.compute)
         leaves = self.shape[-1] * out % ALIGNED == 0 and n % 4 == 0  # whole, and as sums of splits
         described = leaves and turned(self.a) is not None and turned(self.b) is not None
         return Work(m=m, n=n, k=k, batch=batch, kind=kind, size=size, out=out, described=described)

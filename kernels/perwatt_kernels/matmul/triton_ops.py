@@ -1,4 +1,4 @@
-"""Products in Triton as operations of torch: ``perwatt::triton_matmul`` with its derivatives, and that of 8-bit operands.
+"""Products in Triton as operations of torch: ``perwatt::triton_matmul`` with its derivatives, and one of 8 bits.
 
 Gradients are products of the same kernel on views: nothing is transposed in memory. An operand that lies by columns
 gets a gradient that does, so that accumulating it copies nothing.
@@ -53,9 +53,10 @@ def _backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, Tensor | None,
 
 def _laid(like: Tensor, left: Tensor, right: Tensor, compute: str) -> Tensor:
     """``left right`` in the format of an operand, and stored as that is."""
-    if like.stride(-2) == 1 and like.stride(-1) != 1:
-        return product(right.mT, left.mT, None, like.dtype, compute, "none").mT
-    return product(left, right, None, like.dtype, compute, "none")
+    by_columns = like.stride(-2) == 1 and like.stride(-1) != 1
+    pair = (right.mT, left.mT) if by_columns else (left, right)
+    found: Tensor = product(*pair, None, like.dtype, compute, "none")
+    return found.mT if by_columns else found
 
 
 def _through_swiglu(incoming: Tensor, pairs: Tensor) -> Tensor:

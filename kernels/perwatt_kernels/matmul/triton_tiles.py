@@ -1,4 +1,4 @@
-"""Tiles of the product in Triton: which there are for a device, a format and a shape, and which is likely the fastest."""
+"""Tiles of the product in Triton: which there are for a device, a format and a shape, likely fastest first."""
 
 from __future__ import annotations
 
