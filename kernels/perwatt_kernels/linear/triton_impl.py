@@ -13,6 +13,7 @@ from perwatt_kernels.matmul.triton_impl import FORMATS, scaled, unsupported
 from perwatt_kernels.registry import Kernel, Request
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 SOURCES = ("bf16", "fp16", "fp32")  # formats that operands arrive in where they are quantized inside
@@ -35,15 +36,10 @@ def _build(request: Request) -> Callable[..., Tensor]:
     return linear
 
 
-def _product(request: Request) -> tuple[Callable[..., Tensor], tuple[object, ...]]:
+def _product(request: Request) -> tuple[Callable[..., Tensor], tuple[torch.dtype, ...]]:
     """The product of a layer, and the formats that its operands may have."""
     if request.scaling != "none":
-        params = {
-            **request.params,
-            "product": "fwd",
-            "batch": 1,
-            "epilogue": "bias" if request.params["bias"] else "none",
-        }
+        params = {**request.params, "product": "fwd", "epilogue": "none"}  # a bias is added where one is given
         return scaled(replace(request, params=params)), tuple(map(dtype, SOURCES))
     from perwatt_kernels.matmul.triton_ops import product
 
@@ -51,7 +47,7 @@ def _product(request: Request) -> tuple[Callable[..., Tensor], tuple[object, ...
     return lambda a, b, bias: product(a, b, bias, output, compute, "none"), (dtype(compute),)
 
 
-def _check(x: Tensor, w: Tensor, bias: Tensor | None, *formats: object) -> None:
+def _check(x: Tensor, w: Tensor, bias: Tensor | None, *formats: torch.dtype) -> None:
     if x.dim() == 0:
         raise refuse("x", "shape []", "[..., k]")
     of_shape("w", w, (None, x.shape[-1]))

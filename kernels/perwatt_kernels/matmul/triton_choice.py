@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from perwatt_kernels.choices import measure
 from perwatt_kernels.choices.question import Question, versions
-from perwatt_kernels.matmul.triton_launch import Call, launch, turned
-from perwatt_kernels.matmul.triton_tiles import INTERPRETER, Chip, Tile, candidates
-from perwatt_kernels.triton_site import interpreted
+from perwatt_kernels.matmul.triton_launch import Call, chip, launch, turned
+from perwatt_kernels.matmul.triton_tiles import Tile, candidates
 
 ABOUT = "matmul/triton"
 APART = 0.05  # relative Frobenius difference between two tiles above which one of them computes something else
@@ -45,19 +44,6 @@ def tile_for(call: Call) -> Tile:
 def forget() -> None:
     """Choose anew, as a new process does."""
     _remembered.clear()
-
-
-@cache
-def chip(device: torch.device) -> Chip:
-    """What computes on a device."""
-    if interpreted() or device.type != "cuda":
-        return INTERPRETER
-    from triton.runtime import driver
-
-    found = torch.cuda.get_device_properties(device)
-    index = torch.cuda.current_device() if device.index is None else device.index
-    shared = driver.active.utils.get_device_properties(index)["max_shared_mem"]
-    return Chip(capability=(found.major, found.minor), processors=found.multi_processor_count, shared=shared)
 
 
 def _key(call: Call) -> tuple[object, ...]:
@@ -92,9 +78,13 @@ def _measurable(call: Call) -> bool:
 
 
 def _measured(call: Call, tiles: dict[str, Tile]) -> Tile:
-    """The fastest of some; the first of them where none works, so that the caller sees why."""
+    """The fastest of some; the first of them where none works, so that the caller sees why.
+
+    The plainest comes first in the measurement, as others have to agree with it.
+    """
     own = replace(call, a=_random(call.a), b=_random(call.b))
-    makers = {name: partial(_launching, own, tile) for name, tile in tiles.items()}
+    plainest = sorted(tiles.items(), key=lambda item: (item[1].persistent, item[1].splits))
+    makers = {name: partial(_launching, own, tile) for name, tile in plainest}
     try:
         answer = measure.chosen(question_of(call), makers, seconds, _Agreement())
     except NotImplementedError:
@@ -124,7 +114,7 @@ def seconds(call: Callable[[], object], count: int) -> float:
 
 
 class _Agreement:
-    """Whether a tile's result is that of the first one."""
+    """Whether a tile's result is that of the one that was tried first."""
 
     def __init__(self) -> None:
         self._expected: Tensor | None = None
@@ -134,4 +124,4 @@ class _Agreement:
         if self._expected is None:
             self._expected = result.float()
         away = float((result.float() - self._expected).norm() / self._expected.norm().clamp_min(1e-30))
-        return None if away <= APART else f"its result is {away:.1e} away from that of the first tile"
+        return None if away <= APART else f"its result is {away:.1e} away from that of the tile tried first"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from perwatt_kernels.matmul.triton_kernels import perwatt_matmul, perwatt_matmul_sum, perwatt_matmul_tma
-from perwatt_kernels.matmul.triton_tiles import Tile, Work
+from perwatt_kernels.matmul.triton_tiles import INTERPRETER, Chip, Tile, Work
 from perwatt_kernels.triton_site import interpreted
 
 ALIGNED = 16  # bytes: what a descriptor wants of its base and of all strides but the innermost, which is one element
@@ -120,7 +121,7 @@ def _products(call: Call, tile: Tile, to: Tensor) -> None:
             _described(call.a, tile.m, tile.k), _described(call.b, tile.k, tile.n),
             _described(to.flatten(0, -2), tile.m, width // 2 if halves else width),
         )  # fmt: skip
-        perwatt_matmul_tma[(min(tiles, processors(call.a.device)),)](
+        perwatt_matmul_tma[(min(tiles, chip(call.a.device).processors),)](
             *descriptors, *_besides(call, to), m, n, k, A_TURNED=turned(call.a), B_TURNED=turned(call.b), HALVES=halves,
             SPECIALIZE=tile.variant == "specialized", **shared,
         )  # fmt: skip
@@ -133,11 +134,17 @@ def _products(call: Call, tile: Tile, to: Tensor) -> None:
     )  # fmt: skip
 
 
-def processors(device: torch.device) -> int:
-    """Streaming multiprocessors of a device; in the interpreter a few programs take turns."""
-    from perwatt_kernels.matmul.triton_choice import chip
+@cache
+def chip(device: torch.device) -> Chip:
+    """What computes on a device."""
+    if interpreted() or device.type != "cuda":
+        return INTERPRETER
+    from triton.runtime import driver
 
-    return chip(device).processors
+    found = torch.cuda.get_device_properties(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    shared = driver.active.utils.get_device_properties(index)["max_shared_mem"]
+    return Chip(capability=(found.major, found.minor), processors=found.multi_processor_count, shared=shared)
 
 
 def _described(x: Tensor, rows: int, columns: int) -> Any:
