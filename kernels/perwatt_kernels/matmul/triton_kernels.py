@@ -40,7 +40,8 @@ def _rounded(total, FORMAT: tl.constexpr, INTERPRETED: tl.constexpr):
     if INTERPRETED and tl.bfloat16 == FORMAT:
         bits = total.to(tl.int32, bitcast=True)
         number = (bits & 0x7F800000) != 0x7F800000
-        total = tl.where(number, bits + 0x7FFF + ((bits >> 16) & 1), bits).to(tl.float32, bitcast=True)
+        up = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
+        total = tl.where(number, up, bits).to(tl.float32, bitcast=True)
     return total.to(FORMAT)
 
 
