@@ -9,7 +9,10 @@ MOST = 8  # tiles that are tried: each compiles for seconds
 MOST_SPLITS = 32
 FEWEST_STEPS = 4  # along the depth, of one split
 RESERVED = 2048  # bytes of shared memory for barriers and whatever an epilogue keeps there
-DESCRIPTORS, BLACKWELL = (9, 0), ((10, 0), (11, 0))
+DESCRIPTORS = (9, 0)  # capability from which there is a tensor memory accelerator
+WIDE = (9, 0), (12, 0)  # capabilities whose tensor cores read whole tiles from shared memory, of which they have most
+BLACKWELL = (10, 0), (12, 0)  # with warp specialization that holds, and sums in a memory of their own
+TURNING = 16 * 2**10  # bytes of shared memory through which sums come from there
 
 Shape = tuple[int, int, int, int, int]  # rows, columns, depth, warps, stages
 _SHAPES: dict[tuple[str, bool], tuple[Shape, ...]] = {
@@ -53,6 +56,11 @@ class Chip:
     capability: tuple[int, int]
     processors: int
     shared: int
+
+    @property
+    def blackwell(self) -> bool:
+        """Whether it is a Blackwell of a data centre."""
+        return BLACKWELL[0] <= self.capability < BLACKWELL[1]
 
 
 INTERPRETER = Chip(capability=(0, 0), processors=4, shared=2**20)
@@ -140,7 +148,8 @@ def candidates(work: Work, chip: Chip) -> list[Tile]:
     """
     if chip.capability == INTERPRETER.capability:
         return [_interpreted(work, chip)]
-    found = [tile for tile in _all(work, chip) if tile.shared(work) <= chip.shared]
+    room = chip.shared - (TURNING if chip.blackwell else 0)
+    found = [tile for tile in _all(work, chip) if tile.shared(work) <= room]
     found = sorted(dict.fromkeys(found), key=lambda tile: tile.cost(work, chip.processors))
     return found[:MOST] or [Tile(m=16, n=32, k=32, warps=4, stages=2)]
 
@@ -152,15 +161,15 @@ def _interpreted(work: Work, chip: Chip) -> Tile:
 
 
 def _all(work: Work, chip: Chip) -> Iterator[Tile]:
-    hopper = chip.capability >= DESCRIPTORS
-    kind = work.kind if hopper or work.kind != "fp8_exact" else "fp8"
-    shapes = _SHAPES.get((kind, hopper)) or _SHAPES[kind, False]
+    wide = WIDE[0] <= chip.capability < WIDE[1]
+    kind = work.kind if wide or work.kind != "fp8_exact" else "fp8"
+    shapes = _SHAPES.get((kind, wide)) or _SHAPES[kind, False]
     for shape in (*_skinny(work), *shapes):
         tile = Tile(m=shape[0], n=shape[1], k=shape[2], warps=shape[3], stages=shape[4])
         variants = [tile]
-        if hopper and work.described and work.kind != "fp32":
+        if chip.capability >= DESCRIPTORS and work.described and work.kind != "fp32":
             variants.append(replace(tile, variant="descriptors"))
-            if BLACKWELL[0] <= chip.capability < BLACKWELL[1]:
+            if chip.blackwell:
                 variants.append(replace(tile, variant="specialized"))
         for variant in variants:
             yield variant
