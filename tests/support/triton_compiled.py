@@ -80,7 +80,6 @@ def main(capability: int) -> None:
         print(json.dumps({
             "compute": call.compute, "after": call.after, "tile": tile.name, "kernels": len(made),
             "units": sorted(set(re.findall(UNITS, text))), "loads": sorted(set(re.findall(LOADS, text))),
-            
             "shared": max(kernel.metadata.shared for kernel in made),
             "room": tile.shared(call.work) + (TURNING if chip.blackwell else 0),
         }), flush=True)  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 MOST = 8  # tiles that are tried: each compiles for seconds
 MOST_SPLITS = 32
+GROUPS = (8, 16)  # rows of tiles in a band
 FEWEST_STEPS = 4  # along the depth, of one split
 RESERVED = 2048  # bytes of shared memory for barriers and whatever an epilogue keeps there
 DESCRIPTORS = (9, 0)  # capability from which there is a tensor memory accelerator
@@ -135,7 +136,7 @@ class Tile:
         depth = _ceil(_ceil(work.k, self.k), self.splits) * self.k
         each = depth * (self.m * self.n + 64 * (self.m + self.n))
         partial = 32 * work.batch * work.m * work.n * self.splits / processors if self.splits > 1 else 0
-        slower = 1.15 if not self.persistent and work.described else 1.0
+        slower = 1.15 if not self.persistent and work.described else 1.0 if self.group == GROUPS[0] else 1.05
         return slower * _ceil(tiles, processors) * each + partial
 
 
@@ -151,7 +152,8 @@ def candidates(work: Work, chip: Chip) -> list[Tile]:
     room = chip.shared - (TURNING if chip.blackwell else 0)
     found = [tile for tile in _all(work, chip) if tile.shared(work) <= room]
     found = sorted(dict.fromkeys(found), key=lambda tile: tile.cost(work, chip.processors))
-    return found[:MOST] or [Tile(m=16, n=32, k=32, warps=4, stages=2)]
+    plain = [tile for tile in found if not tile.persistent][:1] or [Tile(m=16, n=32, k=32, warps=4, stages=2)]
+    return list(dict.fromkeys((*found[: MOST - 1], *plain)))  # what needs the least of device and compiler is in it
 
 
 def _interpreted(work: Work, chip: Chip) -> Tile:
@@ -168,12 +170,18 @@ def _all(work: Work, chip: Chip) -> Iterator[Tile]:
         tile = Tile(m=shape[0], n=shape[1], k=shape[2], warps=shape[3], stages=shape[4])
         variants = [tile]
         if chip.capability >= DESCRIPTORS and work.described and work.kind != "fp32":
-            variants.append(replace(tile, variant="descriptors"))
-            if chip.blackwell:
-                variants.append(replace(tile, variant="specialized"))
+            variants += _described(tile, work, chip)
         for variant in variants:
             yield variant
             yield from _split(variant, work, chip)
+
+
+def _described(tile: Tile, work: Work, chip: Chip) -> Iterator[Tile]:
+    """The same by descriptors, in bands of several heights, where there are as many rows of tiles."""
+    for group in GROUPS if _ceil(work.m, tile.m) > GROUPS[0] else GROUPS[:1]:
+        yield replace(tile, variant="descriptors", group=group)
+        if chip.blackwell:
+            yield replace(tile, variant="specialized", group=group)
 
 
 def _skinny(work: Work) -> Iterator[Shape]:
