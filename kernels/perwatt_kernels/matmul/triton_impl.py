@@ -74,6 +74,7 @@ def scaled(request: Request) -> Callable[..., Tensor]:
 
     def product(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
         check(a, b, None, *eight_bits)
+        _check_scales(a, b, scale_a, scale_b)
         result: Tensor = scaled_product(a, b, scale_a, scale_b, output, fast)
         return result
 
@@ -95,6 +96,17 @@ def check(a: Tensor, b: Tensor, bias: Tensor | None, *formats: torch.dtype) -> N
     if bias is not None:
         of_shape("bias", bias, (b.shape[-1],))
         on("bias", bias, a.device)
+
+
+def _check_scales(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> None:
+    import torch
+
+    batch = a.shape[:-2]
+    whole = scale_a.shape == scale_b.shape == (*batch, 1, 1)
+    for name, scale, by_row in (("scale_a", scale_a, (a.shape[-2], 1)), ("scale_b", scale_b, (1, b.shape[-1]))):
+        of_shape(name, scale, (*batch, 1, 1) if whole else (*batch, *by_row))
+        of_dtype(name, scale, torch.float32)
+        on(name, scale, a.device)
 
 
 KERNELS = (

@@ -320,6 +320,29 @@ def test_wrong_operands_are_refused_by_name(operands: tuple[Tensor, ...], messag
 
 
 @pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        (((4, 1), (1, 1)), r"scale_b: found shape \[1, 1\], expected \[1, 6\]"),
+        (((5, 1), (1, 6)), r"scale_a: found shape \[5, 1\], expected \[4, 1\]"),
+    ],
+)
+def test_scales_of_another_shape_are_refused(scales: tuple[tuple[int, int], ...], message: str) -> None:
+    a, b = torch.ones(4, 32).to(torch.float8_e4m3fn), torch.ones(32, 6).to(torch.float8_e4m3fn)
+    multiply = built(compute="e4m3fn", scaling="row", quantize="outside", gradients=False)
+    with pytest.raises(ValueError, match=message):
+        multiply(a, b, *(torch.ones(shape) for shape in scales))
+
+
+@pytest.mark.parametrize("after", ["none", "swiglu"])
+def test_torch_finds_nothing_amiss_with_the_operation(after: str) -> None:
+    from perwatt_kernels.matmul.triton_ops import product
+
+    a, b = normal(5, 8, like="fp32").requires_grad_(), normal(6, 8, like="fp32").mT.requires_grad_()
+    bias = normal(6, like="fp32").requires_grad_()
+    torch.library.opcheck(product, (a, b, bias, torch.float32, "fp32", after))
+
+
+@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"device": "cuda", "chip": "V100", "capability": (7, 0)}, "triton needs compute capability 8.0, V100 has 7.0"),
@@ -357,6 +380,15 @@ def test_the_interpreter_is_still_wrong_about_bfloat16() -> None:
     a, b, c = normal(16, 16), normal(16, 16), torch.zeros(16, 16)
     naive[(1,)](a, b, c)
     assert error(c, a.double() @ b.double()) > 0.1
+
+    @triton.jit
+    def narrowed(a, b):  # type: ignore[no-untyped-def]
+        at = tl.arange(0, 16)
+        tl.store(b + at, tl.load(a + at).to(tl.bfloat16))
+
+    wide, narrow = normal(16, like="fp32"), torch.zeros(16, dtype=torch.bfloat16)
+    narrowed[(1,)](wide, narrow)
+    assert not torch.equal(narrow, wide.bfloat16())
 
 
 def work(m: int, n: int, k: int, **changes: Any) -> Work:
