@@ -32,6 +32,15 @@ def perwatt(tmp_path: Path) -> Perwatt:
     return run
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _choices_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is chosen by measurement here is not kept for the user, nor taken from what the user's runs kept."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PERWATT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
 @pytest.fixture
 def at_80(tmp_path: Path) -> Callable[..., str]:
     """What ``perwatt`` with these arguments shows on a terminal of 80 columns, without colours."""

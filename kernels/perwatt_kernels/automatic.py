@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
     Samples = Callable[[Request, torch.device], tuple[list[Tensor], Tensor]]
 
+FIELDS = ("compute", "output", "gradients", "backward", "scaling", "quantize", "fast_accumulation", "threads")
+"""Of a request, what a choice depends on beside its parameters."""
 LEFT_OUT = ("auto", "reference")
 COMPILED, AUTOTUNED = "torch.compile", "torch.compile-autotuned"
 DIFFERENCE = {"fp32": 1e-3, "tf32": 5e-3, "bf16": 5e-2, "fp16": 1e-2}
 """Relative Frobenius difference from the framework's path above which a candidate computes something else. The gate
 judges what is taken; this only keeps a fast wrong one from being taken."""
+ROOM = 0.5  # share of the device's memory that a candidate may take for itself: trying more could end the process
 NARROW_DIFFERENCE = 0.2  # of 8-bit operands, which libraries quantize each in its own way
 
 
@@ -49,7 +52,7 @@ def automatic(operation: str, own: str, framework: str, samples: Samples) -> Ker
     choose = partial(_choose, operation, own, framework, samples)
 
     def build(request: Request) -> Callable[..., Any]:
-        return _built(_candidates(operation, request)[choose(request).impl], request)
+        return _built(_named(operation, choose(request).impl), request)
 
     def unsupported(request: Request) -> str | None:
         if _candidates(operation, request):
@@ -66,12 +69,19 @@ def _candidates(operation: str, request: Request) -> dict[str, Kernel]:
     """Implementations that take a request, by name; those of the compiler also with kernels of its choice."""
     found = {}
     for name, kernel in registry.kernels(operation).items():
-        if name in LEFT_OUT or kernel.choose is not None or kernel.emulated or kernel.refusal(request):
+        if name in LEFT_OUT or kernel.choose is not None or kernel.emulated() or kernel.refusal(request):
+            continue
+        if kernel.extra_bytes(request) > ROOM * request.memory_bytes:
             continue
         found[name] = kernel
         if name == COMPILED and request.tunable:
-            found[AUTOTUNED] = replace(kernel, impl=AUTOTUNED)
+            found[AUTOTUNED] = _named(operation, AUTOTUNED)
     return found
+
+
+def _named(operation: str, impl: str) -> Kernel:
+    kernels = registry.kernels(operation)
+    return replace(kernels[COMPILED], impl=AUTOTUNED) if impl == AUTOTUNED else kernels[impl]
 
 
 def _built(kernel: Kernel, request: Request) -> Callable[..., Any]:
@@ -104,8 +114,7 @@ def question_of(operation: str, request: Request) -> Question:
     shape: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in request.params.items()
     }
-    for name in ("compute", "output", "gradients", "backward", "scaling", "quantize", "fast_accumulation", "threads"):
-        shape[f"{name}_"] = getattr(request, name)
+    shape |= {name: getattr(request, name) for name in FIELDS}
     modules = {kernel.distribution for kernel in registry.kernels(operation).values() if kernel.distribution}
     return Question(
         about=operation, shape=shape, device=request.chip or request.device, versions=versions(tuple(sorted(modules)))
@@ -166,7 +175,8 @@ class _Agreement:
     """Whether results are those of the framework's path."""
 
     def __init__(self, framework: str, request: Request) -> None:
-        self._framework, self._expected = framework, None
+        self._framework = framework
+        self._expected: tuple[Any, ...] | None = None
         narrow = request.scaling != "none"
         self._limit = NARROW_DIFFERENCE if narrow else DIFFERENCE.get(request.compute, max(DIFFERENCE.values()))
 
@@ -178,10 +188,5 @@ class _Agreement:
         for found, expected in zip(result, self._expected, strict=True):
             away = (found.double() - expected.double()).norm() / expected.double().norm()
             if not away <= self._limit:  # NaN is no agreement
-                return f"its result is {float(away):.1e} away from that of {name_of(self._framework)}"
+                return f"its result is {float(away):.1e} away from that of {self._framework}"
         return None
-
-
-def name_of(framework: str) -> str:
-    """How the framework's path is called in messages."""
-    return f"the framework's ({framework})"

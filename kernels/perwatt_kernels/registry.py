@@ -7,11 +7,19 @@ listing kernels needs none. Other distributions add theirs through the entry poi
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from perwatt import plugins
+
+
+class Refusal(NotImplementedError):
+    """What an implementation finds that it cannot do at its first call, having changed nothing.
+
+    Of a kernel of its own any other NotImplementedError is a fault by then: the framework's dispatcher raises it, too.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +39,10 @@ class Request:
         fast_accumulation: whether partial sums may be as short as the device's fast mode has them.
         chip: name of the device by its sheet or its driver; empty where nobody knows it.
         capability: CUDA compute capability of the device; None for what is no NVIDIA GPU.
+        uncompilable: why ``compile`` compiles nothing here; empty where it does.
         tunable: whether ``compile`` takes ``autotune=True``.
         threads: of the host that the device computes with, where it is a CPU.
+        memory_bytes: of the device.
         time: seconds that so many calls take on the device; None where nothing is to be measured for a choice.
         on: the torch device of operands.
     """
@@ -49,8 +59,10 @@ class Request:
     fast_accumulation: bool = False
     chip: str = ""
     capability: tuple[int, int] | None = None
+    uncompilable: str = ""
     tunable: bool = False
     threads: int | None = None
+    memory_bytes: float = math.inf
     time: Callable[[Callable[[], object], int], float] | None = None
     on: Callable[[], Any] = lambda: "cpu"
 
@@ -82,8 +94,8 @@ class Kernel:
         operation: ``matmul``, ``linear``, ``attention``; its package's docstring says what ``build`` returns.
         impl: name of the implementation, as suites spell it.
         impl_class: ``eager``, ``graph`` (compiled as a whole) or ``kernel`` (a kernel of its own).
-        build: makes the callable for a request. What it cannot do after all is NotImplementedError, from ``build`` or
-            from the first call.
+        build: makes the callable for a request. What it cannot do after all is NotImplementedError from ``build``, or
+            :class:`Refusal` from the first call.
         unsupported: why a request cannot be done, or None.
         devices: torch device types that it runs on; empty for all.
         formats: formats of operands of products that it takes; empty for all that the device has.
@@ -94,7 +106,9 @@ class Kernel:
         distribution: that has the module, whose version choices depend on.
         install: how one gets it.
         shapes: which shapes it takes, in words.
-        emulated: an interpreter runs it here, for tests: its time says nothing, so ``auto`` never takes it.
+        extra_bytes: device memory that it takes beside operands, results and gradients, where that is much.
+        emulated: whether an interpreter runs it in this process, on a CPU and for tests: its time says nothing, so
+            ``auto`` does not measure it.
         choose: of one that chooses among others, what it takes for a request; ``build`` then builds that.
     """
 
@@ -113,13 +127,28 @@ class Kernel:
     distribution: str = ""
     install: str = ""
     shapes: str = "any"
-    emulated: bool = False
+    extra_bytes: Callable[[Request], float] = lambda request: 0.0
+    emulated: Callable[[], bool] = lambda: False
     choose: Callable[[Request], Chosen] | None = None
 
     @property
     def name(self) -> str:
         """Unique name among all kernels."""
         return f"{self.operation}/{self.impl}"
+
+    @property
+    def capability(self) -> str:
+        """CUDA compute capabilities that it runs on, in words; empty where any will do."""
+        since = f"from {_dotted(self.since)}" if self.since else ""
+        return f"{since} below {_dotted(self.until)}".strip() if self.until else since
+
+    @property
+    def installed(self) -> bool:
+        """Whether the module that it needs is there."""
+        try:
+            return not self.module or importlib.util.find_spec(self.module) is not None
+        except ModuleNotFoundError:  # of the package that the module should be in
+            return False
 
     def refusal(self, request: Request) -> str | None:
         """Why it cannot do a request, by what it declares and by what it says itself; None where it can.
@@ -132,7 +161,8 @@ class Kernel:
 
 def _undeclared(kernel: Kernel, request: Request) -> Iterator[str]:
     """What a kernel's declarations exclude, each in one line with what was found and expected."""
-    if kernel.devices and request.device not in kernel.devices:
+    elsewhere = kernel.devices and request.device not in kernel.devices
+    if elsewhere and not (request.device == "cpu" and kernel.emulated()):
         yield f"{kernel.impl} runs on {' or '.join(kernel.devices)}, not on {request.device}"
     if request.device == "cuda" and request.capability is not None:
         found = ".".join(map(str, request.capability))
@@ -140,11 +170,13 @@ def _undeclared(kernel: Kernel, request: Request) -> Iterator[str]:
             yield f"{kernel.impl} needs compute capability {_dotted(kernel.since)}, {request.chip} has {found}"
         if kernel.until and request.capability >= kernel.until:
             yield f"{kernel.impl} needs a compute capability below {_dotted(kernel.until)}, {request.chip} has {found}"
+    if kernel.impl_class == "graph" and request.uncompilable:
+        yield request.uncompilable
     if kernel.formats and request.compute not in kernel.formats:
         yield f"{kernel.impl} takes {', '.join(kernel.formats)}, not {request.compute}"
     if request.gradients and not kernel.gradients:
         yield f"{kernel.impl} gives no gradients: use pass fwd"
-    if kernel.module and importlib.util.find_spec(kernel.module) is None:
+    if not kernel.installed:
         yield f"{kernel.impl} needs {kernel.module}" + (f": {kernel.install}" if kernel.install else "")
 
 

@@ -22,6 +22,6 @@ def interpreted() -> bool:
 def declared() -> dict[str, Any]:
     """What every Triton kernel declares of where it runs, as fields of :class:`perwatt_kernels.registry.Kernel`."""
     return {
-        "devices": ("cuda", "cpu") if interpreted() else ("cuda",), "emulated": interpreted(), "since": SINCE,
-        "until": UNTIL, "module": "triton", "distribution": "triton", "install": INSTALL,
+        "devices": ("cuda",), "emulated": interpreted, "since": SINCE, "until": UNTIL, "module": "triton",
+        "distribution": "triton", "install": INSTALL,
     }  # fmt: skip

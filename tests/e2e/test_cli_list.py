@@ -13,7 +13,7 @@ from perwatt.spec import suite
 from perwatt.spec.precision import POLICIES
 
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
-KINDS = ["backends", "impls", "models", "precisions", "suites", "workloads"]
+KINDS = ["backends", "impls", "kernels", "models", "precisions", "suites", "workloads"]
 
 
 def entries(perwatt: Perwatt, kind: str) -> list[dict[str, object]]:
@@ -71,6 +71,14 @@ def test_impls_by_workload(perwatt: Perwatt):
     found = {(entry["workload"], entry["name"]): entry for entry in entries(perwatt, "impls")}
     assert found["gemm", "torch.compile"]["class"] == "graph"
     assert ("attention", "sdpa") in found
+
+
+def test_kernels_and_what_each_declares(perwatt: Perwatt):
+    found = {(entry["operation"], entry["name"]): entry for entry in entries(perwatt, "kernels")}
+    assert found["attention", "nki"]["devices"] == ["neuron"]
+    assert found["attention", "nkilib"]["formats"] == ["bf16"]
+    assert found["matmul", "torch"]["gradients"] is True
+    assert {operation for operation, _ in found} >= {"attention", "matmul"}
 
 
 def test_the_same_twice(perwatt: Perwatt):

@@ -61,7 +61,9 @@ def test_rows_name_the_kernel_that_ran_or_why_none_did(neuron_machine: Callable[
         assert 0 < row.rel_err <= row.rel_err_bound
         assert row.path.startswith("perwatt::")
         assert "framework_path" not in (row.flags or "")
-    assert {row.path for row in (*products, layer)} == {"perwatt::nki_matmul"}
+    assert {row.path for row in products} == {"perwatt::nki_matmul"}
+    assert layer.path == "perwatt::nki_matmul (nki, by rule)"
+    assert "unmeasured_choice" in layer.flags.split()
     assert narrow.path == "perwatt::nki_matmul_fp8"
     assert {row.impl_class for row in (*products, narrow, layer, attention, library)} == {"kernel"}
     assert fell.impl_class == "eager"

@@ -18,7 +18,7 @@ Entries = list[dict[str, Any]]
 def command(kind: str | None, as_json: bool) -> None:
     """Show what can be measured, and how.
 
-    KIND is one of workloads, suites, models, precisions, backends and impls; without it, all are shown.
+    KIND is one of workloads, suites, models, precisions, backends, impls and kernels; without it, all are shown.
     """
     from perwatt.errors import InputError, expected
 
@@ -114,9 +114,32 @@ def impls() -> Entries:
     ]
 
 
+def kernels() -> Entries:
+    """Kernels by operation, and what each declares: devices, capability, formats, gradients, shapes."""
+    from perwatt_kernels import registry
+
+    return [
+        {
+            "operation": operation,
+            "name": kernel.impl,
+            "class": kernel.impl_class,
+            "devices": list(kernel.devices) or ["any"],
+            "capability": kernel.capability,
+            "formats": list(kernel.formats) or ["the device's"],
+            "gradients": kernel.gradients,
+            "shapes": kernel.shapes,
+            "needs": kernel.module,
+            "installed": kernel.installed,
+            "summary": kernel.summary,
+        }
+        for operation in registry.operations()
+        for kernel in sorted(registry.kernels(operation).values(), key=lambda kernel: kernel.impl)
+    ]
+
+
 KINDS: dict[str, Callable[[], Entries]] = {
     "workloads": workloads, "suites": suites, "models": models, "precisions": precisions, "backends": backends,
-    "impls": impls,
+    "impls": impls, "kernels": kernels,
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from perwatt.spec.case import Case
 from perwatt.timing import whole
 from perwatt.timing.body import Body
 from perwatt.timing.measure import outcome
+from perwatt.workloads.base import Session
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +44,17 @@ def first_call(case: Case, *, impl: str, seed: int, backend: Backend) -> Compile
         seed: of the input data.
         backend: device, already started.
     """
-    own, done, abandoned = (Status.OK, ""), Compiled(status=Status.OK), False
+    own, done, abandoned, launched = (Status.OK, ""), Compiled(status=Status.OK), False, False
     try:
-        done = _called(case, impl, seed, backend)
+        backend.prepare(case.precision)
+        backend.empty_compiler_cache()
+        found = case.workload.impls()[impl]
+        chosen = found.chosen(case, backend)
+        session = case.workload.open(case, found, backend, seed)
+        launched = (chosen or found).impl_class == "kernel"
+        done = _called(session, backend)
     except Exception as error:  # whatever an impl raises is a result about that impl
-        own, abandoned = outcome(error, backend), isinstance(error, Abandoned)
+        own, abandoned = outcome(error, backend, launched=launched), isinstance(error, Abandoned)
     fate = whole.settled(
         backend, whole.Fate(status=own[0], error=own[1], rank=backend.rank, abandoned=abandoned)
     )  # fmt: skip
@@ -56,10 +63,7 @@ def first_call(case: Case, *, impl: str, seed: int, backend: Backend) -> Compile
     return replace(done, seconds=whole.largest(backend, done.seconds))
 
 
-def _called(case: Case, impl: str, seed: int, backend: Backend) -> Compiled:
-    backend.prepare(case.precision)
-    backend.empty_compiler_cache()
-    session = case.workload.open(case, case.workload.impls()[impl], backend, seed)
+def _called(session: Session, backend: Backend) -> Compiled:
     body = Body(session, backend)
     try:
         before, started = backend.guards()["compilations"], perf_counter()

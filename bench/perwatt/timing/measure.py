@@ -26,6 +26,7 @@ from perwatt.timing.body import Body
 from perwatt.timing.statistics import estimate
 from perwatt.timing.stopping import Stop, StoppingRule
 from perwatt.workloads.base import Accuracy, Impl, Session
+from perwatt_kernels.registry import Refusal
 
 BLOCK_SAMPLES = 5  # samples an impl takes before the next one has its turn
 STEADY = 0.02  # warm-up ends when two successive medians of three batches differ by less
@@ -174,7 +175,8 @@ def outcome(error: Exception, backend: Backend, *, launched: bool = False) -> tu
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if backend.is_out_of_memory(error):
         return Status.OOM, text
-    if isinstance(error, NotImplementedError) and str(error) and not launched:
+    refused = isinstance(error, Refusal) or (isinstance(error, NotImplementedError) and not launched)
+    if refused and str(error):
         return Status.UNSUPPORTED, " ".join(str(error).split())[:300]
     return Status.CRASHED, text
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perwatt.workloads import autocast
 from perwatt.workloads.base import Impl
+from perwatt.workloads.compiled import compiled
 from perwatt.workloads.variants import captured
 from perwatt_kernels import registry
 
@@ -27,13 +29,14 @@ def impls(operation: str, output: Callable[[Case], str]) -> dict[str, Impl]:
 
 def request_of(case: Case, backend: Backend, output: str) -> registry.Request:
     """What a case asks of a kernel; ``output`` is the format of its result."""
-    precision = case.precision
+    precision, device = case.precision, backend.describe()
     return registry.Request(
         device=backend.name, compute=precision.compute, output=output, gradients=case.grad,
-        params=case.params.model_dump(), compile=backend.compile, backward=precision.backward,
+        params=case.params.model_dump(), compile=partial(compiled, backend=backend), backward=precision.backward,
         scaling=precision.scaling, quantize=precision.quantize, fast_accumulation=precision.fast_accumulation,
-        chip=backend.describe().chip, capability=backend.capability, tunable=backend.untunable() is None,
-        threads=backend.describe().threads, on=lambda: backend.device,
+        chip=device.chip, threads=device.threads, memory_bytes=device.memory_bytes, capability=backend.capability,
+        uncompilable=backend.uncompilable() or "",
+        tunable=backend.untunable() is None, on=lambda: backend.device,
         time=None if backend.keeps_compiled else lambda call, count: _seconds(backend, call, count),
     )  # fmt: skip
 
@@ -48,8 +51,7 @@ def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
         return request_of(case, backend, output(case))
 
     def unsupported(case: Case, backend: Backend) -> str | None:
-        uncompilable = backend.uncompilable() if kernel.impl_class == "graph" else None
-        return uncompilable or kernel.refusal(request(case, backend))
+        return kernel.refusal(request(case, backend))
 
     def build(case: Case, backend: Backend) -> Callable[..., Any]:
         return autocast.cast(kernel.build(request(case, backend)), case.precision, backend)
@@ -59,5 +61,5 @@ def _impl(kernel: registry.Kernel, output: Callable[[Case], str]) -> Impl:
 
     return Impl(
         name=kernel.impl, impl_class=kernel.impl_class, build=build, unsupported=unsupported, summary=kernel.summary,
-        chosen=chosen, flags=("emulated",) if kernel.emulated else (),
+        chosen=chosen, flags=("emulated",) if kernel.emulated() else (),
     )  # fmt: skip

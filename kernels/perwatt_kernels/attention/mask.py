@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from perwatt_kernels.registry import Request
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -42,6 +44,13 @@ def full(q_len: int, kv_len: int, params: Mapping[str, Any], device: torch.devic
     import torch
 
     return visible(torch.arange(q_len, device=device), torch.arange(kv_len, device=device), params)
+
+
+def scores_bytes(request: Request) -> float:
+    """Bytes of the scores of all heads where they are written out: in float32, and weights in the compute format."""
+    params = request.params
+    scores: int = params["batch"] * params["heads"] * params["q_len"] * params["kv_len"]
+    return scores * (12.0 if request.gradients else 8.0)
 
 
 def pairs(q_len: int, kv_len: int, params: Mapping[str, Any]) -> int:

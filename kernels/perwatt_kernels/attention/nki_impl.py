@@ -70,5 +70,6 @@ def unfit(request: Request, formats: tuple[str, ...]) -> str | None:
 
 KERNELS = (
     Kernel(operation="attention", impl="nki", impl_class="kernel", build=_build, unsupported=_unsupported,
-           summary="flash attention in NKI, on Trainium"),
+           formats=tuple(nki_limits.FORMATS), shapes="head dim up to 128, no windows or packed documents",
+           summary="flash attention in NKI, on Trainium", **sites.declared()),
 )  # fmt: skip

@@ -131,7 +131,9 @@ _framework = next(kernel for kernel in sdpa_impl.KERNELS if kernel.impl == "sdpa
 
 KERNELS = (
     Kernel(operation="attention", impl="nkilib", impl_class="kernel", build=_build, unsupported=_unsupported,
-           summary="attention_cte and attention_bwd of AWS's NKI Library, on Trainium"),
+           formats=("bf16",), shapes="head dim up to 128; gradients: lengths of whole tiles",
+           summary="attention_cte and attention_bwd of AWS's NKI Library, on Trainium", **sites.declared()),
     Kernel(operation="attention", impl="sdpa-nki", impl_class="eager", build=_framework.build, unsupported=_rewritten,
+           shapes="lengths of multiples of 512", devices=("neuron",),
            summary="scaled_dot_product_attention where Neuron rewrites it to its NKI kernel"),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from perwatt_kernels.attention.mask import full
+from perwatt_kernels.attention.mask import full, scores_bytes
 from perwatt_kernels.registry import Kernel, Request
 
 if TYPE_CHECKING:
@@ -142,16 +142,16 @@ def _unsupported(backend: str | None, request: Request) -> str | None:
     return None
 
 
-def _kernel(impl: str, backend: str | None, summary: str) -> Kernel:
+def _kernel(impl: str, backend: str | None, summary: str, extra: Callable[[Request], float] = lambda _: 0.0) -> Kernel:
     return Kernel(
         operation="attention", impl=impl, impl_class="eager", build=partial(_sdpa, backend),
-        unsupported=partial(_unsupported, backend), summary=summary,
+        unsupported=partial(_unsupported, backend), summary=summary, extra_bytes=extra,
     )  # fmt: skip
 
 
 KERNELS = (
     _kernel("sdpa", None, "scaled_dot_product_attention, its own choice of backend"),
-    _kernel("sdpa-math", "MATH", "its math backend"),
+    _kernel("sdpa-math", "MATH", "its math backend", scores_bytes),
     _kernel("sdpa-flash", "FLASH_ATTENTION", "its flash backend"),
     _kernel("sdpa-efficient", "EFFICIENT_ATTENTION", "its memory-efficient backend"),
     _kernel("sdpa-cudnn", "CUDNN_ATTENTION", "its cuDNN backend"),

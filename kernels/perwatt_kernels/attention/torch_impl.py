@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from perwatt_kernels.attention.mask import full
+from perwatt_kernels.attention import mask
 from perwatt_kernels.registry import Kernel, Request
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def plain(request: Request) -> Callable[..., Tensor]:
             k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
         scores = (q @ k.mT).float() * params["scale"]
         if params["causal"] or params["window"] or params["varlen"]:
-            scores = scores.masked_fill(~full(q.shape[2], k.shape[2], params, q.device), float("-inf"))
+            scores = scores.masked_fill(~mask.full(q.shape[2], k.shape[2], params, q.device), float("-inf"))
         weights = torch.softmax(scores, dim=-1).to(v.dtype)
         if params["dropout"]:
             weights = F.dropout(weights, params["dropout"])
@@ -46,7 +46,7 @@ def _unsupported(request: Request) -> str | None:
 
 KERNELS = (
     Kernel(operation="attention", impl="torch", impl_class="eager", build=plain, unsupported=_unsupported,
-           summary="written out: product, softmax, product"),
+           extra_bytes=mask.scores_bytes, summary="written out: product, softmax, product"),
     Kernel(operation="attention", impl="torch.compile", impl_class="graph", build=_compiled, unsupported=_unsupported,
-           summary="the same through torch.compile"),
+           extra_bytes=mask.scores_bytes, summary="the same through torch.compile"),
 )  # fmt: skip

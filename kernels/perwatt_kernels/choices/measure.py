@@ -17,6 +17,8 @@ ROUND_S = 0.02  # a candidate's share of a round lasts at least so long
 MOST_CALLS = 1000  # of one candidate in one round
 HOPELESS = 10.0  # times the fastest: what is slower after one call takes no part in rounds
 
+DIED = "the process ended while it was tried"
+
 Call = Callable[[], object]
 Clock = Callable[[Call, int], float]
 """Seconds that a number of calls take on the device."""
@@ -59,7 +61,7 @@ def _measured(
     question: Question, candidates: Mapping[str, Callable[[], Call]], clock: Clock,
     agrees: Callable[[str, object], str | None],
 ) -> Answer:  # fmt: skip
-    failed = {name: why for name, why in store.died(question).items() if name in candidates}
+    failed = {name: DIED for name in candidates if store.deadly(question, name)}
     calls: dict[str, Call] = {}
     for name, make in candidates.items():
         if name in failed:

@@ -1,8 +1,8 @@
 """Where answers are: a file for each on this machine, and files of many in the package.
 
-On this machine: ``$PERWATT_CACHE/choices``, else ``$XDG_CACHE_HOME/perwatt/choices``, else ``~/.cache/perwatt/choices``.
-Files are written aside and renamed, so processes that measure the same at once do not spoil each other's. What cannot be
-read counts as not there, with a warning, and is measured again.
+On this machine: ``choices`` in ``$PERWATT_CACHE``, else in ``$XDG_CACHE_HOME/perwatt``, else in ``~/.cache/perwatt``.
+Files are written aside and renamed, so processes that measure the same at once do not spoil each other's. What cannot
+be read counts as not there, with a warning, and is measured again.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from perwatt_kernels.choices.answer import Answer
 from perwatt_kernels.choices.question import Question
 
 SHIPPED = Path(__file__).parent / "shipped"
-DIED = "the process ended while it was tried"
+DEATHS = 2  # a user who kills a run is no fault of what was tried just then; the second time it is
 
 
 def folder() -> Path:
@@ -50,6 +52,13 @@ def keep(question: Question, answer: Answer) -> None:
         warnings.warn(f"the choice cannot be kept: {error}", stacklevel=2)
 
 
+def drop(question: Question) -> None:
+    """Forget this machine's answer to a question, and whatever died in finding it."""
+    path = _path(question)
+    for one in (path, *path.parent.glob(f"{path.stem}.*.trying")):
+        one.unlink(missing_ok=True)
+
+
 def entries() -> Iterator[tuple[Question, Answer]]:
     """All that this machine has kept, then all that is shipped and not kept."""
     seen = set()
@@ -75,30 +84,37 @@ def shipped() -> dict[str, Answer]:
 
 @contextmanager
 def trying(question: Question, candidate: str) -> Iterator[None]:
-    """Around the first call of a candidate: if the process dies in it, :func:`died` tells the next one."""
-    mark = _path(question).with_suffix(f".{_slug(candidate)}.trying")
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(candidate, "utf-8")
-    except OSError:
-        pass  # then nothing is remembered, and nothing else is lost
+    """Around the first call of a candidate: where the process dies in it, a mark is left behind."""
+    mark = _mark(question, candidate)
+    deaths = _deaths(mark)
+    with suppress(OSError):  # then nothing is remembered, and nothing else is lost
+        _write(mark, {"candidate": candidate, "process": os.getpid(), "deaths": deaths + 1})
     try:
         yield
     finally:  # an exception is no death
-        mark.unlink(missing_ok=True)
+        with suppress(OSError):
+            mark.unlink()
 
 
-def died(question: Question) -> dict[str, str]:
-    """Candidates in whose first call a process ended, with the reason."""
+def deadly(question: Question, candidate: str) -> bool:
+    """Whether processes died in this candidate's first call, so often that it was no accident."""
+    return _deaths(_mark(question, candidate)) >= DEATHS
+
+
+def _deaths(mark: Path) -> int:
+    """Processes that died at a mark; one that lives is still trying."""
+    found = _read(mark)
+    if found is None:
+        return 0
+    try:
+        return int(found["deaths"]) - int(psutil.pid_exists(int(found["process"])))
+    except (KeyError, TypeError, ValueError):
+        return 0
+
+
+def _mark(question: Question, candidate: str) -> Path:
     path = _path(question)
-    marks = path.parent.glob(f"{path.stem}.*.trying") if path.parent.is_dir() else ()
-    found = {}
-    for mark in marks:
-        try:
-            found[mark.read_text("utf-8")] = DIED
-        except OSError:  # whoever tried it is done
-            continue
-    return found
+    return path.with_name(f"{path.stem}.{_slug(candidate)}.trying")
 
 
 def _path(question: Question) -> Path:
@@ -121,7 +137,7 @@ def _entry(found: dict[str, Any] | None, origin: str) -> tuple[Question, Answer]
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         warnings.warn(f"{path}: {' '.join(str(error).split())}; it is measured again", stacklevel=3)

@@ -98,5 +98,6 @@ def _formats(request: Request) -> str | None:
 
 KERNELS = (
     Kernel(operation="matmul", impl="nki", impl_class="kernel", build=_build, unsupported=_unsupported,
-           summary="blocked product in NKI, on Trainium"),
+           formats=(*nki_limits.FORMATS, *ELEMENTS), shapes="a linear layer's layouts, no batch",
+           summary="blocked product in NKI, on Trainium", **sites.declared()),
 )  # fmt: skip

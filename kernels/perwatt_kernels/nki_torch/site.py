@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from perwatt.hardware import neuron_stack, neuron_tools
 from perwatt.hardware.neuron_software import INDEX
@@ -61,6 +62,11 @@ def simulated(target: str, lnc: int) -> Iterator[Site]:
             del os.environ[TARGET]
         else:
             os.environ[TARGET] = before
+
+
+def declared() -> dict[str, Any]:
+    """What every NKI kernel declares of where it runs, as fields of :class:`perwatt_kernels.registry.Kernel`."""
+    return {"devices": ("neuron",), "emulated": lambda: inside("cpu") is not None}
 
 
 def inside(device: str) -> Site | None:

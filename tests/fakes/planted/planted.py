@@ -36,7 +36,8 @@ def _kernel(function: Any) -> Kernel:
     return Kernel(operation="matmul", impl=f"planted-{function.__name__}", impl_class="kernel", build=build)
 
 
-MISTAKES = (wrong, raises, hangs, dies)
+WANTED = os.environ.get("PLANTED", "wrong raises hangs dies").split()
+MISTAKES = [mistake for mistake in (wrong, raises, hangs, dies) if mistake.__name__ in WANTED]
 KERNELS = tuple(map(_kernel, MISTAKES))
 SELFTESTS = tuple(
     SelfTest(

@@ -80,12 +80,14 @@ def test_what_it_does_not_take_is_refused_and_auto_says_so(changes: dict[str, An
     assert reason in (nki().unsupported(asked) or "")
     auto = registry.kernels("matmul")["auto"]
     if auto.unsupported(asked) is None:
-        assert auto.fallback(asked).startswith("torch, as nki refuses: found ")
+        found = auto.choose(asked)
+        assert found.impl == "torch"
+        assert found.why.startswith("torch, as nki refuses: ")
 
 
 def test_auto_takes_the_kernel_where_it_can() -> None:
     auto = registry.kernels("matmul")["auto"]
-    assert (auto.unsupported(request()), auto.fallback(request())) == (None, "")
+    assert (auto.unsupported(request()), auto.choose(request()).impl) == (None, "nki")
     a, b = torch.randn(33, 130), torch.randn(20, 130).mT
     assert torch.equal(auto.build(request())(a, b), nki().build(request())(a, b))
 

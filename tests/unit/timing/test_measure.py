@@ -9,8 +9,10 @@ import pytest
 from fakes.clockwork import Clockwork, Scripted, ScriptedSession, case
 from perwatt.backends.base import Timing
 from perwatt.runner.part import Part
+from perwatt.timing.ahead import first_call
 from perwatt.timing.measure import Poisoned, measure
 from perwatt.workloads.base import Accuracy
+from perwatt_kernels.registry import Refusal
 
 
 @pytest.fixture
@@ -429,6 +431,22 @@ def test_a_kernel_that_was_built_does_not_refuse_any_more() -> None:
 
     parts, _ = run(Watched(), Scripted({"a": refuses}, {"a": "kernel"}))
     assert (parts["a"].status, parts["a"].error) == ("unsupported", "no kernel for this")
+
+
+def test_a_kernel_that_says_so_refuses_at_its_first_call_too() -> None:
+    refusal = Refusal("this build has no backward")
+    part, _ = single(Watched(), failing(refusal), classes={"a": "kernel"})
+    assert (part.status, part.error) == ("unsupported", "this build has no backward")
+    made = case(Scripted({"a": lambda: ScriptedSession(Clockwork(), "a", failing(refusal))}, {"a": "kernel"}))
+    ahead = first_call(made, impl="a", seed=0, backend=Watched())
+    assert (ahead.status, ahead.error) == ("unsupported", "this build has no backward")
+
+
+def test_what_a_kernel_raises_ahead_of_a_run_is_a_fault_too() -> None:
+    error = NotImplementedError("Could not run 'perwatt::nki_matmul' with arguments from the 'neuron' backend")
+    for kind, status in (("kernel", "crashed"), ("eager", "unsupported")):
+        made = case(Scripted({"a": lambda: ScriptedSession(Clockwork(), "a", failing(error))}, {"a": kind}))
+        assert first_call(made, impl="a", seed=0, backend=Watched()).status == status
 
 
 def test_whoever_runs_was_named_last() -> None:
