@@ -1,23 +1,26 @@
-"""Launching products in Triton on tensors in whatever strides they come."""
+"""Launching products in Triton on tensors in whatever strides they come, by the tile that is chosen for them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from perwatt_kernels.matmul.triton_kernels import perwatt_matmul, perwatt_matmul_sum, perwatt_matmul_tma
-from perwatt_kernels.matmul.triton_tiles import INTERPRETER, Chip, Tile, Work
+from perwatt_kernels.matmul.triton_tiles import INTERPRETER, Chip, Tile, Work, candidates
+from perwatt_kernels.triton_choice import tile_for
 from perwatt_kernels.triton_site import interpreted
 
+ABOUT = "matmul/triton"
 ALIGNED = 16  # bytes: what a descriptor wants of its base and of all strides but the innermost, which is one element
 SUM = (8, 256)  # tile of the kernel that adds splits up
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Call:
     """A product to launch.
 
@@ -52,7 +55,7 @@ class Call:
         columns = self.b.shape[-1] // 2 if self.after == "swiglu" else self.b.shape[-1]
         return (*self.a.shape[:-1], columns)
 
-    @property
+    @cached_property
     def work(self) -> Work:
         """What a choice of tiles depends on."""
         batch, m, n, k = self.extents
@@ -72,6 +75,32 @@ def turned(x: Tensor) -> bool | None:
         if x.stride(inner) == 1 and apart * x.element_size() % ALIGNED == 0 and apart >= x.shape[inner]:
             return answer
     return None
+
+
+def multiply(call: Call) -> Tensor:
+    """The product by the fastest tile, which is measured at the first call of a shape."""
+    return launch(call, tile_for(ABOUT, _question(call), call.a.device, _tiles(call), partial(launch, call)))
+
+
+def _question(call: Call) -> tuple[tuple[str, object], ...]:
+    """All that the choice of a tile depends on beside the device."""
+    batch, m, n, k = call.extents
+    return (
+        ("m", m), ("n", n), ("k", k), ("batch", batch), ("kind", call.work.kind), ("described", call.work.described),
+        ("a", _stored(call.a)), ("b", _stored(call.b)), ("output", str(call.output)), ("after", call.after),
+        ("bias", call.bias is not None), ("scales", _epilogue(call)["SCALES"]),
+    )  # fmt: skip
+
+
+def _stored(x: Tensor) -> str:
+    return f"{x.dtype} by {'rows' if x.stride(-1) == 1 else 'columns' if x.stride(-2) == 1 else 'neither'}"
+
+
+def _tiles(call: Call) -> Sequence[Tile]:
+    return _candidates(call.work, chip(call.a.device))
+
+
+_candidates = cache(candidates)
 
 
 def launch(call: Call, tile: Tile) -> Tensor:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from perwatt_kernels.matmul.triton_choice import multiply
-from perwatt_kernels.matmul.triton_launch import Call
+from perwatt_kernels.matmul.triton_launch import Call, multiply
 
 
 @custom_op("perwatt::triton_matmul", mutates_args=())
