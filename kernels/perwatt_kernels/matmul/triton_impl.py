@@ -68,6 +68,7 @@ def scaled(request: Request) -> Callable[..., Tensor]:
         request: of a matrix product.
     """
     from perwatt_kernels.matmul.triton_ops import scaled_product
+    from perwatt_kernels.matmul.triton_quantize import cast
 
     output, fast = dtype(request.output), request.fast_accumulation
     eight_bits = dtype("e4m3fn"), dtype("e5m2")
@@ -78,7 +79,7 @@ def scaled(request: Request) -> Callable[..., Tensor]:
         result: Tensor = scaled_product(a, b, scale_a, scale_b, output, fast)
         return result
 
-    return scaled_impl.around(product, request)
+    return scaled_impl.around(product, request, cast)
 
 
 def check(a: Tensor, b: Tensor, bias: Tensor | None, *formats: torch.dtype) -> None:
