@@ -18,8 +18,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from perwatt_kernels.matmul import triton_launch
-from perwatt_kernels.matmul.triton_launch import Call, launch
+from perwatt_kernels.matmul import triton_launch, triton_quantize
+from perwatt_kernels.matmul.triton_call import Call
+from perwatt_kernels.matmul.triton_launch import launch
 from perwatt_kernels.matmul.triton_tiles import TURNING, Chip, candidates
 
 SHARED = {80: 163 * 2**10, 90: 227 * 2**10, 100: 227 * 2**10, 120: 99 * 2**10}
@@ -83,6 +84,16 @@ def main(capability: int) -> None:
             "shared": max(kernel.metadata.shared for kernel in made),
             "room": tile.shared(call.work) + (TURNING if chip.blackwell else 0),
         }), flush=True)  # fmt: skip
+    if capability >= 89:
+        for x in (torch.ones(64, 2048), torch.ones(2048, 64).mT):
+            made.clear()
+            triton_quantize.quantize(x.bfloat16(), "e4m3fn", True)
+            text = made[0].asm["ptx"]
+            print(json.dumps({
+                "compute": "quantize", "shared": made[0].metadata.shared, "casts": "cvt.rn.satfinite.e4m3x2" in text,
+                "stores": sorted(set(re.findall(r"st\.global\.\S+", text))),
+                "loads": sorted(set(re.findall(r"ld\.global\.\S+", text))),
+            }), flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

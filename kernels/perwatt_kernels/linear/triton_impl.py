@@ -41,10 +41,10 @@ def _product(request: Request) -> tuple[Callable[..., Tensor], tuple[torch.dtype
     if request.scaling != "none":
         params = {**request.params, "product": "fwd", "epilogue": "none"}  # a bias is added where one is given
         return scaled(replace(request, params=params)), tuple(map(dtype, SOURCES))
-    from perwatt_kernels.matmul.triton_ops import product
+    from perwatt_kernels.matmul.triton_ops import times
 
     output, compute = dtype(request.output), request.compute
-    return lambda a, b, bias: product(a, b, bias, output, compute, "none"), (dtype(compute),)
+    return lambda a, b, bias: times(a, b, bias, output, compute, "none"), (dtype(compute),)
 
 
 def _check(x: Tensor, w: Tensor, bias: Tensor | None, *formats: torch.dtype) -> None:

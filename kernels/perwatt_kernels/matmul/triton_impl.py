@@ -48,15 +48,14 @@ def _unsupported(request: Request) -> str | None:
 def _build(request: Request) -> Callable[..., Tensor]:
     if request.scaling != "none":
         return scaled(request)
-    from perwatt_kernels.matmul.triton_ops import product
+    from perwatt_kernels.matmul.triton_ops import times
 
     output, compute = dtype(request.output), request.compute
     after = request.params["epilogue"].removeprefix("bias").removeprefix("_") or "none"
 
     def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         check(a, b, bias, dtype(compute))
-        result: Tensor = product(a, b, bias, output, compute, after)
-        return result
+        return times(a, b, bias, output, compute, after)
 
     return matmul
 
@@ -67,7 +66,7 @@ def scaled(request: Request) -> Callable[..., Tensor]:
     Args:
         request: of a matrix product.
     """
-    from perwatt_kernels.matmul.triton_ops import scaled_product
+    from perwatt_kernels.matmul.triton_ops import scaled_times
     from perwatt_kernels.matmul.triton_quantize import cast
 
     output, fast = dtype(request.output), request.fast_accumulation
@@ -76,8 +75,7 @@ def scaled(request: Request) -> Callable[..., Tensor]:
     def product(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
         check(a, b, None, *eight_bits)
         _check_scales(a, b, scale_a, scale_b)
-        result: Tensor = scaled_product(a, b, scale_a, scale_b, output, fast)
-        return result
+        return scaled_times(a, b, scale_a, scale_b, output, fast)
 
     return scaled_impl.around(product, request, cast)
 

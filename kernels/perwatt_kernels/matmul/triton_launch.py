@@ -1,166 +1,149 @@
-"""Launching products in Triton on tensors in whatever strides they come, by the tile that is chosen for them."""
+"""Launching products in Triton by the tile that is chosen for them.
+
+What need not be found anew at each call is a plan, remembered by all that it depends on: on an H100 a small product
+takes no longer than the host needs to look at its operands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
+from perwatt_kernels.matmul.triton_call import Call, turned
 from perwatt_kernels.matmul.triton_kernels import perwatt_matmul, perwatt_matmul_sum, perwatt_matmul_tma
-from perwatt_kernels.matmul.triton_tiles import INTERPRETER, Chip, Tile, Work, candidates
+from perwatt_kernels.matmul.triton_tiles import INTERPRETER, Chip, Tile, candidates
 from perwatt_kernels.triton_choice import tile_for
 from perwatt_kernels.triton_site import interpreted
 
 ABOUT = "matmul/triton"
-ALIGNED = 16  # bytes: what a descriptor wants of its base and of all strides but the innermost, which is one element
 SUM = (8, 256)  # tile of the kernel that adds splits up
+SUM_INTERPRETED = (64, 64)  # which wants few programs
+
+plans: dict[tuple[object, ...], Plan] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
-    """A product to launch.
+class Plan:
+    """How products of one kind are launched.
 
     Attributes:
-        a: [m, k] or [batch, m, k], any strides.
-        b: [k, n] or [batch, k, n], any strides.
-        output: format of the result.
-        compute: ``fp32``, ``tf32``, or what the operands' own format is called.
-        bias: [n], added to each row.
-        scales: float32 and contiguous, of ``a`` [.., 1, 1] or [.., m, 1] and of ``b`` [.., 1, 1] or [.., 1, n].
-        after: ``none``, ``gelu_tanh``, or ``swiglu``, which makes one column of each two, a gate and its up.
-        fast: whether sums of 8-bit products may be as short as the device's fast mode has them.
+        tile: how they are cut.
+        grid: programs.
+        turned: whether operands lie by columns, where descriptors reach them.
+        blocks: what a descriptor of each operand and of the result takes at once.
+        options: constants of the kernel.
+        after: constants of the kernel that adds splits up, where there are any.
     """
 
-    a: Tensor
-    b: Tensor
-    output: torch.dtype
-    compute: str
-    bias: Tensor | None = None
-    scales: tuple[Tensor, Tensor] | None = None
-    after: str = "none"
-    fast: bool = True
+    tile: Tile
+    grid: int
+    turned: tuple[bool | None, bool | None]
+    blocks: tuple[list[int], list[int], list[int]]
+    options: Mapping[str, Any]
+    after: Mapping[str, Any]
 
-    @property
-    def extents(self) -> tuple[int, int, int, int]:
-        """Batch, rows, columns, depth."""
-        return self.a.shape[0] if self.a.dim() == 3 else 1, self.a.shape[-2], self.b.shape[-1], self.a.shape[-1]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the result."""
-        columns = self.b.shape[-1] // 2 if self.after == "swiglu" else self.b.shape[-1]
-        return (*self.a.shape[:-1], columns)
-
-    @cached_property
-    def work(self) -> Work:
-        """What a choice of tiles depends on."""
-        batch, m, n, k = self.extents
-        size, out = self.a.element_size(), self.output.itemsize
-        kind = {1: "fp8" if self.fast else "fp8_exact", 2: "half"}.get(size, self.compute)
-        leaves = self.shape[-1] * out % ALIGNED == 0 and n % 4 == 0  # whole, and as sums of splits
-        described = leaves and turned(self.a) is not None and turned(self.b) is not None
-        return Work(m=m, n=n, k=k, batch=batch, kind=kind, size=size, out=out, described=described)
-
-
-def turned(x: Tensor) -> bool | None:
-    """Whether a matrix lies by columns; None where a descriptor cannot reach it."""
-    if x.dim() != 2 or 0 in x.shape or x.data_ptr() % ALIGNED:
-        return None
-    for answer, outer, inner in ((False, 0, 1), (True, 1, 0)):
-        apart = x.stride(outer)
-        if x.stride(inner) == 1 and apart * x.element_size() % ALIGNED == 0 and apart >= x.shape[inner]:
-            return answer
-    return None
+    @classmethod
+    def of(cls, call: Call, tile: Tile) -> Plan:
+        """That of a product and a tile; one with descriptors only where ``call.work`` is described."""
+        batch, m, n, k = call.extents
+        tiles, by_columns = _ceil(m, tile.m) * _ceil(n, tile.n) * tile.splits, (turned(call.a), turned(call.b))
+        epilogue = {
+            "SCALES": call.granularity, "BIAS": call.bias is not None, "AFTER": call.after,
+            "INTERPRETED": interpreted(),
+        }  # fmt: skip
+        options = {
+            "BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k, "GROUP": tile.group, "SPLITS": tile.splits,
+            "PRECISION": "ieee" if call.compute == "fp32" else "tf32", "IMPRECISE": _imprecise(call, tile),
+            "num_warps": tile.warps, "num_stages": tile.stages, **epilogue,
+        }  # fmt: skip
+        halves = tile.n >= 64
+        width = tile.n // 2 if call.after == "swiglu" and tile.splits == 1 else tile.n
+        if tile.persistent:
+            grid = min(tiles, chip(call.a.device).processors)
+            options |= {"A_TURNED": by_columns[0], "B_TURNED": by_columns[1], "HALVES": halves,
+                        "SPECIALIZE": tile.variant == "specialized"}  # fmt: skip
+        else:
+            grid = tiles * batch
+            options |= {"EVEN_M": m % tile.m == 0, "EVEN_N": n % tile.n == 0, "EVEN_K": k % tile.k == 0}
+        blocks = [tile.m, tile.k], [tile.k, tile.n], [tile.m, width // 2 if halves else width]
+        return cls(
+            tile=tile, grid=grid, turned=by_columns, options=options, after={"SPLITS": tile.splits, **epilogue},
+            blocks=(blocks[0][:: -1 if by_columns[0] else 1], blocks[1][:: -1 if by_columns[1] else 1], blocks[2]),
+        )  # fmt: skip
 
 
 def multiply(call: Call) -> Tensor:
     """The product by the fastest tile, which is measured at the first call of a shape."""
-    return launch(call, tile_for(ABOUT, _question(call), call.a.device, _tiles(call), partial(launch, call)))
-
-
-def _question(call: Call) -> tuple[tuple[str, object], ...]:
-    """All that the choice of a tile depends on beside the device."""
-    batch, m, n, k = call.extents
-    return (
-        ("m", m), ("n", n), ("k", k), ("batch", batch), ("kind", call.work.kind), ("described", call.work.described),
-        ("a", _stored(call.a)), ("b", _stored(call.b)), ("output", str(call.output)), ("after", call.after),
-        ("bias", call.bias is not None), ("scales", _epilogue(call)["SCALES"]),
-    )  # fmt: skip
-
-
-def _stored(x: Tensor) -> str:
-    return f"{x.dtype} by {'rows' if x.stride(-1) == 1 else 'columns' if x.stride(-2) == 1 else 'neither'}"
-
-
-def _tiles(call: Call) -> Sequence[Tile]:
-    return _candidates(call.work, chip(call.a.device))
-
-
-_candidates = cache(candidates)
+    plan = plans.get(key := call.key)
+    if plan is None:
+        device = call.a.device
+        tiles = candidates(call.work, chip(device))
+        plan = Plan.of(call, tile_for(ABOUT, call.question, device, tiles, partial(launch, call)))
+        if not (call.a.is_cuda and torch.cuda.is_current_stream_capturing()):  # then it was chosen for good
+            plans[key] = plan
+    return run(call, plan)
 
 
 def launch(call: Call, tile: Tile) -> Tensor:
-    """The product, in a new contiguous tensor.
+    """The product by a tile."""
+    return run(call, Plan.of(call, tile))
 
-    Args:
-        call: what to compute.
-        tile: how it is cut; one with descriptors only where ``call.work`` is described.
-    """
+
+def run(call: Call, plan: Plan) -> Tensor:
+    """The product, in a new contiguous tensor."""
     result = torch.empty(call.shape, dtype=call.output, device=call.a.device)
-    if result.numel():
-        if call.a.is_cuda:
-            with torch.cuda.device(call.a.device):
-                _launch(call, tile, result)
-        else:
-            _launch(call, tile, result)
+    if result.numel() == 0:
+        return result
+    if call.a.is_cuda and call.a.get_device() != torch.cuda.current_device():
+        with torch.cuda.device(call.a.device):
+            _run(call, plan, result)
+    else:
+        _run(call, plan, result)
     return result
 
 
-def _launch(call: Call, tile: Tile, result: Tensor) -> None:
-    batch, m, n, _ = call.extents
-    if tile.splits == 1:
-        _products(call, tile, result)
+def _run(call: Call, plan: Plan, result: Tensor) -> None:
+    if plan.tile.splits == 1:
+        _products(call, plan, result)
         return
-    parts = torch.empty((tile.splits, batch, m, n), dtype=torch.float32, device=result.device)
-    _products(call, tile, parts)
-    rows, columns = (64, 64) if interpreted() else SUM
+    batch, m, n, _ = call.extents
+    parts = torch.empty((plan.tile.splits, batch, m, n), dtype=torch.float32, device=result.device)
+    _products(call, plan, parts)
+    rows, columns = SUM_INTERPRETED if interpreted() else SUM
+    width = result.shape[-1]
     perwatt_matmul_sum[(batch * _ceil(m, rows) * _ceil(n, columns),)](
-        parts, result, *_besides(call, result), m, n, parts.stride(0), parts.stride(1), m * result.shape[-1],
-        result.shape[-1], BLOCK_M=rows, BLOCK_N=columns, SPLITS=tile.splits, num_warps=4, **_epilogue(call),
+        parts, result, *_besides(call, result), m, n, parts.stride(0), parts.stride(1), m * width, width,
+        BLOCK_M=rows, BLOCK_N=columns, num_warps=4, **plan.after,
     )  # fmt: skip
 
 
-def _products(call: Call, tile: Tile, to: Tensor) -> None:
+def _products(call: Call, plan: Plan, to: Tensor) -> None:
     """Launch the tiles of a product, or of its splits."""
     batch, m, n, k = call.extents
-    tiles = _ceil(m, tile.m) * _ceil(n, tile.n) * tile.splits
-    shared: dict[str, Any] = {
-        "BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k, "GROUP": tile.group, "SPLITS": tile.splits,
-        "PRECISION": "ieee" if call.compute == "fp32" else "tf32", "IMPRECISE": _imprecise(call, tile),
-        "num_warps": tile.warps, "num_stages": tile.stages, **_epilogue(call),
-    }  # fmt: skip
-    if tile.persistent:
-        halves = tile.n >= 64
-        width = tile.n // 2 if call.after == "swiglu" and tile.splits == 1 else tile.n
-        descriptors = (
-            _described(call.a, tile.m, tile.k), _described(call.b, tile.k, tile.n),
-            _described(to.flatten(0, -2), tile.m, width // 2 if halves else width),
-        )  # fmt: skip
-        perwatt_matmul_tma[(min(tiles, chip(call.a.device).processors),)](
-            *descriptors, *_besides(call, to), m, n, k, A_TURNED=turned(call.a), B_TURNED=turned(call.b), HALVES=halves,
-            SPECIALIZE=tile.variant == "specialized", **shared,
+    besides = _besides(call, to)
+    if plan.tile.persistent:
+        (a_turned, b_turned), (a_block, b_block, c_block) = plan.turned, plan.blocks
+        perwatt_matmul_tma[(plan.grid,)](
+            _described(call.a.mT if a_turned else call.a, a_block),
+            _described(call.b.mT if b_turned else call.b, b_block), _described(to.flatten(0, -2), c_block),
+            *besides, m, n, k, **plan.options,
         )  # fmt: skip
         return
     a, b = (x if x.dim() == 3 else x[None] for x in (call.a, call.b))
-    columns = to.shape[-1]
-    perwatt_matmul[(tiles * batch,)](
-        a, b, to, *_besides(call, to), m, n, k, *a.stride(), *b.stride(), batch * m * columns, m * columns, columns,
-        EVEN_M=m % tile.m == 0, EVEN_N=n % tile.n == 0, EVEN_K=k % tile.k == 0, **shared,
+    width = to.shape[-1]
+    perwatt_matmul[(plan.grid,)](
+        a, b, to, *besides, m, n, k, *a.stride(), *b.stride(), batch * m * width, m * width, width, **plan.options
     )  # fmt: skip
+
+
+def _described(x: Tensor, block: list[int]) -> TensorDescriptor:
+    return TensorDescriptor(x, list(x.shape), list(x.stride()), block)
 
 
 @cache
@@ -176,26 +159,9 @@ def chip(device: torch.device) -> Chip:
     return Chip(capability=(found.major, found.minor), processors=found.multi_processor_count, shared=shared)
 
 
-def _described(x: Tensor, rows: int, columns: int) -> Any:
-    """A descriptor of blocks of a matrix as it is stored."""
-    from triton.tools.tensor_descriptor import TensorDescriptor
-
-    stored, block = (x.mT, [columns, rows]) if turned(x) else (x, [rows, columns])
-    return TensorDescriptor(stored, list(stored.shape), list(stored.stride()), block)
-
-
 def _imprecise(call: Call, tile: Tile) -> int | None:
     """Terms of 8-bit products that Hopper adds up in its short sums; None for the device's fast mode."""
     return None if call.fast or call.a.element_size() > 1 else min(128, tile.k)
-
-
-def _epilogue(call: Call) -> dict[str, Any]:
-    scales = "none" if call.scales is None else "tensor" if _one(call.scales[0]) and _one(call.scales[1]) else "row"
-    return {"SCALES": scales, "BIAS": call.bias is not None, "AFTER": call.after, "INTERPRETED": interpreted()}
-
-
-def _one(scale: Tensor) -> bool:
-    return scale.shape[-1] == scale.shape[-2] == 1
 
 
 def _besides(call: Call, instead: Tensor) -> tuple[Tensor, Tensor, Tensor]:

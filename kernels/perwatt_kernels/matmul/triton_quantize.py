@@ -16,6 +16,7 @@ from torch.library import custom_op
 from perwatt_kernels.dtypes import dtype
 from perwatt_kernels.matmul import scaled_impl
 from perwatt_kernels.matmul.quantize import FORMATS, SMALLEST_SCALE
+from perwatt_kernels.matmul.triton_ops import plain
 from perwatt_kernels.triton_site import interpreted
 
 ALONG, ACROSS = (4, 1024), (32, 128)  # rows and depth of a block, where the depth or the rows lie together
@@ -84,6 +85,11 @@ def perwatt_quantize(
 
 @custom_op("perwatt::triton_quantize", mutates_args=())
 def quantize(x: Tensor, name: str, by_row: bool) -> tuple[Tensor, Tensor]:
+    """The operation that :func:`cast` is to a compiler."""
+    return _quantize(x, name, by_row)
+
+
+def _quantize(x: Tensor, name: str, by_row: bool) -> tuple[Tensor, Tensor]:
     """Elements of ``x`` [rows, depth] in format ``name``, contiguous, and scales [rows, 1] or [1, 1] in float32."""
     rows, depth = x.shape
     elements = torch.empty(rows, depth, dtype=dtype(name), device=x.device)
@@ -115,5 +121,6 @@ def cast(x: Tensor, name: str, scaling: str, depth: int) -> tuple[Tensor, Tensor
     """A tensor in 8 bits and its scales, as :func:`perwatt_kernels.matmul.scaled_impl.cast` gives them."""
     if x.dim() != 2:
         return scaled_impl.cast(x, name, scaling, depth)
-    elements, scales = quantize(x if depth == -1 else x.mT, name, scaling == "row")
+    how = _quantize if plain(x) else quantize
+    elements, scales = how(x if depth == -1 else x.mT, name, scaling == "row")
     return (elements, scales) if depth == -1 else (elements.mT, scales.mT)
