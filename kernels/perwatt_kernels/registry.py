@@ -10,6 +10,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from typing import Any
 
 from perwatt import plugins
@@ -145,10 +146,7 @@ class Kernel:
     @property
     def installed(self) -> bool:
         """Whether the module that it needs is there."""
-        try:
-            return not self.module or importlib.util.find_spec(self.module) is not None
-        except ModuleNotFoundError:  # of the package that the module should be in
-            return False
+        return not self.module or _importable(self.module)
 
     def refusal(self, request: Request) -> str | None:
         """Why it cannot do a request, by what it declares and by what it says itself; None where it can.
@@ -178,6 +176,18 @@ def _undeclared(kernel: Kernel, request: Request) -> Iterator[str]:
         yield f"{kernel.impl} gives no gradients: use pass fwd"
     if not kernel.installed:
         yield f"{kernel.impl} needs {kernel.module}" + (f": {kernel.install}" if kernel.install else "")
+
+
+def _importable(module: str) -> bool:
+    """Whether a module can be found, its package not imported: that may load a library, and take seconds."""
+    name, *inner = module.split(".")
+    spec = importlib.util.find_spec(name)
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return spec is not None
 
 
 def _dotted(capability: tuple[int, int]) -> str:

@@ -24,7 +24,10 @@ LOCK = (ROOT / "requirements.lock").read_text()
 
 IMPORT_NAMES = {"nvidia-ml-py": "pynvml", "pyyaml": "yaml"}  # where a distribution is imported under another name
 # These come with an accelerator's own stack, or with torch, never from a public index.
-VENDOR_MODULES = {"libneuronxla", "neuronxcc", "nki", "nkilib", "torch_neuronx", "torch_xla", "triton"}
+VENDOR_MODULES = {
+    "libneuronxla", "neuronxcc", "nki", "nkilib", "torch_neuronx", "torch_xla", "torchao", "transformer_engine",
+    "triton",
+}  # fmt: skip
 MACHINE_PATHS = re.compile(r"(?<![\w.}-])/(?:work|root|home/\w+|Users/\w+|opt/(?:wheels|pypi\S*))/|[.]pyenv[/]")
 
 

@@ -37,6 +37,7 @@ PINNED = (
     "allow_fp16_accumulation",  # from torch 2.7 on
 )
 """Of ``torch.backends.cuda.matmul``: shortcuts of products, all off."""
+TRITON_SINCE = (8, 0)  # compute capability (README of triton-lang/triton)
 NO_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "Triton Error [CUDA]: out of memory", "ALLOC_FAILED")
 """What torch's allocator, the driver, Triton and libraries say, also inside what a compiler says of it."""
 
@@ -169,6 +170,9 @@ class Cuda(Backend):
         """Inductor writes Triton, which builds its launchers with a C compiler."""
         if torch_build.triton() is None:
             return "torch.compile needs triton on cuda: pip install triton"
+        if self.gpu.capability < TRITON_SINCE:
+            needed, has = map(cuda_presence.dotted, (TRITON_SINCE, self.gpu.capability))
+            return f"torch.compile writes Triton, which needs compute capability {needed}, {self.gpu.name} has {has}"
         if not any(shutil.which(name) for name in (os.environ.get("CC") or "gcc", "cc", "clang")):
             return "torch.compile needs a C compiler on cuda: install gcc or set CC"
         return None

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perwatt_kernels.attention.mask import full, scores_bytes
-from perwatt_kernels.registry import Kernel, Request
+from perwatt_kernels.registry import Kernel, Refusal, Request
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,7 @@ CALLED = {"FLASH_ATTENTION": "flash", "EFFICIENT_ATTENTION": "memory efficient",
 """Backends by what torch calls them in the warnings that say why they were not used."""
 CPU_BACKENDS = (None, "MATH", "FLASH_ATTENTION")
 SIXTEEN_BITS = ("FLASH_ATTENTION", "CUDNN_ATTENTION")  # on CUDA (check_dtypes_low_precision of sdp_utils.cpp)
+AMPERE = (8, 0)  # from which they are there (check_flash_attention_hardware_support, check_cudnn_hardware_support)
 REFUSALS = ("No available kernel", "execution plan")  # the second is cuDNN's, which looks at the operands itself
 _WHY, _WHERE = "not used because", re.compile(r"\s*\(Triggered internally at .*", re.DOTALL)
 
@@ -109,7 +110,7 @@ class _Tried:
         raise refused
 
 
-def refusal(backend: str | None, error: str, warned: Iterable[str]) -> NotImplementedError:
+def refusal(backend: str | None, error: str, warned: Iterable[str]) -> Refusal:
     """What torch says of operands that a backend does not take.
 
     Args:
@@ -124,7 +125,7 @@ def refusal(backend: str | None, error: str, warned: Iterable[str]) -> NotImplem
         elif inside and text and not reason:
             reason = text
     head = f"scaled_dot_product_attention by {backend} does not take this"
-    return NotImplementedError(f"{head}: {' '.join((reason or error).split()).rstrip('.')}")
+    return Refusal(f"{head}: {' '.join((reason or error).split()).rstrip('.')}")
 
 
 def _unsupported(backend: str | None, request: Request) -> str | None:
@@ -135,6 +136,9 @@ def _unsupported(backend: str | None, request: Request) -> str | None:
         return f"scaled_dot_product_attention has no {backend} backend on cpu"
     if request.device == "cpu" and backend == "FLASH_ATTENTION" and request.params["dropout"]:
         return "the flash backend has no dropout on cpu"
+    if request.device == "cuda" and backend in SIXTEEN_BITS and request.capability and request.capability < AMPERE:
+        found = f"{request.chip} has {'.'.join(map(str, request.capability))}"
+        return f"the {CALLED[str(backend)]} backend needs compute capability 8.0, {found}"
     if request.device == "cuda" and backend in SIXTEEN_BITS and request.compute not in ("bf16", "fp16"):
         return f"the {CALLED[str(backend)]} backend takes bf16 and fp16 on cuda, not {request.compute}"
     if request.device == "cuda" and backend == "FLASH_ATTENTION" and request.params["window"]:

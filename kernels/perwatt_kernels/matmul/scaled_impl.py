@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Cast = Callable[[Tensor, str, str, int], Scaled]
     How = tuple[str, str, int]  # format, granularity of scales, depth dimension
 
+CUDA_SINCE = (8, 9)  # compute capability
 CUDA_MULTIPLE = 16  # of depth and columns of a product on CUDA; rows may be any number
 
 
@@ -171,6 +172,9 @@ def no_gradients(request: Request) -> str | None:
 def unsupported_by_scaled(request: Request) -> str | None:
     """What ``torch._scaled_mm`` cannot do besides."""
     params = request.params
+    if request.capability is not None and request.capability < CUDA_SINCE:
+        found = f"{request.chip} has {'.'.join(map(str, request.capability))}"
+        return f"torch._scaled_mm on cuda needs compute capability 8.9, {found}"
     if params["batch"] > 1:
         return "torch._scaled_mm takes no batches"
     uneven = [name for name in _sixteens(request) if params[name] % CUDA_MULTIPLE]

@@ -230,6 +230,17 @@ def test_what_a_generation_computes(install: Install, capability: tuple[int, int
     assert {name for name, reason in reasons.items() if reason is None} == able
 
 
+@pytest.mark.parametrize(("capability", "words"), [((7, 5), "needs compute capability 8.0, "), ((8, 0), "")])
+def test_nothing_is_compiled_below_what_triton_takes(
+    install: Install, capability: tuple[int, int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(Card(capability=capability))
+    monkeypatch.setattr(torch_build, "triton", lambda: "3.6.0")
+    monkeypatch.setattr(module.shutil, "which", lambda name: name)
+    reason = Cuda().uncompilable()
+    assert words in (reason or "") if words else reason is None
+
+
 # The worker
 
 

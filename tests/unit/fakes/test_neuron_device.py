@@ -146,18 +146,20 @@ def test_an_operation_that_is_not_the_devices_own_falls_back_and_is_noted_once()
 def test_time_passes_in_waits_only() -> None:
     busy_queue()
     torch.neuron.synchronize()  # whatever is compiled is compiled now
-    begun = time.perf_counter()
-    busy_queue_of = torch.rand(600, 600).to(NEURON)
-    for _ in range(5):
-        busy_queue_of = (busy_queue_of @ busy_queue_of) / 300
-    handed_over = time.perf_counter()
-    time.sleep(0.05)  # the host's own time does no work
-    waited = time.perf_counter()
-    torch.neuron.synchronize()
-    done = time.perf_counter()
-    assert done - waited > 3 * (handed_over - begun)
-    torch.neuron.synchronize()
-    assert time.perf_counter() - done < 0.5 * (done - waited)
+    handing, working, idling = [], [], []
+    for _ in range(5):  # others on this machine only lengthen a span, so the shortest of each is compared
+        begun = time.perf_counter()
+        busy_queue_of = torch.rand(600, 600).to(NEURON)
+        for _ in range(5):
+            busy_queue_of = (busy_queue_of @ busy_queue_of) / 300
+        handing.append(time.perf_counter() - begun)
+        time.sleep(0.05)  # the host's own time does no work
+        for spans in (working, idling):
+            waited = time.perf_counter()
+            torch.neuron.synchronize()
+            spans.append(time.perf_counter() - waited)
+    assert min(working) > 3 * min(handing)
+    assert min(idling) < 0.5 * min(working)
 
 
 @inside

@@ -33,8 +33,8 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "transformer_layer": {"batch": 2, "seq": 48, "hidden": 64, "intermediate": 176, "heads": 4},
 }
 CAPTURED = [
-    (name, impl) for name in OPERATIONS for impl in workloads.get(name).impls()
-    if impl.endswith(GRAPH) and COMPILED not in impl
+    (name, impl) for name in OPERATIONS for impl, made in workloads.get(name).impls().items()
+    if made.captured and workloads.get(name).impls()[plain(impl)].impl_class != "graph"  # no tape watches compilers
 ]  # fmt: skip
 
 
