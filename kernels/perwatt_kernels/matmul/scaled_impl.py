@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Scaled = tuple[Tensor, Tensor]  # elements in 8 bits, scales in float32
     Product = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    Cast = Callable[[Tensor, str, str, int], Scaled]
     How = tuple[str, str, int]  # format, granularity of scales, depth dimension
 
 CUDA_SINCE = (8, 9)  # compute capability
@@ -77,10 +78,16 @@ def _dequantize(request: Request) -> Callable[..., Tensor]:
     return around(product, request)
 
 
-def around(product: Product, request: Request) -> Callable[..., Tensor]:
-    """A product of quantized operands with what comes before and after it."""
+def around(product: Product, request: Request, cast: Cast | None = None) -> Callable[..., Tensor]:
+    """A product of quantized operands with what comes before and after it.
+
+    Args:
+        product: of elements and scales.
+        request: what is asked.
+        cast: quantizes a tensor, as :func:`cast` does if there is none.
+    """
     scheme, output, after = Scheme.of(request), dtype(request.output), request.params["epilogue"]
-    times = _differentiable(product, request) if request.gradients else _quantizing(product, *scheme.each)
+    times = _differentiable(product, request, cast) if request.gradients else _quantizing(product, cast, *scheme.each)
 
     def finish(result: Tensor, bias: Tensor | None) -> Tensor:
         return epilogue(result, bias, after).to(output)
@@ -94,17 +101,18 @@ def around(product: Product, request: Request) -> Callable[..., Tensor]:
     return prepared if scheme.outside else whole
 
 
-def _quantizing(product: Product, left: How, right: How) -> Callable[[Tensor, Tensor], Tensor]:
+def _quantizing(product: Product, own: Cast | None, left: How, right: How) -> Callable[[Tensor, Tensor], Tensor]:
     """The product of two operands that it quantizes first."""
+    quantized = own or cast
 
     def times(a: Tensor, b: Tensor) -> Tensor:
-        (a, scale_a), (b, scale_b) = cast(a, *left), cast(b, *right)
+        (a, scale_a), (b, scale_b) = quantized(a, *left), quantized(b, *right)
         return product(a, b, scale_a, scale_b)
 
     return times
 
 
-def _differentiable(product: Product, request: Request) -> Callable[[Tensor, Tensor], Tensor]:
+def _differentiable(product: Product, request: Request, cast: Cast | None) -> Callable[[Tensor, Tensor], Tensor]:
     """The same with a backward pass, whose two products quantize anew: along another depth, rows have other scales.
 
     The right operand's gradient is taken transposed, so that gradients in e5m2 are always on the left.
@@ -112,8 +120,8 @@ def _differentiable(product: Product, request: Request) -> Callable[[Tensor, Ten
     import torch
 
     left, right = Scheme.of_gradients(request)
-    forward = _quantizing(product, *Scheme.of(request).each)
-    to_left, to_right = _quantizing(product, *left.each), _quantizing(product, *_transposed(right))
+    forward = _quantizing(product, cast, *Scheme.of(request).each)
+    to_left, to_right = _quantizing(product, cast, *left.each), _quantizing(product, cast, *_transposed(right))
 
     class Differentiable(torch.autograd.Function):
         @staticmethod

@@ -1,0 +1,66 @@
+"""Linear layers in Triton: three launches of the product, of which two read operands as views and transpose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from perwatt_kernels import triton_site
+from perwatt_kernels.arguments import of_dtype, of_shape, on, refuse
+from perwatt_kernels.dtypes import dtype
+from perwatt_kernels.matmul.triton_impl import FORMATS, scaled, unsupported
+from perwatt_kernels.registry import Kernel, Request
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+SOURCES = ("bf16", "fp16", "fp32")  # formats that operands arrive in where they are quantized inside
+
+
+def _unsupported(request: Request) -> str | None:
+    if request.quantize == "outside":
+        return "operands of linear layers arrive in 16 bits or more, here in 8: use operation matmul"
+    return unsupported(request)
+
+
+def _build(request: Request) -> Callable[..., Tensor]:
+    multiply, formats = _product(request)
+
+    def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+        _check(x, w, bias, *formats)
+        result = multiply(x.reshape(-1, x.shape[-1]) if x.dim() != 2 else x, w.mT, bias)
+        return result if x.dim() == 2 else result.reshape(*x.shape[:-1], w.shape[0])
+
+    return linear
+
+
+def _product(request: Request) -> tuple[Callable[..., Tensor], tuple[torch.dtype, ...]]:
+    """The product of a layer, and the formats that its operands may have."""
+    if request.scaling != "none":
+        params = {**request.params, "product": "fwd", "epilogue": "none"}  # a bias is added where one is given
+        return scaled(replace(request, params=params)), tuple(map(dtype, SOURCES))
+    from perwatt_kernels.matmul.triton_ops import times
+
+    output, compute = dtype(request.output), request.compute
+    return lambda a, b, bias: times(a, b, bias, output, compute, "none"), (dtype(compute),)
+
+
+def _check(x: Tensor, w: Tensor, bias: Tensor | None, *formats: torch.dtype) -> None:
+    if x.dim() == 0:
+        raise refuse("x", "shape []", "[..., k]")
+    of_shape("w", w, (None, x.shape[-1]))
+    of_dtype("x", x, *formats)
+    of_dtype("w", w, x.dtype)
+    on("w", w, x.device)
+    if bias is not None:
+        of_shape("bias", bias, (w.shape[0],))
+        on("bias", bias, x.device)
+
+
+KERNELS = (
+    Kernel(operation="linear", impl="triton", impl_class="kernel", build=_build, unsupported=_unsupported,
+           formats=FORMATS, summary="perwatt's product in Triton, forward and both gradients",
+           **triton_site.declared()),
+)  # fmt: skip

@@ -1,0 +1,51 @@
+"""What Triton's compiler makes of the product for GPUs: it runs anywhere, its programs do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+UNITS = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma", 120: "mma.sync"}
+SHARED = {80: 163, 90: 227, 100: 227, 120: 99}  # KiB that a program may take (CUDA programming guide, table of limits)
+
+
+def compiled(capability: int, folder: Path) -> list[dict[str, Any]]:
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "TRITON_CACHE_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "support.triton_compiled", str(capability)],
+        env=environment, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("capability", UNITS)
+def test_the_likeliest_tiles_compile_for_the_right_units(capability: int, tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    everything = compiled(capability, tmp_path)
+    found = [one for one in everything if one["compute"] != "quantize"]
+    assert (len(found), len(everything)) == ((6, 6) if capability < 89 else (8, 10))
+    for one in everything[len(found) :]:  # 16 bytes at once both ways, whatever way the matrix lies
+        assert one["casts"], one
+        assert "st.global.v4.b32" in one["stores"], one
+        assert "ld.global.v4.b32" in one["loads"], one
+    for one in found:
+        assert one["shared"] <= one["room"], one
+        assert one["shared"] <= SHARED[capability] * 2**10, one
+        exact = one["compute"] == "fp32"
+        assert ("fma.rn.f32" if exact else "mma") in "".join(one["units"]), one
+        if one["tile"].startswith("128x"):  # the large ones
+            assert exact or UNITS[capability] in one["units"], one
+        assert ("cp.async.bulk.tensor" in one["loads"]) == ("descriptors" in one["tile"]), one
+    assert all(one["tile"].startswith("128x") for one in found[:2])
+    assert any("descriptors" in one["tile"] for one in found) == (capability >= 90)
+    assert any(one["kernels"] == 2 for one in found)  # one of few rows is split
