@@ -99,7 +99,8 @@ def test_lock_names_no_source():
 def test_lock_has_hashes_and_no_torch():
     entries = re.split(r"\n(?=\w)", re.sub(r"^ *#.*\n", "", LOCK, flags=re.MULTILINE).strip())
     assert all("--hash=sha256:" in entry for entry in entries)
-    assert not [entry.split()[0] for entry in entries if re.match(r"(torch|triton|nvidia(?!-ml-py))\b", entry)]
+    # A torch for GPUs brings the Triton it was built with, and replaces the one that is locked for tests.
+    assert not [entry.split()[0] for entry in entries if re.match(r"(torch|nvidia(?!-ml-py))\b", entry)]
 
 
 def test_lock_covers_pyproject():
