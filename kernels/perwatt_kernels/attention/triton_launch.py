@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from perwatt_kernels.attention.triton_backward import (
     perwatt_attention_delta,
 )
 from perwatt_kernels.attention.triton_forward import perwatt_attention_forward
+from perwatt_kernels.attention.triton_grid import Grid
 from perwatt_kernels.attention.triton_tile import INTERPRETED
 from perwatt_kernels.attention.triton_tiles import SMALL, Tile
 from perwatt_kernels.triton_choice import tile_for
@@ -95,7 +96,7 @@ def forward(work: Work, out: Tensor, lse: Tensor) -> None:
     """
 
     def launch(tile: Tile) -> Tensor:
-        grid = _Grid.over(work.q, work.lengths, tile.rows, work.causal, work.k)
+        grid = Grid.over(work.q, work.lengths, tile.rows, work.causal, work.k)
         q, k, v = _sources(tile, work, (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns))
         perwatt_attention_forward[grid.programs](
             q, k, v, *(work.scales or (work.q, work.k, work.v)), out, lse, grid.table,
@@ -148,7 +149,7 @@ def _backward_keys(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dk: Te
             batch, heads, length, dim = dk.shape
             parts = dk.new_empty((2, batch, heads, tile.splits, length, dim), dtype=torch.float32)
             to_keys, to_values = parts.flatten(2, 3)
-        grid = _Grid.over(to_keys, work.lengths, tile.columns, False, work.q)
+        grid = Grid.over(to_keys, work.lengths, tile.columns, False, work.q)
         operands = (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns), (d_out, tile.rows)
         q, k, v, do, *sums = _sources(tile, work, *operands, *([] if work.ordered else [(dq, tile.rows)]))
         perwatt_attention_backward_keys[grid.programs](
@@ -172,7 +173,7 @@ def _backward_keys(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dk: Te
 
 def _backward_queries(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dq: Tensor) -> None:
     def launch(tile: Tile) -> Tensor:
-        grid = _Grid.over(work.q, work.lengths, tile.rows, work.causal, work.k)
+        grid = Grid.over(work.q, work.lengths, tile.rows, work.causal, work.k)
         q, k, v, do = _sources(
             tile, work, (work.q, tile.rows), (work.k, tile.columns), (work.v, tile.columns), (d_out, tile.rows)
         )
@@ -243,67 +244,6 @@ def _constants(work: Work, tile: Tile) -> dict[str, Any]:
         "WIDTH": work.width, "ROWS": tile.rows, "COLUMNS": tile.columns, "TAIL": not even, "TMA": tile.tma,
         "num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True,
     }  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Grid:
-    """Programs of a launch.
-
-    Attributes:
-        tiles: of a head.
-        heads: of all sequences.
-        section: heads whose programs run together, so that the cache holds what they share.
-        table: int32 [tiles, 3] of packed documents, else any tensor.
-    """
-
-    tiles: int
-    heads: int
-    section: int
-    table: Tensor
-
-    @classmethod
-    def over(cls, tensor: Tensor, lengths: tuple[int, ...], block: int, last_first: bool, shared: Tensor) -> _Grid:
-        """Tiles of so many rows of each head of a tensor.
-
-        Args:
-            tensor: [batch, heads, length, head_dim].
-            lengths: of its documents, if any.
-            block: rows of a tile.
-            last_first: whether the last tile of a document has most to do.
-            shared: keys or queries that programs of a head go over.
-        """
-        heads = tensor.shape[0] * tensor.shape[1]
-        section = min(
-            heads, max(1, _held(tensor.device) * tensor.shape[1] // (shared[0].numel() * 2 * shared.element_size()))
-        )
-        if not lengths:
-            return cls(tiles=triton.cdiv(tensor.shape[2], block), heads=heads, section=section, table=tensor)
-        table = _table(lengths, block, last_first, tensor.device)
-        return cls(tiles=table.shape[0], heads=heads, section=section, table=table)
-
-    @property
-    def programs(self) -> tuple[int]:
-        """Shape of the grid."""
-        return (self.tiles * self.heads,)
-
-
-@lru_cache(maxsize=64)
-def _table(lengths: tuple[int, ...], block: int, last_first: bool, device: torch.device) -> Tensor:
-    """First row, start and end of document of each tile, those first that have most to do."""
-    found, start = [], 0
-    for length in lengths:
-        for at in range(0, length, block):
-            work = at + block if last_first else length - at
-            found.append((work, start + at, start, start + length))
-        start += length
-    found.sort(key=lambda entry: -entry[0])
-    return torch.tensor([entry[1:] for entry in found], dtype=torch.int32).to(device)
-
-
-@lru_cache
-def _held(device: torch.device) -> int:
-    """Bytes of keys and values that the second-level cache may hold beside the rest: half of it."""
-    return 2**20 if device.type != "cuda" else int(torch.cuda.get_device_properties(device).L2_cache_size) // 2
 
 
 def _busy(work: Work) -> bool:
