@@ -1,8 +1,9 @@
 """All that has to run on a GPU, in one go: `make gpu`.
 
-Our timers and sensors against those of others, then a suite within a budget, whose rows are kept in results/measured/
-and shown in README.md. Called again it goes on with the suite where it stopped. The exit code is 0 if all went well, 1
-if a comparison or a row failed, 2 for wrong input, 3 where there is no GPU.
+Our timers and sensors against those of others, our kernels from tiny to full size, then a suite within a budget,
+whose rows are kept in results/measured/ and shown in README.md. Called again it goes on with the suite where it
+stopped. The exit code is 0 if all went well, 1 if a comparison, a kernel or a row failed, 2 for wrong input, 3 where
+there is no GPU.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from itertools import chain, count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = (0, 1)  # exit codes of a run that has rows to keep
+KERNELS = "4m"  # for the self-test of kernels: small sizes come first
 
 
 def main() -> int:
@@ -23,6 +26,10 @@ def main() -> int:
     options.into.mkdir(parents=True, exist_ok=True)
     others = ("tests/perf/test_cuda.py", "tests/perf/test_cuda_energy.py")
     timers = tee(options.into / "timers.log", "-m", "pytest", *others, "-s", *options.pytest)
+    kernels = tee(
+        options.into / "kernels.log", "-m", "perwatt", "kernels", "selftest", "--device", "cuda", "--budget", KERNELS,
+        "--out", str(fresh(options.into / "kernels")),
+    ) if options.device.startswith("cuda") else 0  # fmt: skip
     folder = options.into / Path(options.suite).stem
     run = tee(
         folder.with_name(folder.name + ".log"), "-m", "perwatt", "run", options.suite, "--device", options.device,
@@ -32,7 +39,7 @@ def main() -> int:
         return run
     marks = ["--into", str(options.measured), "--readme", str(options.readme)]
     kept = subprocess.run([sys.executable, "-m", "perwatt.report.measured", str(folder), *marks], cwd=ROOT, check=False)
-    return kept.returncode or int(bool(timers or run))
+    return kept.returncode or int(bool(timers or kernels or run))
 
 
 def parse() -> argparse.Namespace:
@@ -45,6 +52,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("pytest", nargs="*", help="more arguments for pytest")
     return parser.parse_args()
+
+
+def fresh(folder: Path) -> Path:
+    """A folder that is not there yet: this one, or with a number."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    return next(one for one in chain([folder], numbered) if not one.exists())
 
 
 def absent(device: str) -> int:

@@ -40,7 +40,7 @@ class Request:
         fast_accumulation: whether partial sums may be as short as the device's fast mode has them.
         chip: name of the device by its sheet or its driver; empty where nobody knows it.
         capability: CUDA compute capability of the device; None for what is no NVIDIA GPU.
-        uncompilable: why ``compile`` compiles nothing here; empty where it does.
+        uncompilable: why ``compile`` compiles nothing here, or None.
         tunable: whether ``compile`` takes ``autotune=True``.
         threads: of the host that the device computes with, where it is a CPU.
         memory_bytes: of the device.
@@ -60,7 +60,7 @@ class Request:
     fast_accumulation: bool = False
     chip: str = ""
     capability: tuple[int, int] | None = None
-    uncompilable: str = ""
+    uncompilable: Callable[[], str | None] = lambda: None
     tunable: bool = False
     threads: int | None = None
     memory_bytes: float = math.inf
@@ -168,8 +168,8 @@ def _undeclared(kernel: Kernel, request: Request) -> Iterator[str]:
             yield f"{kernel.impl} needs compute capability {_dotted(kernel.since)}, {request.chip} has {found}"
         if kernel.until and request.capability >= kernel.until:
             yield f"{kernel.impl} needs a compute capability below {_dotted(kernel.until)}, {request.chip} has {found}"
-    if kernel.impl_class == "graph" and request.uncompilable:
-        yield request.uncompilable
+    if kernel.impl_class == "graph" and (reason := request.uncompilable()):
+        yield reason
     if kernel.formats and request.compute not in kernel.formats:
         yield f"{kernel.impl} takes {', '.join(kernel.formats)}, not {request.compute}"
     if request.gradients and not kernel.gradients:

@@ -25,8 +25,8 @@ TARGETS = {"trn2": 2, "trn3": 2}  # generations that can be simulated, and the c
 
 
 @click.command("selftest")
-@click.option("--device", default="neuron", show_default=True, type=click.Choice(["neuron", SIMULATED]),
-              help="The chip's kind, or cpu: small sizes in the interpreter.")  # fmt: skip
+@click.option("--device", default="neuron", show_default=True, type=click.Choice(["neuron", "cuda", SIMULATED]),
+              help="The chip's kind, or cpu: small sizes of kernels for Trainium in the interpreter.")  # fmt: skip
 @click.option("--target", default="trn2", show_default=True, type=click.Choice(list(TARGETS)),
               help="Generation that is simulated with --device cpu.")  # fmt: skip
 @click.option("--list", "listed", is_flag=True, help="List the tests and run none.")
@@ -50,7 +50,7 @@ def selftest(
     from perwatt.runner.budget import parse
     from perwatt.selftest.plan import plan
 
-    tests = plan(only, simulated=device == SIMULATED)
+    tests = plan(only, device="neuron" if device == SIMULATED else device, simulated=device == SIMULATED)
     limits = parse(timeout, "--timeout"), parse(budget) if budget else None
     if listed:
         return _list(tests, as_json)
@@ -72,7 +72,7 @@ selftest.params.append(debug_option())
 
 
 def _ready(device: str, target: str) -> int:
-    """Cores of a device that kernels can be launched on.
+    """Cores of a device that kernels can be launched on; 1 where that means nothing.
 
     Raises:
         MissingHardware: they cannot, with the reason and the remedy.
@@ -84,15 +84,16 @@ def _ready(device: str, target: str) -> int:
 
     if device == SIMULATED:
         return TARGETS[target]
-    hint = "--device cpu does the small sizes in the interpreter"
+    trainium = device == "neuron"
+    hint = "; --device cpu does the small sizes in the interpreter" if trainium else ""
     backend = backends.available()[device]
     if reason := backends.lacking(backend):
-        raise MissingHardware(f"{reason}; {hint}")
+        raise MissingHardware(f"{reason}{hint}")
     if mistake := backend.mistake():
         raise mistake
-    if reason := site.missing(device) or backend.busy():
-        raise MissingHardware(f"{reason}; {hint}")
-    return site.site(device).lnc
+    if reason := (site.missing(device) if trainium else None) or backend.busy():
+        raise MissingHardware(f"{reason}{hint}")
+    return site.site(device).lnc if trainium else 1
 
 
 def _folder(out: str | None) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perwatt.errors import InputError, expected
+from perwatt_kernels import registry
 from perwatt_kernels.selftests import SelfTest, selftests
 
 HOT = {"cache": "hot"}  # one set of operands: what is asked is whether it works
@@ -40,17 +41,18 @@ class Test:
         return f"{self.kernel}: {self.label}"
 
 
-def plan(only: Iterable[str] = (), *, simulated: bool = False) -> list[Test]:
+def plan(only: Iterable[str] = (), *, device: str = "neuron", simulated: bool = False) -> list[Test]:
     """Tests in order.
 
     Args:
         only: parts of names; a test is kept where its name has one of them. All without any.
+        device: kind of device; tests of kernels that are declared for others are left out.
         simulated: those alone that a simulation does in seconds.
 
     Raises:
         InputError: a part fits no test.
     """
-    every = [test for _, _, test in sorted(_all(simulated), key=lambda one: one[:2])]
+    every = [test for _, _, test in sorted(_all(device, simulated), key=lambda one: one[:2])]
     kept: list[Test] = []
     wanted = list(only)
     for part in wanted:
@@ -62,9 +64,12 @@ def plan(only: Iterable[str] = (), *, simulated: bool = False) -> list[Test]:
     return kept
 
 
-def _all(simulated: bool) -> Iterator[tuple[int, int, Test]]:
+def _all(device: str, simulated: bool) -> Iterator[tuple[int, int, Test]]:
     """Each with the place of its size and of its kernel."""
     for place, own in enumerate(selftests().values()):
+        declared = registry.kernels(own.operation)[own.impl].devices
+        if declared and device not in declared:
+            continue
         for at, step in enumerate(own.steps):
             if simulated and not step.simulated:
                 continue

@@ -35,7 +35,7 @@ def request_of(case: Case, backend: Backend, output: str) -> registry.Request:
         params=case.params.model_dump(), compile=partial(compiled, backend=backend), backward=precision.backward,
         scaling=precision.scaling, quantize=precision.quantize, fast_accumulation=precision.fast_accumulation,
         chip=device.chip, threads=device.threads, memory_bytes=device.memory_bytes, capability=backend.capability,
-        uncompilable=backend.uncompilable() or "",
+        uncompilable=backend.uncompilable,
         tunable=backend.untunable() is None, on=lambda: backend.device,
         time=None if backend.keeps_compiled else lambda call, count: _seconds(backend, call, count),
     )  # fmt: skip

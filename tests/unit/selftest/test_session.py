@@ -56,6 +56,9 @@ def test_tiny_sizes_of_every_kernel_come_before_larger_ones_of_any() -> None:
 
 
 def test_a_simulation_has_the_sizes_that_it_can_do() -> None:
+    kinds = {device: {test.kernel for test in plan(device=device)} for device in ("neuron", "cuda")}
+    assert "matmul/nki" in kinds["neuron"] - kinds["cuda"]
+    assert {"matmul/triton", "attention/triton", "attention/triton-atomic"} <= kinds["cuda"] - kinds["neuron"]
     assert {test.label for test in plan(["gemm"], simulated=True)} < {test.label for test in plan(["gemm"])}
     with pytest.raises(InputError, match="found 'nkl', expected one of"):
         plan(["nkl"])
@@ -196,13 +199,13 @@ def test_where_no_kernel_of_perwatts_ran_nothing_is_known(
 ) -> None:
     """Though the vendor's do."""
     every = [replace(test, vendor=test.kernel.startswith("attention/")) for test in plan(["1x7x3", "1x1x128"])]
-    monkeypatch.setattr("perwatt.selftest.plan.plan", lambda only, simulated: every)
+    monkeypatch.setattr("perwatt.selftest.plan.plan", lambda only, **how: every)
     code, statuses = selftest(monkeypatch, Lost(refused="gemm"), tmp_path / "kit")
     assert (code, set(statuses)) == (3, {"ok", "refused"})
     told = capsys.readouterr().err
     assert "warning: matmul/nki did not run: nki is not installed" in told
     assert "error: no kernel of perwatt ran" in told
-    monkeypatch.setattr("perwatt.selftest.plan.plan", lambda only, simulated: [one for one in every if one.vendor])
+    monkeypatch.setattr("perwatt.selftest.plan.plan", lambda only, **how: [one for one in every if one.vendor])
     assert selftest(monkeypatch, Lost(refused="gemm"), tmp_path / "of-the-vendor")[0] == 0
 
 
@@ -229,7 +232,7 @@ def test_what_a_launch_raises_is_no_refusal(
         assert found["error"].startswith("NotImplementedError: Could not run")
         assert "Traceback" in capsys.readouterr().err
         refused = child.examine(plan(["sdpa-nki"])[0].case, "sdpa-nki", backend)
-        assert (refused["status"], "neuron devices" in refused["error"]) == ("refused", True)
+        assert (refused["status"], refused["error"]) == ("refused", "sdpa-nki runs on neuron, not on cpu")
 
 
 def test_a_compiled_kernel_is_a_test_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
