@@ -115,7 +115,7 @@ def question_of(operation: str, request: Request) -> Question:
 def _by_rule(operation: str, own: str, framework: str, request: Request) -> Chosen:
     """A kernel of perwatt's where it takes the request, else the framework's path."""
     found = registry.kernels(operation)
-    reason = found[own].refusal(request)
+    reason = found[own].refusal(request) if own in found else f"there is no kernel of {operation} by it"
     if reason is None:
         try:
             found[own].build(request)
