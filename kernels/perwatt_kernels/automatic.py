@@ -49,7 +49,7 @@ def automatic(operation: str, own: str, framework: str, samples: Samples) -> Ker
     choose = partial(_choose, operation, own, framework, samples)
 
     def build(request: Request) -> Callable[..., Any]:
-        return _built(_candidates(operation, request)[choose(request).impl], request)
+        return built(_candidates(operation, request)[choose(request).impl], request)
 
     def unsupported(request: Request) -> str | None:
         if _candidates(operation, request):
@@ -74,7 +74,8 @@ def _candidates(operation: str, request: Request) -> dict[str, Kernel]:
     return found
 
 
-def _built(kernel: Kernel, request: Request) -> Callable[..., Any]:
+def built(kernel: Kernel, request: Request) -> Callable[..., Any]:
+    """The callable of a candidate, which may be called by the name of a variant."""
     if kernel.impl == AUTOTUNED:
         request = replace(request, compile=partial(request.compile, autotune=True))
     return kernel.build(request)
@@ -149,7 +150,7 @@ def _call(kernel: Kernel, request: Request, samples: Samples) -> measure.Call:
     """One call of a candidate on operands of its own, with its backward pass where gradients are wanted."""
     import torch
 
-    function = _built(kernel, request)
+    function = built(kernel, request)
     operands, incoming = samples(request, request.on())
     if not request.gradients:
         return lambda: (function(*operands),)

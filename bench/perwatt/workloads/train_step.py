@@ -34,7 +34,7 @@ keys, values, gate and up apart; AdamW updates embedding, head and vectors, at t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from perwatt.errors import InputError
@@ -43,6 +43,7 @@ from perwatt.spec.precision import Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
 from perwatt.workloads.compiled import compiled
 from perwatt.workloads.model_params import WEIGHT_EXPONENT
+from perwatt.workloads.step_impls import StepImpls, Way
 from perwatt.workloads.train_memory import footprint, reference_bytes
 from perwatt.workloads.train_params import TrainStepParams
 from perwatt.workloads.variants import autotuned
@@ -134,8 +135,11 @@ class TrainStep(Workload):
         compiled = all(case.workload.impls()[name].impl_class == "graph" for name in case.impls)
         return footprint(_params(case), case.precision, compiled, devices if case.parallel else 1, case.parallel).peak
 
-    def impls(self) -> Mapping[str, Impl]:
-        """Eager, and forward with loss compiled as a whole; the optimizer is the framework's fused one in both."""
+    def impls(self) -> StepImpls:
+        """Eager, and forward with loss compiled as a whole; the optimizer is the framework's fused one in both.
+
+        Each also with kernels by name, see :mod:`~.step_impls`.
+        """
         own = {
             "torch": Impl(
                 name="torch", impl_class="eager", build=lambda case, backend: lambda function: function,
@@ -147,7 +151,11 @@ class TrainStep(Workload):
                 summary="forward, loss and backward compiled; clipping and fused optimizer eager",
             ),
         }  # fmt: skip
-        return autotuned(own)
+        return StepImpls(autotuned(own))
+
+    def near(self, impl: str) -> Iterable[str]:
+        """With names that exist after those that do."""
+        return self.impls().near(impl)
 
     def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> TrainStepSession:
         """Weights and batches on the device; of several ranks, this one's."""
@@ -166,7 +174,7 @@ class TrainStepSession(Session):
 
     def __init__(self, case: Case, impl: Impl, backend: Backend, seed: int) -> None:
         self._case, self._backend, self._seed = case, backend, seed
-        self._build: Callable[..., Any] = impl.build(case, backend)
+        self._way: Way = impl.build(case, backend)
         self._trainer = self._new(_params(case))
         self._twin: Trainer | None = None
         source = Source(seed)
@@ -176,8 +184,11 @@ class TrainStepSession(Session):
     def _new(self, params: TrainStepParams) -> Trainer:
         from perwatt.models.trainer import Trainer
 
-        spread = spread_of(self._case, self._backend)
-        return Trainer(params, self._case.precision, self._backend.device, self._build, self.slots, spread)
+        spread, way = spread_of(self._case, self._backend), self._way
+        return Trainer(
+            params, self._case.precision, self._backend.device, way.build, self.slots, spread,
+            way.kernels(params.part(spread.world)), way.chunks,
+        )  # fmt: skip
 
     def run(self, slot: int) -> Tensor:
         """One training step; the loss, or this rank's share of it, stays on the device."""
@@ -189,7 +200,9 @@ class TrainStepSession(Session):
         from perwatt.accuracy.twin import twin_of
 
         if self._twin is None:
-            self._twin = self._new(twin_of(self._trainer.params, self._trainer.spread.world))
+            real = self._trainer.params
+            own = {"head_dim": real.shape.head_dim} if "attention" in self._way.names else {}
+            self._twin = self._new(twin_of(real, self._trainer.spread.world, **own))
         seed = self._seed + (generation + 1) * training.FRESH_SEED
         results = [training.examine(self._twin, self._case.precision, seed)]
         results += training.finite(self._trainer)
@@ -209,14 +222,16 @@ class TrainStepSession(Session):
     def path(self) -> str:
         """The attention operation that one untimed step really ran, after the compiler's word where it is compiled.
 
-        ``written_out`` where scores are capped, which no operation of the framework does.
+        ``written_out`` where scores are capped, which no operation of the framework does. Then the kernels that were
+        taken by name, ``linear:dequantize``, those of several layers with commas.
         """
         from perwatt.backends.observe import operations
 
         seen = operations(lambda: self._backend.noted(lambda: self._trainer.run(0))).split()
         words = SDPA | {"inductor": self._backend.compiled}  # of the profiler
         names = [words[op] for op in seen if op in words]
-        return " ".join([*names, "written_out"] if self._trainer.params.shape.attention_softcap else names)
+        names += ["written_out"] if self._trainer.params.shape.attention_softcap else []
+        return " ".join([*names, *(f"{operation}:{name}" for operation, name in self._way.names.items())])
 
     def close(self) -> None:
         """Let go of model, state and twin."""
