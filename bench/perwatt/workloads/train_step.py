@@ -132,8 +132,11 @@ class TrainStep(Workload):
 
         The gate needs no more: its twin is small, and its full-size part is left out where there is no room for it.
         """
-        compiled = all(case.workload.impls()[name].impl_class == "graph" for name in case.impls)
-        return footprint(_params(case), case.precision, compiled, devices if case.parallel else 1, case.parallel).peak
+        impls = self.impls()
+        compiled = all(impls[name].impl_class == "graph" for name in case.impls)
+        chunked = all(plan is not None and plan.chunked for plan in map(impls.plan, case.impls))
+        over = devices if case.parallel else 1
+        return footprint(_params(case), case.precision, compiled, over, case.parallel, chunked).peak
 
     def impls(self) -> StepImpls:
         """Eager, and forward with loss compiled as a whole; the optimizer is the framework's fused one in both.
