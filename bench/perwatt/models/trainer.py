@@ -49,14 +49,16 @@ class Trainer(Trained):
         tokens: [slots, batch, seq] ids that go in, those of this rank.
         labels: [slots, batch, seq] ids that are to come out: the next token of each.
         counted: [slots] labels of each whole batch that count in its loss.
+        scale: what losses are multiplied by before the backward pass, and gradients divided by after it.
+        kernels: see above.
     """
 
     def __init__(
         self, params: TrainStepParams, precision: Precision, device: torch.device, build: Build, slots: int,
         spread: Alone = ALONE, kernels: Kernels = FRAMEWORK, chunks: chunked_loss.Differentiate | None = None,
     ) -> None:  # fmt: skip
-        self.params, self.own, self.spread = params, params.part(spread.world), spread
-        self._scale = params.loss_scale(precision)
+        self.params, self.own, self.spread, self.kernels = params, params.part(spread.world), spread, kernels
+        self.scale = params.loss_scale(precision)
         formats = Formats.of(precision, params.logits)
         self.model = spread.model(lambda where: Decoder(params.shape, formats, params.seq, where, kernels), device)
         self.parameters = list(self.model.parameters())
@@ -86,7 +88,7 @@ class Trainer(Trained):
         """As :meth:`loss`, never with all logits. Only for what is not spread: hooks would miss the projection."""
         assert not self.spread.parted
         hidden, params = build(self.model.hidden), self.params
-        summed = chunked_loss.differentiable(formats.products, self._scale, chunks)
+        summed = chunked_loss.differentiable(formats.products, self.scale, chunks)
 
         def loss(tokens: Tensor, labels: Tensor, counted: Tensor | None = None) -> Tensor:
             ids = labels.flatten()
@@ -107,8 +109,8 @@ class Trainer(Trained):
         self.optimizer.zero_grad(set_to_none=True)
         parted = self.own.grad_accum > 1 or self.spread.parted
         loss = self._accumulated(slot) if parted else self._differentiated(*self._batch(slot))
-        if self._scale != 1.0:
-            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self._scale)
+        if self.scale != 1.0:
+            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self.scale)
         return loss
 
     def _batch(self, slot: int) -> tuple[Tensor, Tensor]:
@@ -130,7 +132,7 @@ class Trainer(Trained):
         """The loss of a part of a batch, its gradients added to those that are there."""
         with torch.autocast(self.tokens.device.type, torch.bfloat16) if self._autocast else nullcontext():
             loss: Tensor = self._loss(*part)
-        factor = self._scale * self.spread.factor
+        factor = self.scale * self.spread.factor
         (loss * factor if factor != 1.0 else loss).backward()
         return loss.detach()
 

@@ -34,13 +34,13 @@ def requests(operation: str, params: TrainStepParams, case: Case, backend: Backe
     precision = case.precision
     whole = replace(kernels.request_of(case, backend, precision.activations), gradients=True)
     if operation == "linear":
-        return {name: replace(whole, params=own) for name, own in _products(params).items()}
+        return {name: replace(whole, params=own) for name, own in products(params).items()}
     plain = replace(whole, compute=precision.activations, backward="", scaling="none", quantize="",
                     fast_accumulation=False)  # fmt: skip
     return {name: replace(plain, params=own) for name, own in _attended(params).items()}
 
 
-def _products(params: TrainStepParams) -> dict[str, dict[str, Any]]:
+def products(params: TrainStepParams) -> dict[str, dict[str, Any]]:
     """Linear layers of a block by the names of their weights; those of experts are batched products, and left out."""
     shape, rows = params.shape, params.micro_batch * params.seq
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
