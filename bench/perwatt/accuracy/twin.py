@@ -11,6 +11,7 @@ from perwatt.workloads.train_params import TrainStepParams
 BATCH, SEQ, VOCAB, LAYERS, HEAD_DIM = 2, 32, 192, 2, 16
 MOST_QUERIES = 4  # query heads for each key head; larger groups are cut to this
 WIDE_QUERIES = 2  # the same where heads are as wide as the case's
+WIDTH_MULTIPLE = 8
 MOST_WIDTH = 4.0  # intermediate over hidden, and hidden over all heads together
 STRETCH_FROM = 16  # positions: llama3 scaling starts here in the twin, or a short sequence would not show it
 WINDOW = 12  # keys, fewer than SEQ
@@ -20,21 +21,24 @@ MOST_EXPERTS, MOST_CHOICES = 3, 2  # experts that do not come out even, so that 
 CAP = 2.0  # soft caps are at most this, as the twin's scores and logits are about 1
 
 
-def twin_of(params: TrainStepParams, devices: int = 1, head_dim: int = HEAD_DIM) -> TrainStepParams:
+def twin_of(
+    params: TrainStepParams, devices: int = 1, head_dim: int = HEAD_DIM, multiple: int = WIDTH_MULTIPLE
+) -> TrainStepParams:
     """Parameters of the twin: same optimizer, loss, clipping, formats, and a :func:`shrunk` shape.
 
     Args:
         params: of the real step.
         devices: that it is spread over; each has as much of the twin as one alone would have.
         head_dim: width of a head; the case's own where its kernels are for such heads.
+        multiple: of which the intermediate width is one.
     """
-    shape, batch = shrunk(params.shape, head_dim), BATCH * devices
+    shape, batch = shrunk(params.shape, head_dim, multiple), BATCH * devices
     fields = {"model": shape.model_dump(mode="json"), "layers": None, "batch": batch, "seq": SEQ}
     fields["grad_accum"] = batch if params.part(devices).grad_accum > 1 else 1
     return TrainStepParams.model_validate(params.model_dump(mode="json") | fields)
 
 
-def shrunk(shape: ModelShape, head_dim: int = HEAD_DIM) -> ModelShape:
+def shrunk(shape: ModelShape, head_dim: int = HEAD_DIM, multiple: int = WIDTH_MULTIPLE) -> ModelShape:
     """A small shape of the same kind, in which everything the shape has shows."""
     queries = min(shape.heads // shape.kv_heads, MOST_QUERIES if head_dim <= HEAD_DIM else WIDE_QUERIES)
     even = shape.positions != "alibi" or shape.heads.bit_count() == 1  # other numbers of heads have slopes of two kinds
@@ -44,7 +48,7 @@ def shrunk(shape: ModelShape, head_dim: int = HEAD_DIM) -> ModelShape:
     width = min(shape.intermediate / shape.hidden, EXPERT_WIDTH if shape.experts else MOST_WIDTH) * hidden
     fields = shape.model_dump() | {
         "hidden": hidden,
-        "intermediate": _multiple(width, 16),
+        "intermediate": _multiple(width, multiple),
         "layers": min(shape.layers, max(LAYERS, shape.window_every + 1)),  # the second layer with a window, too
         "heads": heads,
         "kv_heads": kv_heads,

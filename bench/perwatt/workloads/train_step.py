@@ -47,6 +47,7 @@ from perwatt.workloads.step_impls import StepImpls, Way
 from perwatt.workloads.train_memory import footprint, reference_bytes
 from perwatt.workloads.train_params import TrainStepParams
 from perwatt.workloads.variants import autotuned
+from perwatt_kernels.matmul.scaled_impl import CUDA_MULTIPLE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -203,15 +204,20 @@ class TrainStepSession(Session):
         from perwatt.accuracy.twin import twin_of
 
         if self._twin is None:
-            real = self._trainer.params
-            own = {"head_dim": real.shape.head_dim} if "attention" in self._way.names else {}
-            self._twin = self._new(twin_of(real, self._trainer.spread.world, **own))
+            self._twin = self._new(twin_of(self._trainer.params, self._trainer.spread.world, **self._kept()))
         seed = self._seed + (generation + 1) * training.FRESH_SEED
         results = [training.examine(self._twin, self._case.precision, seed)]
         results += training.finite(self._trainer)
         if Accuracy.worst(results).ok and self._reference_fits():
             results += training.full_size(self._trainer, Source(seed), self._case.precision)
         return Accuracy.worst(results)
+
+    def _kept(self) -> dict[str, int]:
+        """What the twin keeps of the case so that its kernels take it: width of heads, and of layers in 8 bits."""
+        from perwatt.accuracy.twin import HEAD_DIM
+
+        own = {"head_dim": max(self._trainer.params.shape.head_dim, HEAD_DIM)} if "attention" in self._way.names else {}
+        return own | ({} if self._case.precision.scaling == "none" else {"multiple": CUDA_MULTIPLE})
 
     def _reference_fits(self) -> bool:
         """Whether the float32 reference has room beside this session; if not, a flag says so."""

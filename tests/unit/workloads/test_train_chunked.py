@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fakes.families import FAMILIES
+from perwatt.accuracy.twin import exponent_of
 from perwatt.backends.cpu import BACKEND
 from perwatt.models import chunked_loss
 from perwatt.models.trainer import Trainer
@@ -32,7 +33,7 @@ def trained(
     """Loss and gradients of a step, with so many labels of the first sequence that count for nothing."""
     params = TrainStepParams(**{"model": INLINE, "batch": 4, "seq": 48, "ignore_index": -7} | fields)  # type: ignore[arg-type]
     trainer = Trainer(params, policy(precision), torch.device("cpu"), lambda f: f, 1, chunks=chunks)
-    trainer.fill(Source(0), "normal", 3)
+    trainer.fill(Source(0), "normal", exponent_of(params.shape))
     trainer.labels[0, 0, :ignored] = -7
     loss = float(trainer.backward(0))
     return loss, {name: gradient.float() for name, gradient in trainer.gradients().items() if gradient is not None}
