@@ -115,9 +115,7 @@ def attention(
     weights: Mapping[str, Tensor], x: Tensor, shape: ModelShape, index: int, arithmetic: Arithmetic
 ) -> Tensor:
     """Causal attention of ``x`` [batch, seq, hidden], one sequence after another."""
-    q, k, v = (
-        product.unflatten(-1, (-1, shape.head_dim)) for product in layer_products(x, weights, "qkv", arithmetic)
-    )
+    q, k, v = (product.unflatten(-1, (-1, shape.head_dim)) for product in layer_products(x, weights, "qkv", arithmetic))
     if shape.qk_norm:
         q, k = (norm(t, weights, name, shape, arithmetic) for t, name in ((q, "q_norm"), (k, "k_norm")))
     if shape.positions == "rope":

@@ -129,7 +129,7 @@ def in_pieces(logits: Tensor, labels: Tensor, shares: Tensor, factor: float) -> 
     """A few rows at a time, each operation by itself."""
     import torch
 
-    pieces = zip(*(whole.split(WIDE_ROWS) for whole in (logits, labels, shares)), strict=True)
+    pieces = zip(logits.split(WIDE_ROWS), labels.split(WIDE_ROWS), shares.split(WIDE_ROWS), strict=True)
     return torch.stack([_piece(*piece, factor) for piece in pieces]).sum()
 
 

@@ -42,9 +42,7 @@ class Block(nn.Module):
         self.attention = Attention(shape, index, make, kernels)
         self.attention_post_norm = Norm(shape, shape.hidden, make) if shape.post_norm else None
         self.mlp_norm = Norm(shape, shape.hidden, make)
-        self.mlp = (
-            Experts(shape, index, make) if shape.experts else FeedForward(shape, index, make, kernels)
-        )
+        self.mlp = Experts(shape, index, make) if shape.experts else FeedForward(shape, index, make, kernels)
         self.mlp_post_norm = Norm(shape, shape.hidden, make) if shape.post_norm else None
 
     def forward(self, x: Tensor, places: Places) -> Tensor:

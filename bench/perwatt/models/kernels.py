@@ -34,7 +34,8 @@ class Kernels:
         """What multiplies with a weight [out, in]: takes input, weight and bias as they are stored."""
         if self.linear is None:
             return linear
-        kernel = self.linear(*weight.shape, bias is not None)
+        outputs, inputs = weight.shape
+        kernel = self.linear(outputs, inputs, bias is not None)
 
         def cast(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             return kernel(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))

@@ -58,11 +58,11 @@ def of(cells: dict[str, Any], compute: str) -> Limits:
     gbps = sheet.bandwidth.hi * sheet.bandwidth.one / 1e9 * (cells["chips"] or 1.0)
     parts = shares(cells, compute)
     peaks = {name: peak for name in parts if (peak := sheet.peak(name)) is not None}
-    peak = together(parts, {name: peak.tflops for name, peak in peaks.items()})
-    if peak is None:
+    rate = together(parts, {name: peak.tflops for name, peak in peaks.items()})
+    if rate is None:
         return Limits(gbps=gbps)
     share = 1.0 if cells["chips"] else cells["devices_used"] / devices
-    return Limits(peak_tflops=peak * share, peak_basis=peaks[compute].basis, gbps=gbps)
+    return Limits(peak_tflops=rate * share, peak_basis=peaks[compute].basis, gbps=gbps)
 
 
 def together(shares: Mapping[str, float], rates: Mapping[str, float]) -> float | None:

@@ -212,7 +212,7 @@ def _dropped(cells: Cells) -> bool:
 
 
 def _with_ceilings(ledger: Ledger, made: dict[Key, Row]) -> dict[Key, Row]:
-    """The rows, each rate with the best GEMM of the same placement and format beside it, or with those of its formats."""
+    """The rows, each rate with the best GEMM of the same placement and formats beside it."""
     formats = {key: ledger.cases[key[0]]["compute"] for key in made}
     best: dict[Any, float] = {}
     for key, item in made.items():

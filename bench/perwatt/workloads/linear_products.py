@@ -23,7 +23,7 @@ def only_linear() -> dict[str, Kernel]:
 
 def _as_product(kernel: Kernel) -> Kernel:
     def build(request: Request) -> Callable[..., Tensor]:
-        linear = kernel.build(_layer(request))
+        linear: Callable[..., Tensor] = kernel.build(_layer(request))
 
         def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
             return linear(a, b.mT) if bias is None else linear(a, b.mT, bias)
@@ -34,7 +34,8 @@ def _as_product(kernel: Kernel) -> Kernel:
         params = request.params
         other = {name: params[name] for name, own in LAYOUTS.items() if params[name] not in (None, own)}
         if params["product"] != "fwd" or params["batch"] > 1:
-            return f"{kernel.impl} is a linear layer: it has no product {params['product']} of a batch of {params['batch']}"
+            found = f"product {params['product']} of a batch of {params['batch']}"
+            return f"{kernel.impl} is a linear layer: it has no {found}"
         if other:
             name, found = next(iter(other.items()))
             return f"{kernel.impl} is a linear layer, and takes {name} {LAYOUTS[name]}, not {found}"

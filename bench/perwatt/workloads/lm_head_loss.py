@@ -22,7 +22,7 @@ twice as much as the gradient of `torch`; the gate has one bound for both. Under
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from perwatt.workloads import kernels
@@ -87,7 +87,9 @@ def chosen(operation: str, kernel: Kernel, case: Case, backend: Backend) -> dict
     """What a kernel that chooses takes, by place; nothing of another one."""
     if kernel.choose is None:
         return {}
-    return {place: kernel.choose(one) for place, one in requests(operation, own_part(case, backend), case, backend).items()}
+    return {
+        place: kernel.choose(one) for place, one in requests(operation, own_part(case, backend), case, backend).items()
+    }
 
 
 def settled(operation: str, kernel: Kernel, case: Case, backend: Backend) -> dict[str, Kernel]:

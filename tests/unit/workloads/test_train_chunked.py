@@ -47,7 +47,9 @@ def same(precision: str, one: tuple[float, dict[str, Tensor]], other: tuple[floa
 
 
 @pytest.mark.parametrize("precision", ERRORS)
-@pytest.mark.parametrize("model", [INLINE, INLINE | {"tied": True}, FAMILIES["mixtral"]], ids=["own", "tied", "experts"])
+@pytest.mark.parametrize(
+    "model", [INLINE, INLINE | {"tied": True}, FAMILIES["mixtral"]], ids=["own", "tied", "experts"]
+)
 def test_losses_and_gradients_are_those_of_all_logits(precision: str, model: dict[str, Any]) -> None:
     fields = {"model": model, "optimizer": "sgd"}
     same(precision, trained(precision, None, **fields), trained(precision, chunked_loss.in_pieces, **fields))

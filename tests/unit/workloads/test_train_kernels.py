@@ -83,9 +83,7 @@ def test_every_layer_calls_the_kernels_that_are_named(model: dict[str, Any]) -> 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "bf16_master"])
 def test_a_step_is_that_of_the_framework_in_every_policy(precision: str) -> None:
     params = {"optimizer": "sgd"} if precision == "fp16" else {}
-    plain, named = (
-        session(params, impl=impl, precision=precision) for impl in ("torch", "torch+sdpa-math+chunked")
-    )
+    plain, named = (session(params, impl=impl, precision=precision) for impl in ("torch", "torch+sdpa-math+chunked"))
     assert float(named.run(0)) == pytest.approx(float(plain.run(0)), rel=1e-3)
     found = named.check(0)
     assert found.ok, found
