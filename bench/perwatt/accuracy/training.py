@@ -100,6 +100,7 @@ BOUNDS = {
         curve=6e-2,
     ),
 }  # fmt: skip
+"""Those of ``fp8`` are of steps whose linear layers quantize: loss and norm are twice what honest twins keep to."""
 
 
 def examine(twin: Trainer, precision: Precision, seed: int) -> Accuracy:

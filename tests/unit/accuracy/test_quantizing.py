@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from torch import Tensor
 
@@ -22,6 +24,16 @@ def test_honest_layers_pass(precision: str, impl: str, model: dict[str, bool]) -
     opened = session({"model": shape}, impl=impl, precision=precision)
     for generation in range(2):
         found = opened.check(generation)
+        assert found.ok, found
+
+
+@pytest.mark.parametrize("precision", ["fp8_tensor", "fp8_row"])
+def test_bounds_leave_honest_steps_room(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    """They err half as much as they may."""
+    own = training.BOUNDS["fp8"]
+    monkeypatch.setitem(training.BOUNDS, "fp8", replace(own, loss=own.loss / 2, norm=own.norm / 2))
+    for seed in range(4):
+        found = session(impl="torch+dequantize", precision=precision, seed=seed).check(0)
         assert found.ok, found
 
 
