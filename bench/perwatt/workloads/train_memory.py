@@ -18,6 +18,7 @@ from perwatt.workloads.train_activations import compiled_bytes, eager_bytes, tok
 from perwatt.workloads.train_params import TrainStepParams
 
 FP32 = FORMATS["fp32"]
+QUANTIZING = 2  # copies in float32 of an operand that is quantized: divided by its scale, and kept within its format
 REFERENCE_FACTOR = 2.0  # activations the written-out reference keeps, over those of the eager model in float32
 REFERENCE_SCORES = 4.0  # score-sized tensors of an attention layer that it keeps
 
@@ -31,7 +32,8 @@ class Footprint:
         moments: of the optimizer.
         gradients: of all parameters at the end of the backward pass.
         activations: kept from forward to backward of a micro-batch, weights cast for products included.
-        again: of one layer, what is computed anew while its backward pass runs; 0 without recomputation.
+        again: of one layer, what is computed anew while its backward pass runs, and what is made of an operand on its
+            way to 8 bits; 0 without either.
         logits: at the start of the backward pass, with the loss in float32; in chunks, some rows of them and the
             gradients that are taken at once.
         masks: that are added to scores, one for all layers of a kind.
@@ -101,6 +103,8 @@ def _alone(params: TrainStepParams, precision: Precision, compiled: bool) -> Foo
         outside = tokens * bytes_of(none, precision, params.seq) + cast * none.product_parameters
         again = (activations - outside) / shape.layers
         activations = outside + tokens * shape.layers * shape.hidden * FORMATS[precision.activations]
+    if precision.scaling != "none":
+        again += QUANTIZING * FP32 * _widest(shape, tokens)
     return Footprint(
         weights=stored * shape.parameters,
         moments=FORMATS[precision.moments] * moments_of(params.optimizer, shape),
@@ -112,6 +116,13 @@ def _alone(params: TrainStepParams, precision: Precision, compiled: bool) -> Foo
         table=(1 if cast else 2) * stored * shape.hidden * shape.vocab if shape.tied else 0.0,
         micro_batches=params.grad_accum,
     )
+
+
+def _widest(shape: ModelShape, tokens: int) -> int:
+    """Numbers of the largest operand of a linear layer: a gradient of all tokens, or a weight."""
+    branches = (2 if shape.gated else 1) * shape.intermediate
+    projections = shape.head_dim * (shape.heads + 2 * shape.kv_heads)
+    return max(branches, projections) * max(tokens, shape.hidden)
 
 
 def _logits_bytes(params: TrainStepParams, precision: Precision, compiled: bool) -> float:

@@ -99,6 +99,18 @@ def test_memory_is_what_is_said_and_less_than_with_all_logits(precision: str, ti
     assert peaks[1] < (0.5 if grad_accum == 1 else 0.9) * peaks[0]
 
 
+@pytest.mark.parametrize("impl", ["torch+dequantize", "torch+dequantize+chunked"])
+def test_memory_of_a_step_in_8_bits_is_what_is_said(impl: str) -> None:
+    """Few words, so that what is made of operands on their way to 8 bits is more than a chunk's logits."""
+    opened = session({"batch": 16, "seq": 64}, impl=impl, precision="fp8_row")
+    trainer = opened._trainer
+    trainer.run(0)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    said = footprint(trainer.params, policy("fp8_row"), chunked="chunked" in impl)
+    found = said.weights + said.moments + peak_bytes(trainer.run)
+    assert 0.9 * found <= said.peak <= 1.1 * found
+
+
 def test_a_case_asks_for_less_where_all_its_impls_have_chunks() -> None:
     plain, both, chunked = (
         WORKLOAD.memory(case({"model": WIDE, "seq": 512}, impl=impls))
