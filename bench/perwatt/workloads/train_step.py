@@ -27,15 +27,15 @@ nothing looks for infinities, which would ask the device for a value. With AdamW
 moments in fp16 lose the squares of gradients below 2.4e-4, and training diverges.
 
 `BASE+NAME` takes the implementation NAME of each operation that has one of that name: attention and linear layers, as
-`perwatt list impls` shows them, and the loss, of which there is `chunked`; `torch.compile+sdpa-cudnn`, `torch+auto`. The
-others are the framework's. Several may follow, `torch.compile+auto+sdpa-flash+chunked`; of two with the same operation
-the later one has it. What a kernel refuses makes the row `unsupported`. The path says what was taken of each operation,
-and of `auto` why. The output projection belongs to the loss, products of experts are the framework's. Scores with soft
-caps or ALiBi are written out in the model, so no kernel takes them.
+`perwatt list impls` shows them, and the loss, of which there is `chunked`; `torch.compile+sdpa-cudnn`, `torch+auto`.
+The others are the framework's. Several may follow, `torch.compile+auto+sdpa-flash+chunked`; of two with the same
+operation the later one has it. What a kernel refuses makes the row `unsupported`. The path says what was taken of each
+operation, and of `auto` why. The output projection belongs to the loss, products of experts are the framework's. Scores
+with soft caps or ALiBi are written out in the model, so no kernel takes them.
 
 `chunked` has the logits of some rows at a time, and takes their gradients at once, as in `lm_head_loss`. In
-`bf16_master` the gradient of the head is added up in float32. It is not there yet for a bias of the projection, soft caps
-of logits, or a step that is spread over devices.
+`bf16_master` the gradient of the head is added up in float32. It is not there yet for a bias of the projection, soft
+caps of logits, or a step that is spread over devices.
 
 Under an fp8 policy the linear layers of blocks quantize, by `torch._scaled_mm` unless another is named (`dequantize`
 needs no such product).
