@@ -52,7 +52,7 @@ def automatic(operation: str, own: str, framework: str, samples: Samples) -> Ker
     choose = partial(_choose, operation, own, framework, samples)
 
     def build(request: Request) -> Callable[..., Any]:
-        return _built(_named(operation, choose(request).impl), request)
+        return built(_named(operation, choose(request).impl), request)
 
     def unsupported(request: Request) -> str | None:
         if _candidates(operation, request):
@@ -84,7 +84,8 @@ def _named(operation: str, impl: str) -> Kernel:
     return replace(kernels[COMPILED], impl=AUTOTUNED) if impl == AUTOTUNED else kernels[impl]
 
 
-def _built(kernel: Kernel, request: Request) -> Callable[..., Any]:
+def built(kernel: Kernel, request: Request) -> Callable[..., Any]:
+    """The callable of a candidate, which may be called by the name of a variant."""
     if kernel.impl == AUTOTUNED:
         request = replace(request, compile=partial(request.compile, autotune=True))
     return kernel.build(request)
@@ -124,7 +125,7 @@ def question_of(operation: str, request: Request) -> Question:
 def _by_rule(operation: str, own: str, framework: str, request: Request) -> Chosen:
     """A kernel of perwatt's where it takes the request, else the framework's path."""
     found = registry.kernels(operation)
-    reason = found[own].refusal(request)
+    reason = found[own].refusal(request) if own in found else f"there is no kernel of {operation} by it"
     if reason is None:
         try:
             found[own].build(request)
@@ -158,7 +159,7 @@ def _call(kernel: Kernel, request: Request, samples: Samples) -> measure.Call:
     """One call of a candidate on operands of its own, with its backward pass where gradients are wanted."""
     import torch
 
-    function = _built(kernel, request)
+    function = built(kernel, request)
     operands, incoming = samples(request, request.on())
     if not request.gradients:
         return lambda: (function(*operands),)

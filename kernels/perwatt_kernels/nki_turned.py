@@ -8,7 +8,7 @@ from perwatt_kernels.nki_interpreter.api import nisa
 
 
 def load_turned(dst: Any, src: Any) -> None:
-    """``dst = src.T`` by a DMA engine, as tiles of four axes, since the compiler has refused two (docs/kernels.md).
+    """``dst = src.T`` by a DMA engine, as tiles of four axes, since the compiler has refused two (docs/nki.md).
 
     Args:
         dst: [columns, rows] in SBUF.

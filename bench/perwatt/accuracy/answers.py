@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from perwatt.accuracy.quantizing import linear_of
 from perwatt.accuracy.reference_decoder import Objective, loss_of
 from perwatt.accuracy.reference_optimizer import Optimizer, Rule, clipped_by, global_norm
 from perwatt.accuracy.reference_parts import Arithmetic
@@ -27,7 +28,6 @@ MUON_LR = 1e-2  # of its matrices' elements 0.2 in the root of the mean square
 SGD_STEP = 0.04  # length of the first step; twice as much oscillates within the twenty steps
 NOTHING = 1e-12  # of the global norm: a gradient below this is rounding of float64
 MOST_DECAY = 0.1  # share of a weight that one step of the examination may take away
-DOUBLE = Arithmetic(compute=torch.float64, inside=torch.float64, logits=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,10 @@ def answers_to(params_json: str, precision_name: str, seed: int, slots: int) -> 
         return differentiated(leaves, tokens, labels, params, arithmetic, scale)
 
     formats = Formats.of(precision, params.logits)
-    own = Arithmetic(compute=formats.products, inside=torch.float32, logits=formats.logits)
-    loss, gradients = differentiate(weights, torch.float64, DOUBLE)
+    linear = linear_of(precision)
+    double = Arithmetic(compute=torch.float64, inside=torch.float64, logits=torch.float64, linear=linear)
+    own = Arithmetic(compute=formats.products, inside=torch.float32, logits=formats.logits, linear=linear)
+    loss, gradients = differentiate(weights, torch.float64, double)
     scale = params.loss_scale(precision)
     _, rounded = differentiate(weights, formats.storage, own, scale)
     norm = global_norm(gradients.values())
@@ -92,7 +94,7 @@ def answers_to(params_json: str, precision_name: str, seed: int, slots: int) -> 
         errors={name: distance(rounded[name].double() / scale, truth) for name, truth in gradients.items()},
         changed=optimizer.step(weights, clipped_by(rule.clip, gradients)),
         noise=optimizer.noise,
-        curve=_curve(lambda at: differentiate(at, torch.float64, DOUBLE), weights, rule),
+        curve=_curve(lambda at: differentiate(at, torch.float64, double), weights, rule),
         lr=rule.lr,
     )
 

@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from perwatt.accuracy.reference_parts import Arithmetic, activation, angles, capped, norm, penalties, times, turn
+from perwatt.accuracy.reference_parts import (
+    Arithmetic,
+    activation,
+    angles,
+    capped,
+    layer_products,
+    norm,
+    penalties,
+    times,
+    turn,
+)
 from perwatt.spec import routing
 from perwatt.spec.model import ModelShape
 
@@ -78,9 +88,9 @@ def feed_forward(
     weights: Mapping[str, Tensor], x: Tensor, shape: ModelShape, index: int, arithmetic: Arithmetic
 ) -> Tensor:
     """Up, activation, down; ``x`` [..., hidden]. All layers are alike."""
-    up = times(x, weights, "up")
-    inner = activation(times(x, weights, "gate") if shape.gated else up, shape.activation, arithmetic)
-    return times(inner * up if shape.gated else inner, weights, "down")
+    *gate, up = layer_products(x, weights, ("gate", "up") if shape.gated else ("up",), arithmetic)
+    inner = activation(gate[0] if gate else up, shape.activation, arithmetic)
+    return layer_products(inner * up if gate else inner, weights, ("down",), arithmetic)[0]
 
 
 def mixture(weights: Mapping[str, Tensor], x: Tensor, shape: ModelShape, index: int, arithmetic: Arithmetic) -> Tensor:
@@ -105,7 +115,7 @@ def attention(
     weights: Mapping[str, Tensor], x: Tensor, shape: ModelShape, index: int, arithmetic: Arithmetic
 ) -> Tensor:
     """Causal attention of ``x`` [batch, seq, hidden], one sequence after another."""
-    q, k, v = (times(x, weights, name).unflatten(-1, (-1, shape.head_dim)) for name in "qkv")
+    q, k, v = (product.unflatten(-1, (-1, shape.head_dim)) for product in layer_products(x, weights, "qkv", arithmetic))
     if shape.qk_norm:
         q, k = (norm(t, weights, name, shape, arithmetic) for t, name in ((q, "q_norm"), (k, "k_norm")))
     if shape.positions == "rope":
@@ -118,7 +128,7 @@ def attention(
     for i in range(x.shape[0]):
         row = (q[i], k[i][:, serving], v[i][:, serving], window, shape, arithmetic)
         rows.append(checkpoint(_mixed, *row, use_reentrant=False) if again else _mixed(*row))
-    return times(torch.stack(rows).flatten(2), weights, "o")
+    return layer_products(torch.stack(rows).flatten(2), weights, ("o",), arithmetic)[0]
 
 
 def _mixed(q: Tensor, k: Tensor, v: Tensor, window: int, shape: ModelShape, arithmetic: Arithmetic) -> Tensor:

@@ -6,7 +6,7 @@ Nothing here is shared with :mod:`perwatt.models`; both are written from the pap
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,18 +23,39 @@ class Arithmetic:
         compute: of weights in products and of every activation.
         inside: within norms, rotation, activations, softmax and loss.
         logits: that logits are rounded to.
+        linear: multiplies [..., in] with the transpose of a weight [out, in] in the linear layers of blocks, where
+            that quantizes; the rest multiplies as it is.
     """
 
     compute: torch.dtype
     inside: torch.dtype
     logits: torch.dtype
+    linear: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+def layer_products(
+    x: Tensor, own: Mapping[str, Tensor], names: Sequence[str], arithmetic: Arithmetic
+) -> tuple[Tensor, ...]:
+    """``x`` times the transposes of weights that all multiply it, with biases.
+
+    They are one matrix where they are quantized: so they are stored, and share a scale of a tensor, as do gradients of
+    their results that of a row.
+    """
+    if arithmetic.linear is None:
+        return tuple(times(x, own, name) for name in names)
+    weights = [own[name] for name in names]
+    products = arithmetic.linear(x, torch.cat(weights).to(x.dtype)).split([len(weight) for weight in weights], dim=-1)
+    return tuple(_biased(product, own, name) for product, name in zip(products, names, strict=True))
 
 
 def times(x: Tensor, own: Mapping[str, Tensor], name: str) -> Tensor:
     """``x`` times the transpose of a weight, plus its bias if there is one."""
-    product = x @ own[name].to(x.dtype).T
+    return _biased(x @ own[name].to(x.dtype).T, own, name)
+
+
+def _biased(product: Tensor, own: Mapping[str, Tensor], name: str) -> Tensor:
     bias = own.get(f"{name}_bias")
-    return product if bias is None else product + bias.to(x.dtype)
+    return product if bias is None else product + bias.to(product.dtype)
 
 
 def norm(x: Tensor, own: Mapping[str, Tensor], name: str, shape: ModelShape, arithmetic: Arithmetic) -> Tensor:

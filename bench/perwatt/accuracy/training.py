@@ -40,6 +40,7 @@ from perwatt.accuracy.answers import (
     refill,
     rule_of,
 )
+from perwatt.accuracy.quantizing import layers, linear_of
 from perwatt.accuracy.reference_optimizer import Optimizer, Rule, clipped_by, global_norm
 from perwatt.accuracy.reference_parts import Arithmetic
 from perwatt.accuracy.single import exact
@@ -51,6 +52,7 @@ from perwatt.workloads.train_params import TrainStepParams
 
 STEPS = 3
 FACTOR, AVERAGE = 2.0, 1.4  # times the yardstick's error: of any one gradient, and of all together
+FAINT = 2.0**-24  # times the loss: gradients that come through e5m2 by scales of their own only
 FALL = 0.85  # the last overfitted loss over the first, at most
 FRESH_SEED = 1_000_003  # offset of the seed for every generation of inputs
 
@@ -93,7 +95,12 @@ BOUNDS = {
         loss=5e-3, norm=1e-2, angle=1e-3, ratio=2e-2, floor=5e-3, change_angle=1e-1, change_ratio=2e-2,
         curve=6e-2,
     ),
+    "fp8": Bounds(
+        loss=2e-2, norm=5e-2, angle=1e-3, ratio=2e-2, floor=5e-3, change_angle=1e-1, change_ratio=2e-2,
+        curve=6e-2,
+    ),
 }  # fmt: skip
+"""Those of ``fp8`` are of steps whose linear layers quantize: loss and norm are twice what honest twins keep to."""
 
 
 def examine(twin: Trainer, precision: Precision, seed: int) -> Accuracy:
@@ -108,6 +115,8 @@ def examine(twin: Trainer, precision: Precision, seed: int) -> Accuracy:
     refill(twin, seed)
     answers = answers_to(twin.params.model_dump_json(), precision.name, seed, twin.tokens.shape[0])
     results = [_close(twin.lr, twin.params.lr, 1e-12, "learning rate")]
+    if precision.scaling != "none":
+        results += [*layers(twin, precision, seed), *_faint(twin, answers)]
     twin.lr = answers.lr
     results += _steps(twin, answers, rule_of(twin.params, precision, answers.lr, twin.params.clip), bounds)
     results += finite(twin)
@@ -140,6 +149,26 @@ def _steps(twin: Trainer, answers: Answers, rule: Rule, bounds: Bounds) -> Itera
         yield from updates.moments({which: doubles(twin.moments(which)) for which in updates.MOMENTS}, optimizer)
         if step == 0:
             yield from _first_change(before, after, answers, rule, bounds)
+
+
+def _faint(twin: Trainer, answers: Answers) -> Iterator[Accuracy]:
+    """Gradients of a loss that is multiplied by :data:`FAINT`, against those of the loss after all.
+
+    Powers of two change nothing in an honest step. The bound is that of two honest ones.
+    """
+    found = doubles(present(_backward(twin, twin.scale)))
+    faint = doubles(present(_backward(twin, twin.scale * FAINT)))
+    for name, gradient in found.items():
+        if name not in answers.vanishing:
+            limit = FACTOR * answers.errors[name]
+            yield updates.judged(distance(faint[name], gradient), limit, f"gradient of {name} from a faint loss")
+
+
+def _backward(twin: Trainer, scale: float) -> dict[str, Tensor | None]:
+    kept, twin.scale = twin.scale, scale
+    twin.backward(0)
+    twin.scale = kept
+    return twin.gradients()
 
 
 def _gradients(found: Mapping[str, Tensor], answers: Answers, bounds: Bounds) -> Iterator[Accuracy]:
@@ -220,7 +249,8 @@ def full_size(trainer: Trainer, source: Source, precision: Precision) -> list[Ac
     loss = float(spread.total(trainer.backward(0)))
     lost, norm = _lost(trainer), global_norm(g for _, g in trainer.each_gradient() if g is not None)
     trainer.optimizer.zero_grad(set_to_none=True)
-    single = Arithmetic(compute=torch.float32, inside=torch.float32, logits=torch.float32)
+    linear = linear_of(precision)
+    single = Arithmetic(compute=torch.float32, inside=torch.float32, logits=torch.float32, linear=linear)
     weights = {name: w.to(torch.float32).requires_grad_() for name, w in trainer.weights().items()}
     batch = trainer.tokens[0], trainer.labels[0]
     with exact():
@@ -246,6 +276,8 @@ def _lost(trainer: Trainer) -> list[str]:
 
 def _bounds(params: TrainStepParams, precision: Precision) -> Bounds:
     """Those of the narrowest format that every gradient passes through."""
+    if precision.scaling != "none":
+        return BOUNDS["fp8"]
     formats = precision.compute, params.logits
     return BOUNDS[next((name for name in ("bf16", "fp16") if name in formats), "fp32")]
 

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perwatt.models.kernels import FRAMEWORK, Kernels
 from perwatt.models.norms import Norm
 from perwatt.models.places import Places, rotate
-from perwatt.models.weights import Make, Piece, linear, rows
+from perwatt.models.weights import Make, Piece, rows
 from perwatt.spec.model import ModelShape
 
 
 class Attention(nn.Module):
     """Causal self-attention of one layer."""
 
-    def __init__(self, shape: ModelShape, index: int, make: Make) -> None:
+    def __init__(self, shape: ModelShape, index: int, make: Make, kernels: Kernels = FRAMEWORK) -> None:
         super().__init__()
         self.shape, self.index, self.scale = shape, index, shape.attention_scale or None
         self.queries, self.keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
@@ -28,20 +29,27 @@ class Attention(nn.Module):
         self.k_norm = Norm(shape, shape.head_dim, make) if shape.qk_norm else None
         self.o = make.sure(shape.hidden, self.queries)
         self.o_bias = make(shape.hidden, when=shape.output_bias)
+        self._enter, self._leave = kernels.product(self.qkv, self.qkv_bias), kernels.product(self.o, self.o_bias)
+        self._attend = None if kernels.attention is None else kernels.attention(shape.window_of(index))
 
     def forward(self, x: Tensor, places: Places) -> Tensor:
         """``x`` [batch, seq, hidden] to the same."""
         shape = self.shape
-        heads = linear(x, self.qkv, self.qkv_bias).unflatten(-1, (-1, shape.head_dim))
+        heads = self._enter(x, self.qkv, self.qkv_bias).unflatten(-1, (-1, shape.head_dim))
         turning, v = heads.split((shape.heads + shape.kv_heads, shape.kv_heads), dim=2)
         q, k = self._placed(turning, places)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        mask = places.mask(self.index)
-        if shape.attention_softcap and mask is not None:
-            mixed = attend_capped(q, k, v, mask, shape.scale, shape.attention_softcap)
-        else:
-            mixed = attend(q, k, v, mask, self.scale)
-        return linear(mixed.transpose(1, 2).flatten(2), self.o, self.o_bias)
+        mixed = self._mixed(q, k, v, places)
+        return self._leave(mixed.transpose(1, 2).flatten(2), self.o, self.o_bias)
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, places: Places) -> Tensor:
+        """What each query takes of the values; all [batch, heads, seq, head_dim]."""
+        if self._attend is not None:
+            return self._attend(q, k, v)
+        mask, cap = places.mask(self.index), self.shape.attention_softcap
+        if cap and mask is not None:
+            return attend_capped(q, k, v, mask, self.shape.scale, cap)
+        return attend(q, k, v, mask, self.scale)
 
     def _placed(self, heads: Tensor, places: Places) -> tuple[Tensor, Tensor]:
         """Queries and keys, normalized and rotated where the shape says so; rotated at once, in fewer operations."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from perwatt.models.attention import Attention
 from perwatt.models.feed_forward import Experts, FeedForward
 from perwatt.models.formats import Formats
+from perwatt.models.kernels import FRAMEWORK, Kernels
 from perwatt.models.norms import Norm
 from perwatt.models.places import Places
 from perwatt.models.weights import Make, Piece, linear, under
@@ -29,16 +30,19 @@ class Block(nn.Module):
         index: which layer this is, which decides its window and how its tokens come to experts.
         device: where the parameters live.
         storage: their format.
+        kernels: that it calls. Batched products of experts and the router's are the framework's all the same.
     """
 
-    def __init__(self, shape: ModelShape, index: int, device: torch.device, storage: torch.dtype) -> None:
+    def __init__(
+        self, shape: ModelShape, index: int, device: torch.device, storage: torch.dtype, kernels: Kernels = FRAMEWORK
+    ) -> None:
         super().__init__()
         make = Make(device, storage)
         self.attention_norm = Norm(shape, shape.hidden, make)
-        self.attention = Attention(shape, index, make)
+        self.attention = Attention(shape, index, make, kernels)
         self.attention_post_norm = Norm(shape, shape.hidden, make) if shape.post_norm else None
         self.mlp_norm = Norm(shape, shape.hidden, make)
-        self.mlp = Experts(shape, index, make) if shape.experts else FeedForward(shape, index, make)
+        self.mlp = Experts(shape, index, make) if shape.experts else FeedForward(shape, index, make, kernels)
         self.mlp_post_norm = Norm(shape, shape.hidden, make) if shape.post_norm else None
 
     def forward(self, x: Tensor, places: Places) -> Tensor:
@@ -68,15 +72,20 @@ class Decoder(nn.Module):
         formats: storage, compute and logits formats.
         seq: tokens of a sequence.
         device: where parameters and tables live.
+        kernels: that layers call.
     """
 
-    def __init__(self, shape: ModelShape, formats: Formats, seq: int, device: torch.device) -> None:
+    def __init__(
+        self, shape: ModelShape, formats: Formats, seq: int, device: torch.device, kernels: Kernels = FRAMEWORK
+    ) -> None:
         super().__init__()
         self.shape, self.formats, self.seq = shape, formats, seq
         make = Make(device, formats.storage)
         self.embedding = make.sure(shape.vocab, shape.hidden)
         self.positions = make(shape.max_positions, shape.hidden, when=shape.positions == "learned")
-        self.blocks = nn.ModuleList(Block(shape, index, device, formats.storage) for index in range(shape.layers))
+        self.blocks = nn.ModuleList(
+            Block(shape, index, device, formats.storage, kernels) for index in range(shape.layers)
+        )
         self.norm = Norm(shape, shape.hidden, make)
         self.head = self.embedding if shape.tied else make.sure(shape.vocab, shape.hidden)
         self.head_bias = make(shape.vocab, when=shape.head_bias)
@@ -84,6 +93,13 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits [batch, seq, vocab] of token ids [batch, seq]."""
+        logits = linear(self.hidden(tokens), self.head, self.head_bias).to(self.formats.logits)
+        if self.shape.logit_softcap:
+            logits = (logits / self.shape.logit_softcap).tanh() * self.shape.logit_softcap
+        return logits
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """What the output projection takes, [batch, seq, hidden], of token ids [batch, seq]."""
         shape = self.shape
         x = F.embedding(tokens, self.embedding).to(self.formats.compute)
         if shape.embedding_scale != 1:
@@ -92,10 +108,8 @@ class Decoder(nn.Module):
             x = x + self.positions[: self.seq].to(x.dtype)
         for block in self.blocks:
             x = block(x, self.places)
-        logits = linear(self.norm(x), self.head, self.head_bias).to(self.formats.logits)
-        if shape.logit_softcap:
-            logits = (logits / shape.logit_softcap).tanh() * shape.logit_softcap
-        return logits
+        found: Tensor = self.norm(x)
+        return found
 
     def settle(self, device: torch.device) -> None:
         """Make good what a model made on ``meta`` lost when its parameters moved to a device: tables, and the tie."""

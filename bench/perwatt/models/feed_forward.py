@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perwatt.models.kernels import FRAMEWORK, Kernels
 from perwatt.models.places import Places
 from perwatt.models.weights import Make, Piece, batched_linear, linear, rows, under
 from perwatt.spec.model import ModelShape
@@ -33,7 +34,7 @@ def branches(shape: ModelShape, suffix: str = "") -> dict[str, int]:
 class FeedForward(nn.Module):
     """Two products with a nonlinearity between; ``gate_up`` is ``up`` alone where the activation is not gated."""
 
-    def __init__(self, shape: ModelShape, index: int, make: Make) -> None:
+    def __init__(self, shape: ModelShape, index: int, make: Make, kernels: Kernels = FRAMEWORK) -> None:
         super().__init__()
         self.shape, self.index = shape, index
         width = sum(branches(shape).values())
@@ -41,11 +42,13 @@ class FeedForward(nn.Module):
         self.gate_up_bias = make(width, when=shape.mlp_bias)
         self.down = make.sure(shape.hidden, shape.intermediate)
         self.down_bias = make(shape.hidden, when=shape.mlp_bias)
+        self._widen = kernels.product(self.gate_up, self.gate_up_bias)
+        self._narrow = kernels.product(self.down, self.down_bias)
 
     def forward(self, x: Tensor, places: Places | None = None) -> Tensor:
         """``x`` [..., hidden] to the same, wherever its tokens are."""
-        inner = activated(linear(x, self.gate_up, self.gate_up_bias), self.shape.activation)
-        return linear(inner, self.down, self.down_bias)
+        inner = activated(self._widen(x, self.gate_up, self.gate_up_bias), self.shape.activation)
+        return self._narrow(inner, self.down, self.down_bias)
 
     def pieces(self) -> Iterator[Piece]:
         """Weights by name."""

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perwatt.models import chunked_loss
 from perwatt.models.decoder import Decoder
 from perwatt.models.formats import Formats
+from perwatt.models.kernels import FRAMEWORK, Kernels
 from perwatt.models.optimizers import forget, make_optimizer
 from perwatt.models.recompute import recompute
 from perwatt.models.spread import Alone
@@ -37,6 +39,9 @@ class Trainer(Trained):
         build: makes the impl's version of the function (tokens, labels) -> loss.
         slots: batches held on the device.
         spread: over ranks; one for each trainer.
+        kernels: that the model's layers call.
+        chunks: has the loss taken in chunks, and is what becomes of a chunk's logits, see
+            :mod:`perwatt.models.chunked_loss`; then ``build`` makes the function tokens -> what the projection takes.
 
     Attributes:
         params: of the whole step.
@@ -44,18 +49,20 @@ class Trainer(Trained):
         tokens: [slots, batch, seq] ids that go in, those of this rank.
         labels: [slots, batch, seq] ids that are to come out: the next token of each.
         counted: [slots] labels of each whole batch that count in its loss.
+        scale: what losses are multiplied by before the backward pass, and gradients divided by after it.
+        kernels: see above.
     """
 
     def __init__(
         self, params: TrainStepParams, precision: Precision, device: torch.device, build: Build, slots: int,
-        spread: Alone = ALONE,
+        spread: Alone = ALONE, kernels: Kernels = FRAMEWORK, chunks: chunked_loss.Differentiate | None = None,
     ) -> None:  # fmt: skip
-        self.params, self.own, self.spread = params, params.part(spread.world), spread
-        self._scale = params.loss_scale(precision)
+        self.params, self.own, self.spread, self.kernels = params, params.part(spread.world), spread, kernels
+        self.scale = params.loss_scale(precision)
         formats = Formats.of(precision, params.logits)
-        self.model = spread.model(lambda where: Decoder(params.shape, formats, params.seq, where), device)
+        self.model = spread.model(lambda where: Decoder(params.shape, formats, params.seq, where, kernels), device)
         self.parameters = list(self.model.parameters())
-        self._loss = spread.call(self.model, build, self.loss)
+        self._loss = self._chunked(build, formats, chunks) if chunks else spread.call(self.model, build, self.loss)
         if params.recompute == "full":
             recompute(self.model.blocks)
         self.optimizer = make_optimizer(params, self.model)
@@ -77,6 +84,22 @@ class Trainer(Trained):
         loss = F.cross_entropy(logits, labels.flatten(), ignore_index=params.ignore_index, reduction=reduction)
         return loss if counted is None else loss / counted
 
+    def _chunked(self, build: Build, formats: Formats, chunks: chunked_loss.Differentiate) -> Callable[..., Tensor]:
+        """As :meth:`loss`, never with all logits. Only for what is not spread: hooks would miss the projection."""
+        assert not self.spread.parted
+        hidden, params = build(self.model.hidden), self.params
+        summed = chunked_loss.differentiable(formats.products, self.scale, chunks)
+
+        def loss(tokens: Tensor, labels: Tensor, counted: Tensor | None = None) -> Tensor:
+            ids = labels.flatten()
+            kept = ids != params.ignore_index
+            shares = kept.float().unsqueeze(-1)
+            if params.loss_reduction == "mean":
+                shares /= kept.sum() if counted is None else counted
+            return summed(hidden(tokens).flatten(0, 1), self.model.head, ids.where(kept, 0), shares)
+
+        return loss
+
     def backward(self, slot: int) -> Tensor:
         """Forward, loss and gradients of one batch; earlier gradients are dropped first.
 
@@ -86,8 +109,8 @@ class Trainer(Trained):
         self.optimizer.zero_grad(set_to_none=True)
         parted = self.own.grad_accum > 1 or self.spread.parted
         loss = self._accumulated(slot) if parted else self._differentiated(*self._batch(slot))
-        if self._scale != 1.0:
-            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self._scale)
+        if self.scale != 1.0:
+            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self.scale)
         return loss
 
     def _batch(self, slot: int) -> tuple[Tensor, Tensor]:
@@ -109,7 +132,7 @@ class Trainer(Trained):
         """The loss of a part of a batch, its gradients added to those that are there."""
         with torch.autocast(self.tokens.device.type, torch.bfloat16) if self._autocast else nullcontext():
             loss: Tensor = self._loss(*part)
-        factor = self._scale * self.spread.factor
+        factor = self.scale * self.spread.factor
         (loss * factor if factor != 1.0 else loss).backward()
         return loss.detach()
 

@@ -6,12 +6,14 @@ A chip without a sheet, as any processor, has no limits here.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from perwatt.hardware import chips
 from perwatt.hardware.sheet import Basis
+from perwatt.spec.model import ModelShape
 from perwatt.spec.precision import POLICIES
 
 PRODUCTS = ("gemm", "grouped_gemm")  # all their operations are in the format that the policy computes in
@@ -54,17 +56,44 @@ def of(cells: dict[str, Any], compute: str) -> Limits:
     if sheet is None or not devices:  # of a part of a chip that nobody counts, nothing is known
         return NONE
     gbps = sheet.bandwidth.hi * sheet.bandwidth.one / 1e9 * (cells["chips"] or 1.0)
-    peak = None if _mixed(cells) else sheet.peak(compute)
-    if peak is None:
+    parts = shares(cells, compute)
+    peaks = {name: peak for name in parts if (peak := sheet.peak(name)) is not None}
+    rate = together(parts, {name: peak.tflops for name, peak in peaks.items()})
+    if rate is None:
         return Limits(gbps=gbps)
     share = 1.0 if cells["chips"] else cells["devices_used"] / devices
-    return Limits(peak_tflops=peak.tflops * share, peak_basis=peak.basis, gbps=gbps)
+    return Limits(peak_tflops=rate * share, peak_basis=peaks[compute].basis, gbps=gbps)
 
 
-def _mixed(cells: dict[str, Any]) -> bool:
-    """Whether operations are of several formats, so that no one peak is theirs."""
+def together(shares: Mapping[str, float], rates: Mapping[str, float]) -> float | None:
+    """Rate of operations of several formats, one after the other; None where the rate of one of them is not known.
+
+    Args:
+        shares: of the operations, by format.
+        rates: of each format by itself.
+    """
+    if not shares or any(name not in rates for name in shares):
+        return None
+    if len(shares) == 1:
+        return rates[next(iter(shares))]
+    return 1 / sum(share / rates[name] for name, share in shares.items())
+
+
+def shares(cells: dict[str, Any], compute: str) -> dict[str, float]:
+    """Shares of a row's operations by the format of their operands; none where nobody knows them.
+
+    A training step whose policy quantizes does so in the linear layers of its blocks, and no others.
+    """
     policy = POLICIES.get(cells["precision"])
-    return policy is None or (bool(policy.quantize) and cells["workload"] not in PRODUCTS)
+    if policy is None:
+        return {}
+    if not policy.quantize or cells["workload"] in PRODUCTS:
+        return {compute: 1.0}
+    if cells["workload"] != "train_step" or not cells["flops"]:
+        return {}
+    model = ModelShape.model_validate(json.loads(cells["work"])["params"]["model"])
+    layers = 6.0 * cells["tokens"] * (model.linear_parameters - model.hidden * model.vocab) / cells["flops"]
+    return {compute: layers, policy.activations: 1.0 - layers}
 
 
 def operations(cells: dict[str, Any]) -> float | None:

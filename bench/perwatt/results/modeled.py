@@ -1,4 +1,4 @@
-"""Rows of the cost model: times worked out from counted instructions, never measured (docs/kernels.md)."""
+"""Rows of the cost model: times worked out from counted instructions, never measured (docs/nki.md)."""
 
 from __future__ import annotations
 

@@ -212,13 +212,21 @@ def _dropped(cells: Cells) -> bool:
 
 
 def _with_ceilings(ledger: Ledger, made: dict[Key, Row]) -> dict[Key, Row]:
-    """The rows, each rate with the best GEMM of the same placement and format beside it."""
-    places = {key: (made[key].placement, ledger.cases[key[0]]["compute"]) for key in made}
+    """The rows, each rate with the best GEMM of the same placement and formats beside it."""
+    formats = {key: ledger.cases[key[0]]["compute"] for key in made}
     best: dict[Any, float] = {}
     for key, item in made.items():
         if item.workload == "gemm" and item.status == Status.OK and item.tflops and not _of_zeros(item):
-            best[places[key]] = max(item.tflops, best.get(places[key], 0.0))
-    return {key: _with_ceiling(item, best.get(places[key])) for key, item in made.items()}
+            place = item.placement, formats[key]
+            best[place] = max(item.tflops, best.get(place, 0.0))
+    return {key: _with_ceiling(item, _ceiling(item, formats[key], best)) for key, item in made.items()}
+
+
+def _ceiling(item: Row, compute: str, best: dict[Any, float]) -> float | None:
+    cells = {name: getattr(item, name) for name in ("workload", "precision", "flops", "tokens", "work")}
+    return limits.together(
+        limits.shares(cells, compute), {name: rate for (place, name), rate in best.items() if place == item.placement}
+    )
 
 
 def _of_zeros(item: Row) -> bool:

@@ -267,7 +267,11 @@ class Row:
         "TFLOP/s",
     )
     peak_basis: str | None = _col("Work and rates", "what that peak is", choices=("vendor", "clock"))
-    ceiling_tflops: float | None = _timed("Work and rates", "best GEMM of this run, placement and format", "TFLOP/s")
+    ceiling_tflops: float | None = _timed(
+        "Work and rates",
+        "best GEMM of this run, placement and format; of several formats, one after the other",
+        "TFLOP/s",
+    )
     ceiling_run_id: str | None = _timed("Work and rates", "the run that ceiling was measured in")
     mfu: float | None = _timed("Work and rates", "TFLOP/s of a chip, or of the devices that worked, / peak_tflops")
     hfu: float | None = _timed("Work and rates", "the same, recomputation counted")

@@ -165,7 +165,7 @@ def build(fields: Mapping[str, Any]) -> Case:
     impls = tuple(fields.get("impl") or workload.default_impls)
     for index, name in enumerate(impls):
         if name not in workload.impls():
-            raise InputError(expected(name, workload.impls(), f"an impl of {workload.name}"), field=f"impl[{index}]")
+            raise InputError(expected(name, workload.near(name), f"an impl of {workload.name}"), field=f"impl[{index}]")
     if len(set(impls)) < len(impls):
         raise InputError(f"found {shorten(list(impls))}, expected each impl once", field="impl")
     placement = fields.get("placement") or "device"

@@ -17,7 +17,10 @@ hand on arrive in fp32, each call makes its own casts, and gradients of what arr
 that autocast leaves it (a product bf16, a layer with its residual stream and a loss fp32). Workloads without products
 (norms, softmax, rotation, lookup, a loss of given logits) are `unsupported` under it: nothing in them is cast.
 
-**fp8.** These policies are for `gemm`; other workloads are `unsupported` under them.
+**fp8.** These policies are for `gemm` and `train_step`; other workloads are `unsupported` under them. In a step,
+"linear layers" are those of its blocks: queries, keys and values as one matrix, the output of attention, gate and up as
+one, and down. Their three products quantize, each anew and from 16 bits. Embedding, output projection, attention, norms
+and all else are as in `bf16_master`. Experts, whose products are batched, are `unsupported`, and so is `_outside`.
 
 A scale is the largest magnitude over the format's largest value, in float32 (`tensor`: one for each operand; `row`: one
 for each row of the left and column of the right), or OCP's power of two for each 32 elements along the depth

@@ -177,7 +177,7 @@ def _defaults(document: Document, value: Any) -> dict[str, Any]:
         listed = isinstance(defaults["impl"], list)
         defaults["impl"] = _impls(defaults["impl"], "defaults.impl")
         for index, name in enumerate(defaults["impl"]):
-            if name not in known:
+            if not any(name in workload.impls() for workload in workloads.available().values()):
                 raise InputError(expected(name, known), field="defaults.impl" + (f"[{index}]" if listed else ""))
     return defaults
 

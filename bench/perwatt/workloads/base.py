@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -192,7 +192,11 @@ class Workload(ABC):
 
     @abstractmethod
     def impls(self) -> Mapping[str, Impl]:
-        """Implementations by name."""
+        """Implementations by name. There may be more than iterating gives."""
+
+    def near(self, impl: str) -> Iterable[str]:
+        """Implementations that may have been meant by a name that none has."""
+        return self.impls()
 
     @abstractmethod
     def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> Session:

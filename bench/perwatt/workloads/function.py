@@ -141,7 +141,7 @@ class FunctionWorkload(Workload):
         """Policies under which this is no work, or that of another policy, or not there yet."""
         name = case.precision.name
         if case.precision.scaling != "none":
-            return f"fp8 policies are for gemm: {self.name} has no {name}"
+            return f"fp8 policies are for gemm and train_step: {self.name} has no {name}"
         if case.precision.casts == "autocast" and not self.multiplies:
             return (
                 f"autocast casts nothing in {self.name}, which has no products: measure it by the policy whose format "

@@ -23,6 +23,7 @@ from perwatt.spec.data import Recipe, Source
 from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads import kernels
 from perwatt.workloads.base import Accuracy, Counts, Impl, Workload
+from perwatt.workloads.linear_products import only_linear
 from perwatt.workloads.operation import OperationSession, Tensors, place
 from perwatt_kernels.dtypes import dtype
 from perwatt_kernels.matmul.quantize import Scheme, stored
@@ -133,8 +134,8 @@ class Gemm(Workload):
         return elements * FORMATS[case.precision.operands] * copies + 4.0 * params.batch * max(rows, columns) * depth
 
     def impls(self) -> Mapping[str, Impl]:
-        """Kernels of operation ``matmul``."""
-        return kernels.impls("matmul", lambda case: output_format(case.params, case.precision))  # type: ignore[arg-type]
+        """Kernels of operation ``matmul``, and of ``linear`` those that it has no other of the same name for."""
+        return kernels.impls("matmul", lambda case: output_format(case.params, case.precision), only_linear())  # type: ignore[arg-type]
 
     def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> OperationSession:
         """Operands in their layout on the device, the kernel built."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from perwatt.spec.case import Case
 
 
-def impls(operation: str, output: Callable[[Case], str]) -> dict[str, Impl]:
+NONE: Mapping[str, registry.Kernel] = {}
+
+
+def impls(
+    operation: str, output: Callable[[Case], str], others: Mapping[str, registry.Kernel] = NONE
+) -> dict[str, Impl]:
     """Every kernel of an operation as an :class:`Impl`, and what follows from these.
 
     Args:
         operation: name in the kernel registry.
         output: format of the result of a case.
+        others: kernels by name that the operation has besides.
     """
-    return captured({name: _impl(kernel, output) for name, kernel in registry.kernels(operation).items()})
+    found = {**registry.kernels(operation), **others}
+    return captured({name: _impl(kernel, output) for name, kernel in found.items()})
 
 
 def request_of(case: Case, backend: Backend, output: str) -> registry.Request:

@@ -22,12 +22,12 @@ twice as much as the gradient of `torch`; the gate has one bound for both. Under
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from perwatt.models import chunked_loss
 from perwatt.spec.precision import FORMATS, Precision
-from perwatt.workloads import chunked_loss
 from perwatt.workloads.base import Counts, Impl
 from perwatt.workloads.cross_entropy import summed_loss
 from perwatt.workloads.function import FunctionWorkload, Operand, fan_in, indices, products, scalar
@@ -145,26 +145,12 @@ def _unchunkable(case: Case, backend: Backend) -> str | None:
 def _chunked(case: Case, backend: Backend) -> Callable[..., Tensor]:
     import torch
 
-    compute = dtype(case.precision.compute)
-
-    class ChunkedLoss(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor, w: Tensor, labels: Tensor) -> Tensor:
-            wanted = any(ctx.needs_input_grad)
-            loss, dx, dw = chunked_loss.loss_and_gradients(x, w, labels, compute, gradients=wanted)
-            if wanted:
-                ctx.save_for_backward(dx, dw)
-            return loss
-
-        @staticmethod
-        def backward(ctx: Any, *flowing: Any) -> Any:
-            dx, dw = ctx.saved_tensors
-            (incoming,) = flowing
-            return dx.mul_(incoming), dw.mul_(incoming), None
+    params: LmHeadLossParams = case.params  # type: ignore[assignment]
+    summed = chunked_loss.differentiable(dtype(case.precision.compute))
 
     def loss(x: Tensor, w: Tensor, labels: Tensor) -> Tensor:
-        found: Tensor = ChunkedLoss.apply(x, w, labels)  # type: ignore[no-untyped-call]
-        return found
+        shares = torch.full((params.tokens, 1), 1 / params.tokens, device=x.device)
+        return summed(x, w, labels, shares)
 
     return loss
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from perwatt.models import chunked_loss
 from perwatt.spec.model import ModelShape
 from perwatt.spec.precision import FORMATS, Precision
 from perwatt.workloads.train_activations import compiled_bytes, eager_bytes, token_bytes
 from perwatt.workloads.train_params import TrainStepParams
 
 FP32 = FORMATS["fp32"]
+QUANTIZING = 2  # copies in float32 of an operand that is quantized: divided by its scale, and kept within its format
 REFERENCE_FACTOR = 2.0  # activations the written-out reference keeps, over those of the eager model in float32
 REFERENCE_SCORES = 4.0  # score-sized tensors of an attention layer that it keeps
 
@@ -30,8 +32,10 @@ class Footprint:
         moments: of the optimizer.
         gradients: of all parameters at the end of the backward pass.
         activations: kept from forward to backward of a micro-batch, weights cast for products included.
-        again: of one layer, what is computed anew while its backward pass runs; 0 without recomputation.
-        logits: at the start of the backward pass, with the loss in float32.
+        again: of one layer, what is computed anew while its backward pass runs, and what is made of an operand on its
+            way to 8 bits; 0 without either.
+        logits: at the start of the backward pass, with the loss in float32; in chunks, some rows of them and the
+            gradients that are taken at once.
         masks: that are added to scores, one for all layers of a kind.
         table: of a tied embedding, its gradient as a table, and without master weights the sum with that as a head.
         micro_batches: whose gradients are added up.
@@ -59,8 +63,9 @@ class Footprint:
 
 
 def footprint(
-    params: TrainStepParams, precision: Precision, compiled: bool = False, devices: int = 1, parallel: str = ""
-) -> Footprint:
+    params: TrainStepParams, precision: Precision, compiled: bool = False, devices: int = 1, parallel: str = "",
+    chunked: bool = False,
+) -> Footprint:  # fmt: skip
     """Memory of one training step by formula.
 
     Args:
@@ -69,8 +74,11 @@ def footprint(
         compiled: whether forward and loss are.
         devices: that it is spread over; the result is of each.
         parallel: how. With ``fsdp`` a device has its share of the state, and the whole of what is outside the layers.
+        chunked: whether the loss is taken in chunks.
     """
     alone = _alone(params.part(devices), precision, compiled)
+    if chunked:
+        alone = replace(alone, logits=_chunked_bytes(params.part(devices), precision))
     if parallel != "fsdp" or devices == 1:
         return alone
     outside = FORMATS[precision.stored] * params.shape.model_copy(update={"layers": 0}).parameters
@@ -95,6 +103,8 @@ def _alone(params: TrainStepParams, precision: Precision, compiled: bool) -> Foo
         outside = tokens * bytes_of(none, precision, params.seq) + cast * none.product_parameters
         again = (activations - outside) / shape.layers
         activations = outside + tokens * shape.layers * shape.hidden * FORMATS[precision.activations]
+    if precision.scaling != "none":
+        again += QUANTIZING * FP32 * _widest(shape, tokens)
     return Footprint(
         weights=stored * shape.parameters,
         moments=FORMATS[precision.moments] * moments_of(params.optimizer, shape),
@@ -106,6 +116,13 @@ def _alone(params: TrainStepParams, precision: Precision, compiled: bool) -> Foo
         table=(1 if cast else 2) * stored * shape.hidden * shape.vocab if shape.tied else 0.0,
         micro_batches=params.grad_accum,
     )
+
+
+def _widest(shape: ModelShape, tokens: int) -> int:
+    """Numbers of the largest operand of a linear layer: a gradient of all tokens, or a weight."""
+    branches = (2 if shape.gated else 1) * shape.intermediate
+    projections = shape.head_dim * (shape.heads + 2 * shape.kv_heads)
+    return max(branches, projections) * max(tokens, shape.hidden)
 
 
 def _logits_bytes(params: TrainStepParams, precision: Precision, compiled: bool) -> float:
@@ -124,6 +141,15 @@ def _logits_bytes(params: TrainStepParams, precision: Precision, compiled: bool)
     if shape.tied and used == FORMATS[precision.stored]:
         follows = max(follows, used * tokens * (2 if shape.gated else 1) * shape.intermediate)
     return logits * tokens * shape.vocab + follows
+
+
+def _chunked_bytes(params: TrainStepParams, precision: Precision) -> float:
+    """What a loss in chunks has when the backward pass starts, or just before: a group's logits, and both gradients."""
+    shape, tokens = params.shape, params.micro_batch * params.seq
+    stored = FORMATS[precision.stored]
+    extents = tokens, shape.hidden, shape.vocab
+    work = chunked_loss.working(*extents, precision.activations, wider=stored > FORMATS[precision.activations])
+    return work + FORMATS[precision.stream] * tokens * shape.hidden + stored * shape.hidden * shape.vocab
 
 
 def moments_of(optimizer: str, shape: ModelShape) -> int:

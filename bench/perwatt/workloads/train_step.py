@@ -26,6 +26,20 @@ In fp16 a mean loss is multiplied by 4096 before the backward pass and its gradi
 nothing looks for infinities, which would ask the device for a value. With AdamW and Muon it is `unsupported`: second
 moments in fp16 lose the squares of gradients below 2.4e-4, and training diverges.
 
+`BASE+NAME` takes the implementation NAME of each operation that has one of that name: attention and linear layers, as
+`perwatt list impls` shows them, and the loss, of which there is `chunked`; `torch.compile+sdpa-cudnn`, `torch+auto`.
+The others are the framework's. Several may follow, `torch.compile+auto+sdpa-flash+chunked`; of two with the same
+operation the later one has it. What a kernel refuses makes the row `unsupported`. The path says what was taken of each
+operation, and of `auto` why. The output projection belongs to the loss, products of experts are the framework's. Scores
+with soft caps or ALiBi are written out in the model, so no kernel takes them.
+
+`chunked` has the logits of some rows at a time, and takes their gradients at once, as in `lm_head_loss`. In
+`bf16_master` the gradient of the head is added up in float32. It is not there yet for a bias of the projection, soft
+caps of logits, or a step that is spread over devices.
+
+Under an fp8 policy the linear layers of blocks quantize, by `torch._scaled_mm` unless another is named (`dequantize`
+needs no such product).
+
 `model` is a name from `perwatt list models`, the path of a Hugging Face `config.json`, or a shape (`hidden intermediate
 layers heads kv_heads vocab`, and fields for activation, norms, biases, positions, windows, soft caps and experts). A
 parameter that the optimizer does not have is refused. Muon orthogonalizes each matrix of the layers by itself, queries,
@@ -34,7 +48,7 @@ keys, values, gate and up apart; AdamW updates embedding, head and vectors, at t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from perwatt.errors import InputError
@@ -43,9 +57,11 @@ from perwatt.spec.precision import Precision
 from perwatt.workloads.base import Accuracy, Counts, Impl, Session, Workload
 from perwatt.workloads.compiled import compiled
 from perwatt.workloads.model_params import WEIGHT_EXPONENT
+from perwatt.workloads.step_impls import StepImpls, Way
 from perwatt.workloads.train_memory import footprint, reference_bytes
 from perwatt.workloads.train_params import TrainStepParams
 from perwatt.workloads.variants import autotuned
+from perwatt_kernels.matmul.scaled_impl import CUDA_MULTIPLE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,11 +147,17 @@ class TrainStep(Workload):
 
         The gate needs no more: its twin is small, and its full-size part is left out where there is no room for it.
         """
-        compiled = all(case.workload.impls()[name].impl_class == "graph" for name in case.impls)
-        return footprint(_params(case), case.precision, compiled, devices if case.parallel else 1, case.parallel).peak
+        impls = self.impls()
+        compiled = all(impls[name].impl_class == "graph" for name in case.impls)
+        chunked = all(plan is not None and plan.chunked for plan in map(impls.plan, case.impls))
+        over = devices if case.parallel else 1
+        return footprint(_params(case), case.precision, compiled, over, case.parallel, chunked).peak
 
-    def impls(self) -> Mapping[str, Impl]:
-        """Eager, and forward with loss compiled as a whole; the optimizer is the framework's fused one in both."""
+    def impls(self) -> StepImpls:
+        """Eager, and forward with loss compiled as a whole; the optimizer is the framework's fused one in both.
+
+        Each also with kernels by name, see :mod:`~.step_impls`.
+        """
         own = {
             "torch": Impl(
                 name="torch", impl_class="eager", build=lambda case, backend: lambda function: function,
@@ -147,7 +169,11 @@ class TrainStep(Workload):
                 summary="forward, loss and backward compiled; clipping and fused optimizer eager",
             ),
         }  # fmt: skip
-        return autotuned(own)
+        return StepImpls(autotuned(own))
+
+    def near(self, impl: str) -> Iterable[str]:
+        """With names that exist after those that do."""
+        return self.impls().near(impl)
 
     def open(self, case: Case, impl: Impl, backend: Backend, seed: int) -> TrainStepSession:
         """Weights and batches on the device; of several ranks, this one's."""
@@ -166,7 +192,7 @@ class TrainStepSession(Session):
 
     def __init__(self, case: Case, impl: Impl, backend: Backend, seed: int) -> None:
         self._case, self._backend, self._seed = case, backend, seed
-        self._build: Callable[..., Any] = impl.build(case, backend)
+        self._way: Way = impl.build(case, backend)
         self._trainer = self._new(_params(case))
         self._twin: Trainer | None = None
         source = Source(seed)
@@ -176,8 +202,11 @@ class TrainStepSession(Session):
     def _new(self, params: TrainStepParams) -> Trainer:
         from perwatt.models.trainer import Trainer
 
-        spread = spread_of(self._case, self._backend)
-        return Trainer(params, self._case.precision, self._backend.device, self._build, self.slots, spread)
+        spread, way = spread_of(self._case, self._backend), self._way
+        return Trainer(
+            params, self._case.precision, self._backend.device, way.build, self.slots, spread,
+            way.kernels(params.part(spread.world)), way.chunks,
+        )  # fmt: skip
 
     def run(self, slot: int) -> Tensor:
         """One training step; the loss, or this rank's share of it, stays on the device."""
@@ -189,13 +218,20 @@ class TrainStepSession(Session):
         from perwatt.accuracy.twin import twin_of
 
         if self._twin is None:
-            self._twin = self._new(twin_of(self._trainer.params, self._trainer.spread.world))
+            self._twin = self._new(twin_of(self._trainer.params, self._trainer.spread.world, **self._kept()))
         seed = self._seed + (generation + 1) * training.FRESH_SEED
         results = [training.examine(self._twin, self._case.precision, seed)]
         results += training.finite(self._trainer)
         if Accuracy.worst(results).ok and self._reference_fits():
             results += training.full_size(self._trainer, Source(seed), self._case.precision)
         return Accuracy.worst(results)
+
+    def _kept(self) -> dict[str, int]:
+        """What the twin keeps of the case so that its kernels take it: width of heads, and of layers in 8 bits."""
+        from perwatt.accuracy.twin import HEAD_DIM
+
+        own = {"head_dim": max(self._trainer.params.shape.head_dim, HEAD_DIM)} if "attention" in self._way.names else {}
+        return own | ({} if self._case.precision.scaling == "none" else {"multiple": CUDA_MULTIPLE})
 
     def _reference_fits(self) -> bool:
         """Whether the float32 reference has room beside this session; if not, a flag says so."""
@@ -209,14 +245,16 @@ class TrainStepSession(Session):
     def path(self) -> str:
         """The attention operation that one untimed step really ran, after the compiler's word where it is compiled.
 
-        ``written_out`` where scores are capped, which no operation of the framework does.
+        ``written_out`` where scores are capped, which no operation of the framework does. Then the kernels that were
+        taken by name, ``linear:dequantize``, those of several layers with commas.
         """
         from perwatt.backends.observe import operations
 
         seen = operations(lambda: self._backend.noted(lambda: self._trainer.run(0))).split()
         words = SDPA | {"inductor": self._backend.compiled}  # of the profiler
         names = [words[op] for op in seen if op in words]
-        return " ".join([*names, "written_out"] if self._trainer.params.shape.attention_softcap else names)
+        names += ["written_out"] if self._trainer.params.shape.attention_softcap else []
+        return " ".join([*names, *(f"{operation}:{name}" for operation, name in self._way.names.items())])
 
     def close(self) -> None:
         """Let go of model, state and twin."""
@@ -245,9 +283,9 @@ def _compiled(case: Case, backend: Backend) -> Callable[[Callable[..., Any]], Ca
 def _unsupported(case: Case, backend: Backend) -> str | None:
     """What no impl here can do yet."""
     params, precision = _params(case), case.precision
-    if precision.scaling != "none":
-        return f"train_step has no {precision.name} yet: no linear layer here quantizes forward and backward"
-    if precision.name not in POLICIES:
+    if precision.scaling != "none" and params.shape.experts:
+        return f"train_step has no {precision.name} with experts: their batched products are not quantized here"
+    if precision.scaling == "none" and precision.name not in POLICIES:
         return f"train_step has no {precision.name} yet (there are {', '.join(POLICIES)})"
     if precision.moments == "fp16" and params.optimizer != "sgd":
         return (

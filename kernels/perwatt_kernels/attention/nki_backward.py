@@ -1,4 +1,4 @@
-"""Flash attention's gradients in NKI, from the forward's log-sum-exp, on one core or two (docs/kernels.md).
+"""Flash attention's gradients in NKI, from the forward's log-sum-exp, on one core or two (docs/nki.md).
 
 For scores S = scale q k^T, P = exp(S - lse) and D = the sum of out * d_out over a row (Dao 2023, algorithm 2):
 

@@ -1,4 +1,4 @@
-"""Flash attention in NKI, forward: any edge sizes, grouped heads, log-sum-exp saved, one core or two (docs/kernels.md).
+"""Flash attention in NKI, forward: any edge sizes, grouped heads, log-sum-exp saved, one core or two (docs/nki.md).
 
 Of a tile of 128 queries, a *section* of up to 8192 keys is worked on at once: all its scores are made before the first
 is exponentiated, so the maximum is exact, the weighted sum adds up in PSUM over the whole section, and nothing is

@@ -1,4 +1,4 @@
-"""The product in NKI of 16- and 32-bit formats, on one core or two (docs/kernels.md).
+"""The product in NKI of 16- and 32-bit formats, on one core or two (docs/nki.md).
 
 An operand whose depth is its last axis in memory is transposed on its way in, by DMA, and on v2, whose DMA engines
 cannot, by the tensor engine; none is transposed in HBM.

@@ -29,7 +29,7 @@ PLAIN = SelfTest(
         _step(8192, 14336, 4096),
     ),
 )  # fmt: skip
-COMPILED = SelfTest(  # whether a graph takes a kernel as docs/kernels.md has it
+COMPILED = SelfTest(  # whether a graph takes a kernel as docs/nki.md has it
     operation="matmul", impl="nki", workload="gemm", fallback="torch", compiled=True,
     steps=(_step(128, 128, 128, simulated=True),),
 )  # fmt: skip

@@ -69,7 +69,7 @@ def _try(product: Product, request: Request) -> None:
         raise NotImplementedError(" ".join(message.split())) from error
 
 
-def _dequantize(request: Request) -> Callable[..., Tensor]:
+def dequantized(request: Request) -> Callable[..., Tensor]:
     """Elements widened to float32, multiplied, and scaled."""
 
     def product(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
@@ -194,6 +194,6 @@ def _unsupported(request: Request) -> str | None:
 
 
 KERNELS = (
-    Kernel(operation="matmul", impl="dequantize", impl_class="eager", build=_dequantize, unsupported=_unsupported,
+    Kernel(operation="matmul", impl="dequantize", impl_class="eager", build=dequantized, unsupported=_unsupported,
            summary="stores operands in 8 bits, multiplies them in float32"),
 )  # fmt: skip

@@ -2,5 +2,5 @@
 
 ``api`` is what kernels import: the real ``nki`` where it is installed, else the stand-ins of this package. They compute
 what the documentation says, reject what it forbids, and record the stream of instructions, which
-``cost`` turns into cycles. docs/kernels.md says what is modelled and what is not.
+``cost`` turns into cycles. docs/nki.md says what is modelled and what is not.
 """

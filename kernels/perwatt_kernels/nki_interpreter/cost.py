@@ -1,7 +1,7 @@
-"""What a kernel costs: its stream of instructions, counted and scheduled (docs/kernels.md).
+"""What a kernel costs: its stream of instructions, counted and scheduled (docs/nki.md).
 
 ``MODEL_TO_MEASURED`` is the one factor between the model's times and measured ones. It comes from one product that a
-third party measured on Trn2; docs/kernels.md has the derivation, and how far others are from what it then predicts.
+third party measured on Trn2; docs/nki.md has the derivation, and how far others are from what it then predicts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from perwatt_kernels.nki_interpreter.launch import Run, Spec, interpret
 from perwatt_kernels.nki_interpreter.schedule import Schedule, schedule
 from perwatt_kernels.nki_interpreter.stream import ENGINES, Product, Transfer
 
-MODEL_TO_MEASURED = 1.01  # Trn2, bf16, 12288 x 8192 x 8192 (docs/kernels.md)
+MODEL_TO_MEASURED = 1.01  # Trn2, bf16, 12288 x 8192 x 8192 (docs/nki.md)
 LAUNCH_US = 60.0  # of one operation of a framework on Trn2: 55 to 65 by the same third party; no part of the model
 
 

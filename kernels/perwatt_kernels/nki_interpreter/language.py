@@ -134,5 +134,5 @@ def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
     raise NotModelled(
-        f"nl.{name} is not modelled here; use instructions of nki.isa on tiles of nl.ndarray (docs/kernels.md)"
+        f"nl.{name} is not modelled here; use instructions of nki.isa on tiles of nl.ndarray (docs/nki.md)"
     )

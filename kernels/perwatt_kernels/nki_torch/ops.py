@@ -30,7 +30,7 @@ def operation(
     site: Site, name: str, function: Callable[..., Any], fake: Callable[..., Any],
     backward: Callable[..., Any] | None = None, keep: Callable[..., None] | None = None,
 ) -> Callable[..., Any]:  # fmt: skip
-    """A custom operation of torch, whole in eager mode and autograd; ``torch.compile`` is unproven (docs/kernels.md).
+    """A custom operation of torch, whole in eager mode and autograd; ``torch.compile`` is unproven (docs/nki.md).
 
     Args:
         site: where its kernel runs.

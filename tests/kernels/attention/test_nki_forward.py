@@ -253,7 +253,7 @@ def turned_by_dma(run: Any, at: int) -> None:
 @STAND_INS
 @pytest.mark.parametrize(("operation", "share"), [("attention", 0.44), ("attention_full", 0.50)])
 def test_weights_turned_by_dma_are_bound_by_it(monkeypatch: pytest.MonkeyPatch, operation: str, share: float):
-    """The figures that docs/kernels.md has to set measured ones beside."""
+    """The figures that docs/nki.md has to set measured ones beside."""
     monkeypatch.setattr(nki_forward, "_turn", turned_by_dma)
     monkeypatch.setattr(nki_forward, "BEHIND", 8)
     monkeypatch.setattr(nki_forward, "LATE", 9)

@@ -182,7 +182,7 @@ class Underflowing(trainer.Trainer):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
-        self._scale = 2.0**-6
+        self.scale = 2.0**-6
 
 
 @pytest.mark.parametrize("kind", [Unscaled, Underflowing])

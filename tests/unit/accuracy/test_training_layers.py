@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perwatt.models import attention, feed_forward, places
+from perwatt.models import attention, kernels, places
 from support.training import STRETCHED, examine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,15 +62,13 @@ def bf16_accumulation(x: Tensor, weight: Tensor, bias: None) -> Tensor:
 
 @pytest.mark.parametrize("fault", [secretly_bf16, bf16_accumulation])
 def test_faulty_products_of_fp32_are_caught(fault: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (attention, feed_forward):
-        monkeypatch.setattr(module, "linear", fault)
+    monkeypatch.setattr(kernels, "linear", fault)
     assert not examine("fp32").ok
 
 
 @pytest.mark.parametrize("precision", ["bf16", "bf16_master", "bf16_autocast"])
 def test_bf16_accumulation_is_caught_in_bf16(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (attention, feed_forward):
-        monkeypatch.setattr(module, "linear", bf16_accumulation)
+    monkeypatch.setattr(kernels, "linear", bf16_accumulation)
     assert not examine(precision).ok
 
 

@@ -121,7 +121,14 @@ def test_what_cannot_be_done_in_fp8_says_why() -> None:
     assert "no scales" in (why_not(case("bf16"), "dequantize") or "")
     other = {
         "attention": {"heads": 2, "seq": 16, "head_dim": 16},
-        "train_step": {"model": "llama-tiny", "batch": 1, "seq": 8},
+        "transformer_layer": {
+            "batch": 1,
+            "seq": 8,
+            "hidden": 32,
+            "intermediate": 64,
+            "heads": 2,
+            "kv_heads": 2,
+        },
     }
     for workload, params in other.items():
         made = build({"workload": workload, "params": params, "precision": "fp8_row"})
