@@ -20,5 +20,6 @@ def compiled(function: Callable[..., Any], backend: Backend, **options: bool) ->
         return backend.compile(function, **options)
     code, name = inner.__code__.replace(), inner.__name__
     own = FunctionType(code, inner.__globals__, name, inner.__defaults__, inner.__closure__)
+    own.__kwdefaults__ = inner.__kwdefaults__
     bound = MethodType(own, function.__self__) if isinstance(function, MethodType) else own
     return backend.compile(bound, **options)
