@@ -1,7 +1,6 @@
 """Attention in Triton compiled for a GPU that is not there, by launches that stop before the device.
 
-``python -m support.triton_attention 90`` prints a line of JSON for each kernel. In a process of its own: in that of the
-tests kernels are interpreted, and what is compiled for an absent device is remembered as for a present one.
+``python -m support.triton_attention 90`` prints a line of JSON for each kernel.
 """
 
 from __future__ import annotations
@@ -13,30 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
-from triton.runtime.jit import JITFunction
 
 from perwatt_kernels.attention import triton_launch
 from perwatt_kernels.attention.triton_launch import Work
+from support.absent_gpu import compile_for
 
 SEEN = r"wgmma\.mma_async|mma\.sync|e4m3\.e4m3|cp\.async\.bulk\.tensor|cp\.async\.c[ag]|cp\.reduce\.async\.bulk\.tensor"
-
-
-class Absent:
-    """The driver of a GPU of some capability, as far as a compiler asks."""
-
-    def __init__(self, capability: int) -> None:
-        self._target = GPUTarget("cuda", capability, 32)
-
-    def get_current_target(self) -> GPUTarget:
-        return self._target
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
 
 
 def works(capability: int) -> Iterator[tuple[str, int, Work]]:
@@ -56,15 +37,7 @@ def works(capability: int) -> Iterator[tuple[str, int, Work]]:
 
 def main(capability: int) -> None:
     """Launch forward and backward of each."""
-    made: list[Any] = []
-    run, index = JITFunction.run, [0]
-
-    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        made.append(run(self, *args, grid=grid, warmup=True, **options))
-        return made[-1]
-
-    JITFunction.run = compile_only
-    driver.set_active(Absent(capability))
+    made, index = compile_for(capability), [0]
     torch.cuda.get_device_capability = lambda device: divmod(capability, 10)
     triton_launch.tile_for = lambda about, shape, device, candidates, call: candidates[index[0]]
     for name, index[0], work in works(capability):

@@ -1,8 +1,7 @@
 """Products in Triton compiled for a GPU that is not there, by launches that stop before the device.
 
 ``python -m support.triton_compiled 90`` prints a line of JSON for each: its tile, what it multiplies with, how its
-operands come, the bytes of shared memory that the compiler took and those that it was to have room for. In a process
-of its own: in that of the tests kernels are interpreted.
+operands come, the bytes of shared memory that the compiler took and those that it was to have room for.
 """
 
 from __future__ import annotations
@@ -11,37 +10,18 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
-from triton.runtime.jit import JITFunction
 
 from perwatt_kernels.matmul import triton_launch, triton_quantize
 from perwatt_kernels.matmul.triton_call import Call
 from perwatt_kernels.matmul.triton_launch import launch
 from perwatt_kernels.matmul.triton_tiles import TURNING, Chip, candidates
+from support.absent_gpu import compile_for
 
 SHARED = {80: 163 * 2**10, 90: 227 * 2**10, 100: 227 * 2**10, 120: 99 * 2**10}
 UNITS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|fma\.rn\.f32"
 LOADS = r"cp\.async\.bulk\.tensor|cp\.async\.c[ag]|ld\.global"
-
-
-class Absent:
-    """The driver of a GPU of some capability, as far as a compiler asks."""
-
-    def __init__(self, capability: int) -> None:
-        self._target = GPUTarget("cuda", capability, 32)
-
-    def get_current_target(self) -> GPUTarget:
-        return self._target
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
 
 
 def calls(capability: int) -> Iterator[Call]:
@@ -62,15 +42,7 @@ def calls(capability: int) -> Iterator[Call]:
 
 def main(capability: int) -> None:
     """Compile the likeliest tile of each product, and all kernels that it takes."""
-    made: list[Any] = []
-    run = JITFunction.run
-
-    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        made.append(run(self, *args, grid=grid, warmup=True, **options))
-        return made[-1]
-
-    JITFunction.run = compile_only
-    driver.set_active(Absent(capability))
+    made = compile_for(capability)
     chip = Chip(capability=divmod(capability, 10), processors=130, shared=SHARED[capability])
     triton_launch.chip = lambda device: chip
     for call in calls(capability):

@@ -8,13 +8,13 @@ are right, nor how fast they are.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from functools import cache
 from typing import Any
 
 import pytest
+
+pytest.importorskip("triton")
+from support.absent_gpu import lines_of
 
 HOPPER, AMPERE = 227 * 2**10, 99 * 2**10  # bytes of shared memory for a tile; the least of 8.x
 BACKWARD = {"perwatt_attention_delta", "perwatt_attention_backward_keys"}
@@ -25,14 +25,8 @@ Seen = dict[str, dict[str, set[str]]]
 @cache
 def compiled(capability: int, room: int) -> Seen:
     """By work and kernel, which instructions of interest it has."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-m", "support.triton_attention", str(capability)],
-        env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
     found: Seen = {}
-    for line in done.stdout.splitlines():
+    for line in lines_of("support.triton_attention", capability):
         kernel: dict[str, Any] = json.loads(line)
         assert kernel["shared"] <= room, kernel
         found.setdefault(kernel["work"], {})[kernel["kernel"]] = set(kernel["does"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("triton")
+from support.absent_gpu import lines_of
 
 pytestmark = pytest.mark.slow
 
@@ -18,19 +18,12 @@ SHARED = {80: 163, 90: 227, 100: 227, 120: 99}  # KiB that a program may take (C
 
 
 def compiled(capability: int, folder: Path) -> list[dict[str, Any]]:
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "TRITON_CACHE_DIR": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "support.triton_compiled", str(capability)],
-        env=environment, capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    lines = lines_of("support.triton_compiled", capability, TRITON_CACHE_DIR=str(folder))
+    return [json.loads(line) for line in lines]
 
 
 @pytest.mark.parametrize("capability", UNITS)
 def test_the_likeliest_tiles_compile_for_the_right_units(capability: int, tmp_path: Path) -> None:
-    pytest.importorskip("triton")
     everything = compiled(capability, tmp_path)
     found = [one for one in everything if one["compute"] != "quantize"]
     assert (len(found), len(everything)) == ((6, 6) if capability < 89 else (8, 10))
