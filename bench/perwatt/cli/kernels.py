@@ -13,7 +13,7 @@ from perwatt.cli._kernels_versus import versus
 @click.group("kernels", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Show what was chosen and what a kernel costs, and test kernels on a chip."""
+    """Show choices and costs of kernels, and test them."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -52,7 +52,7 @@ def test_every_problem_says_where(path: Path, make_row: MakeRow):
     csvfile.write([make_row(), make_row(impl="b", flags="odd")], path)
     problem = only(check(path))
     assert (problem.file, problem.line, problem.column) == (str(path), 3, "flags")
-    assert str(problem).startswith(f"{path}:3: flags: found 'odd', expected one of attention_unfused, clock_drop")
+    assert str(problem).startswith(f"{path}:3: flags: found 'odd', expected one of attention_unfused, auto_skipped")
 
 
 @pytest.mark.parametrize(
