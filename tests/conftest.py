@@ -41,6 +41,15 @@ def _choices_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     patch.undo()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _vector_units_are_as_the_processor_says() -> Iterator[None]:
+    """Inductor tries with the C++ compiler whether they are, in each new cache anew: seconds for each process."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "1")
+    yield
+    patch.undo()
+
+
 @pytest.fixture
 def at_80(tmp_path: Path) -> Callable[..., str]:
     """What ``perwatt`` with these arguments shows on a terminal of 80 columns, without colours."""

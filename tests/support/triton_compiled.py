@@ -46,6 +46,8 @@ def main(capability: int) -> None:
     chip = Chip(capability=divmod(capability, 10), processors=130, shared=SHARED[capability])
     triton_launch.chip = lambda device: chip
     for call in calls(capability):
+        if capability > 90 and call.compute in ("fp32", "tf32"):  # as on 8.0
+            continue
         tile = candidates(call.work, chip)[0]
         made.clear()
         launch(call, tile)

@@ -84,7 +84,7 @@ def test_the_step_is_one_graph_that_agrees_with_plain_torch(family: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "gemma2", "mixtral"])  # among them all that compilers see
 def test_compiled_agrees_with_plain_torch(family: str) -> None:
     if reason := BACKEND.uncompilable():
         pytest.skip(reason)

@@ -81,8 +81,7 @@ def test_fp16_gradients_have_the_scale_before_they_are_rounded() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_master"])
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("grad_accum", [1, 4])
+@pytest.mark.parametrize(("tied", "grad_accum"), [(False, 1), (True, 4)])
 def test_memory_is_what_is_said_and_less_than_with_all_logits(precision: str, tied: bool, grad_accum: int) -> None:
     """By torch's record of allocations."""
     params = TrainStepParams(model=WIDE | {"tied": tied}, batch=16, seq=64, grad_accum=grad_accum)
