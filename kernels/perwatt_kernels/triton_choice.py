@@ -86,7 +86,7 @@ def _chosen(
     with warnings.catch_warnings():  # a tile that a chip has no room for is no news: the answer keeps the reason
         warnings.filterwarnings("ignore", message=".*is passed over", category=UserWarning)
         try:
-            found = candidates[measure.chosen(question, calls, _seconds, _Agreement()).chosen]
+            found = candidates[measure.chosen(question, calls, _seconds, _Agreement(), measure.PATIENCE_S).chosen]
         except NotImplementedError:
             return first  # whoever launches it meets the error itself
     _remembered[key] = found

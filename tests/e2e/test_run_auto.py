@@ -65,8 +65,6 @@ def test_kernels_that_are_wrong_raise_or_kill_the_process_are_passed_over(
     run: Callable[..., list[csvfile.Row]], tmp_path: Path
 ) -> None:
     planted = {"PYTHONPATH": os.pathsep.join([*sys.path, str(FAKES / "planted")]), "PLANTED": "wrong raises dies"}
-    for out in ("died", "died again"):
-        assert run(out, "--only", "product", **planted)[0].status == "crashed"
     row = run("survived", "--only", "product", **planted)[0]
     assert row.status == "ok", row.error
     assert {"auto_skipped", "framework_path"} <= set(row.flags.split())
