@@ -123,7 +123,8 @@ class Source:
         maker = {"normal": _normal, "uniform": _uniform, "ids": _ids, "zipf": _zipf}[recipe.kind]
         key = int.from_bytes(hashlib.sha256(f"{self.seed}/{recipe.name}".encode()).digest()[:16], "little")
         first = start - start % 4  # a Philox block is four words, so blocks and values meet at multiples of four
-        whole = np.empty(start + count - first, dtype=np.int64 if recipe.kind in ("ids", "zipf") else np.float32)
+        form = np.int64 if recipe.kind in ("ids", "zipf") else np.float32
+        whole: NDArray[Any] = np.empty(start + count - first, dtype=form)
 
         def draw(at: int) -> None:
             size = min(CHUNK, len(whole) - at)
