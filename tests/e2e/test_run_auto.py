@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from perwatt.results import csvfile, validate
+from perwatt_kernels.choices import store
+from perwatt_kernels.choices.question import Question
 
 Perwatt = Callable[..., "subprocess.CompletedProcess[str]"]
 FAKES = Path(__file__).resolve().parents[1] / "fakes"
@@ -93,3 +95,15 @@ def test_choices_are_shown_shipped_and_forgotten(
     )  # fmt: skip
     assert perwatt("kernels", "choices", "--forget", **own).returncode == 0
     assert "choices (0)" in perwatt("kernels", "choices", **own).stdout
+
+
+def test_what_cost_a_process_is_tried_again_once_choices_are_forgotten(
+    perwatt: Perwatt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERWATT_CACHE", str(tmp_path))
+    asked = {about: Question(about=about, shape={}, device="chip") for about in ("op", "op/kernel")}
+    for question in asked.values():
+        store.condemn(question, "tile", "an illegal memory access")
+    assert store.deadly(asked["op"], "tile") == "an illegal memory access"
+    assert perwatt("kernels", "choices", "--forget", PERWATT_CACHE=str(tmp_path)).returncode == 0
+    assert [store.deadly(question, "tile") for question in asked.values()] == [None, None]

@@ -45,6 +45,7 @@ def choices(about: str | None, ship: str | None, forget: bool, as_json: bool) ->
         for question, answer in found:
             if answer.origin == "kept":
                 store.drop(question)
+        store.pardon(about)
     if as_json:
         print_json([{"question": q.message(), "answer": a.message(), "origin": a.origin} for q, a in found])
         return

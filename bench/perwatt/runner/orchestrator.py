@@ -196,7 +196,7 @@ class Orchestrator:
                     self._skip(case, attempt.waiting)
                     return
                 before, deaths = deaths, store.deaths()
-                if deaths > before:
+                if deaths > before and lost.status != Status.TIMEOUT:
                     self._screen.note(f"{attempt.busy} is tried again: a choice of its own failed: {lost.reason}")
                 elif impl := attempt.blame():
                     self._failed(case, impl, process, round_, lost.status, lost.reason)

@@ -128,6 +128,16 @@ def deadly(question: Question, candidate: str) -> str | None:
     return str((_read(mark) or {}).get("reason") or DIED)
 
 
+def pardon(about: str | None = None) -> None:
+    """Have candidates tried again that were passed over because processes died of them, or lost their device.
+
+    Args:
+        about: only those of this operation or kernel.
+    """
+    for mark in folder().glob(f"{_slug(about) if about else '*'}/*.trying"):
+        mark.unlink(missing_ok=True)
+
+
 def deaths() -> int:
     """How often a process ended in a trial on this machine, as far as candidates are not passed over for longer."""
     return sum(min(_deaths(mark), DEATHS) for mark in folder().glob("*/*.trying"))
