@@ -70,7 +70,8 @@ def _question(about: str, shape: Mapping[str, object], device: torch.device) -> 
     import torch
 
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in shape.items()}
-    return Question(about=about, shape=plain, device=torch.cuda.get_device_name(device), versions=versions())
+    compiler = {name: version for name, version in versions().items() if name == "triton"}  # no other has a part in it
+    return Question(about=about, shape=plain, device=torch.cuda.get_device_name(device), versions=compiler)
 
 
 def _chosen(
