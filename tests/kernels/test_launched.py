@@ -25,28 +25,29 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("gcc") is None, reason="Triton builds its launcher with a C compiler"),
 ]
-KERNELS = {
-    "support.triton_compiled": {"perwatt_matmul", "perwatt_matmul_tma", "perwatt_matmul_sum", "perwatt_quantize"},
-    "support.triton_attention": {
-        "perwatt_attention_forward", "perwatt_attention_delta", "perwatt_attention_backward_keys",
-        "perwatt_attention_backward_queries",
-    },
-}  # fmt: skip
+MODULES = sorted(
+    path.stem for path in Path(launched.__file__).parent.glob("*.py") if "def main(capability: int)" in path.read_text()
+)
+"""Those that compile for an absent GPU: each kernel's author has one, and none is named here."""
 
 
-@pytest.mark.parametrize("module", KERNELS)
+@pytest.mark.parametrize("module", MODULES)
 def test_what_is_launched_arrives_as_it_was_given(module: str, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "support.launched", module, "90"],
+        [sys.executable, "-W", "ignore", "-m", "support.launched", f"support.{module}", "90"],
         env={**kept, "PYTHONPATH": os.pathsep.join(sys.path), "TRITON_CACHE_DIR": str(tmp_path)},
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    told = [one for one in map(json.loads, done.stdout.splitlines()) if "launched" in one]
-    assert {one["launched"] for one in told} == KERNELS[module]
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"launched"')]
+    assert told, "nothing was launched"
     assert [one for one in told if one["wrong"] or one["scratch"]] == []
-    assert all(min(one["grid"]) > 0 and one["threads"] in (128, 256) for one in told)
+    assert all(min(one["grid"]) > 0 and one["threads"] % 128 == 0 for one in told)
+
+
+def test_kernels_in_triton_are_among_them() -> None:
+    assert {"triton_compiled", "triton_attention"} <= set(MODULES)
 
 
 def encoded(library: ctypes.CDLL, **changes: Any) -> int:
