@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = (0, 1)  # exit codes of a run that has rows to keep
 KERNELS = "4m"  # for the self-test of kernels: small sizes come first
+ONE = "2m"  # for each of its tests: a kernel that hangs is not to take the time of all others
 
 
 def main() -> int:
@@ -28,7 +29,7 @@ def main() -> int:
     timers = tee(options.into / "timers.log", "-m", "pytest", *others, "-s", *options.pytest)
     kernels = tee(
         options.into / "kernels.log", "-m", "perwatt", "kernels", "selftest", "--device", "cuda", "--budget", KERNELS,
-        "--out", str(fresh(options.into / "kernels")),
+        "--timeout", ONE, "--out", str(fresh(options.into / "kernels")),
     ) if options.device.startswith("cuda") else 0  # fmt: skip
     folder = options.into / Path(options.suite).stem
     run = tee(

@@ -101,7 +101,8 @@ def _choose(operation: str, own: str, framework: str, samples: Samples, request:
         answer = kept
     else:
         makers = {name: partial(_call, kernel, request, samples) for name, kernel in _first(candidates, framework)}
-        answer = measure.chosen(question, makers, request.time, _Agreement(framework, request))
+        patience_s = measure.PATIENCE_S if request.device == "cuda" else None
+        answer = measure.chosen(question, makers, request.time, _Agreement(framework, request), patience_s)
     return _told(answer, candidates[answer.chosen], framework)
 
 

@@ -70,7 +70,8 @@ def _question(about: str, shape: Mapping[str, object], device: torch.device) -> 
     import torch
 
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in shape.items()}
-    return Question(about=about, shape=plain, device=torch.cuda.get_device_name(device), versions=versions())
+    compiler = {name: version for name, version in versions().items() if name == "triton"}  # no other has a part in it
+    return Question(about=about, shape=plain, device=torch.cuda.get_device_name(device), versions=compiler)
 
 
 def _chosen(
@@ -86,7 +87,7 @@ def _chosen(
     with warnings.catch_warnings():  # a tile that a chip has no room for is no news: the answer keeps the reason
         warnings.filterwarnings("ignore", message=".*is passed over", category=UserWarning)
         try:
-            found = candidates[measure.chosen(question, calls, _seconds, _Agreement()).chosen]
+            found = candidates[measure.chosen(question, calls, _seconds, _Agreement(), measure.PATIENCE_S).chosen]
         except NotImplementedError:
             return first  # whoever launches it meets the error itself
     _remembered[key] = found

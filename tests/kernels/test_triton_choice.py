@@ -31,11 +31,12 @@ class Gpu:
     """A device whose time is what tiles take."""
 
     def __init__(self) -> None:
-        self.now, self.calls, self.capturing = 0.0, 0, False
+        self.now, self.calls, self.capturing, self.lost = 0.0, 0, False, False
 
     def run(self, tile: Cut) -> Any:
         self.calls += 1
         if tile.error:
+            self.lost = "illegal" in tile.error
             raise RuntimeError(tile.error)
         self.now += tile.seconds
         return tile.result
@@ -45,6 +46,8 @@ class Gpu:
 
         class Event:
             def record(self) -> None:
+                if gpu.lost:
+                    raise RuntimeError("CUDA error: an illegal memory access was encountered")
                 at[0] = gpu.now
 
             def synchronize(self) -> None:
@@ -90,6 +93,7 @@ def test_the_fastest_is_taken_and_measured_once_on_a_machine(gpu: Gpu) -> None:
     ((question, answer),) = store.entries()
     assert (question.about, question.device, answer.chosen) == ("op/triton", "a chip", "fast")
     assert question.shape == {"length": 8, "documents": [3, 5]}
+    assert question.versions.keys() == {"triton"}  # another torch has the same tiles
     assert chosen(gpu, *tiles, length=9) == "fast"
     assert gpu.calls > measured
 
@@ -105,6 +109,19 @@ def test_a_tile_that_does_not_fit_or_gives_something_else_is_left_out_quietly(gp
     assert chosen(gpu, *tiles) == "near"
     ((_, answer),) = store.entries()
     assert set(answer.failed) == {"large", "wrong", "broken"}
+
+
+def test_a_tile_that_costs_the_process_its_gpu_is_not_tried_by_the_next(gpu: Gpu) -> None:
+    """Launching the first tile would fail as well then, and nothing that is timed after it means anything."""
+    tiles = Cut("works", 2e-3), Cut("astray", 1e-3, error="an illegal memory access"), Cut("later", 1e-3)
+    with pytest.raises(measure.Lost, match="op/triton: astray is not tried again"):
+        chosen(gpu, *tiles)
+    assert list(store.entries()) == []
+    gpu.lost = False
+    measure.forget()
+    assert chosen(gpu, *tiles) == "later"
+    ((_, answer),) = store.entries()
+    assert answer.failed == {"astray": "RuntimeError: an illegal memory access"}
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])

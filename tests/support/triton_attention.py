@@ -28,6 +28,8 @@ def works(capability: int) -> Iterator[tuple[str, int, Work]]:
     if capability < 90:
         return
     yield "atomic", 1, Work(q=q, k=k, v=k, **how, ordered=False)
+    longer = torch.ones(1, 2048, 8, 128, dtype=torch.bfloat16).transpose(1, 2)
+    yield "longer", 1, Work(q=longer, k=longer[:, :2], v=longer[:, :2], **how)
     yield "one", 0, Work(q=q[:, :1, :1], k=k[:, :1, :1], v=k[:, :1, :1], **how | {"causal": False})
     yield "packed", 0, Work(q=q, k=k, v=k, **how | {"lengths": (100, 156), "window": 30})
     narrow, values = (one.contiguous().to(torch.float8_e4m3fn) for one in (q, k.mT))
@@ -49,7 +51,7 @@ def main(capability: int) -> None:
         for kernel in made:
             ptx = kernel.asm["ptx"]
             print(json.dumps({
-                "work": name, "kernel": kernel.metadata.name, "shared": kernel.metadata.shared,
+                "work": name, "kernel": kernel.metadata.name, "hash": kernel.hash, "shared": kernel.metadata.shared,
                 "does": sorted(set(re.findall(SEEN, ptx))),
             }), flush=True)  # fmt: skip
 

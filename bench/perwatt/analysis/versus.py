@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from statistics import fmean
 from typing import Any
 
@@ -100,17 +101,22 @@ class Versus:
         return asdict(self)
 
 
-def versus(rows: Sequence[Row], impl: str, peers: Sequence[str] = ()) -> Versus:
+def versus(rows: Sequence[Row], impl: str, peers: Sequence[str] = (), only: Sequence[str] = ()) -> Versus:
     """An implementation against its peers.
 
     Args:
         rows: of one run or several.
         impl: name of the implementation.
         peers: names of others; all others of the same case where empty.
+        only: patterns of names of cases, in which ``*`` stands for anything; all cases where empty.
 
     Raises:
-        InputError: no row is of an implementation that is named.
+        InputError: no row is of an implementation that is named, or of a case.
     """
+    for pattern in only:
+        if not any(fnmatchcase(row.case or "", pattern) for row in rows):
+            raise InputError(expected(pattern, {row.case or "" for row in rows}, "a case"), field="--only")
+    rows = [row for row in rows if not only or any(fnmatchcase(row.case or "", pattern) for pattern in only)]
     there = {row.impl for row in rows if row.impl}
     for field, name in (("--impl", impl), *(("--peer", peer) for peer in peers)):
         if name not in there:

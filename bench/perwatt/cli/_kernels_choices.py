@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from perwatt_kernels.choices.answer import Answer
     from perwatt_kernels.choices.question import Question
 
+PLACES = re.compile(r"(?<![\w.])(/[\w.+@-]+){2,}")  # absolute paths
 HEAD = ("about", "device", "shape", "chosen", "seconds", "next", "measured", "from")
 
 
@@ -45,6 +48,7 @@ def choices(about: str | None, ship: str | None, forget: bool, as_json: bool) ->
         for question, answer in found:
             if answer.origin == "kept":
                 store.drop(question)
+        store.pardon(about)
     if as_json:
         print_json([{"question": q.message(), "answer": a.message(), "origin": a.origin} for q, a in found])
         return
@@ -53,8 +57,13 @@ def choices(about: str | None, ship: str | None, forget: bool, as_json: bool) ->
         click.echo("Those kept on this machine are forgotten.")
 
 
+def _anywhere(answer: Answer) -> Answer:
+    """An answer without the paths of the machine on which candidates failed."""
+    return replace(answer, failed={name: PLACES.sub("...", why) for name, why in answer.failed.items()})
+
+
 def _ship(found: list[tuple[Question, Answer]], path: Path) -> None:
-    kept = [{"question": q.message(), "answer": a.message()} for q, a in found if a.origin == "kept"]
+    kept = [{"question": q.message(), "answer": _anywhere(a).message()} for q, a in found if a.origin == "kept"]
     path.write_text("".join(("[\n", ",\n".join(json.dumps(one, sort_keys=True) for one in kept), "\n]\n")), "utf-8")
     click.echo(f"{len(kept)} choices written to {path}", err=True)
 

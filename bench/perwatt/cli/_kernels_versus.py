@@ -24,9 +24,13 @@ MEANS = ("workload", "pass", "precision", "cases", "geometric mean", "least", "o
 @click.option("--impl", required=True, metavar="NAME", help="The implementation that is looked at.")
 @click.option("--peer", "peers", multiple=True, metavar="NAME",
               help="Whom it is to meet; of several the fastest in each case.  [default: all others]")  # fmt: skip
+@click.option("--only", multiple=True, metavar="NAME",
+              help="Only cases of this name, in which * stands for anything; may be given again.")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @json_option
-def versus(paths: tuple[str, ...], impl: str, peers: tuple[str, ...], markdown: bool, as_json: bool) -> int:
+def versus(
+    paths: tuple[str, ...], impl: str, peers: tuple[str, ...], only: tuple[str, ...], markdown: bool, as_json: bool
+) -> int:
     """Show how fast an implementation is beside others that took turns with it.
 
     RESULTS is a results CSV, a run's folder, a folder of CSVs or a glob. A ratio above 1 says that the implementation
@@ -36,7 +40,7 @@ def versus(paths: tuple[str, ...], impl: str, peers: tuple[str, ...], markdown: 
     from perwatt.analysis.breakdown.rows import read
     from perwatt.analysis.versus import versus as compared
 
-    found = compared(read(paths), impl, peers)
+    found = compared(read(paths), impl, peers, only)
     from perwatt.report.comparison_formats import markdown_of, print_all
     from perwatt.report.console import console
 

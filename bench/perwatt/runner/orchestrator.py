@@ -22,6 +22,7 @@ from perwatt.runner.supervisor import WorkerLost
 from perwatt.runner.windows import Windows
 from perwatt.spec.case import Case
 from perwatt.spec.suite import Energy
+from perwatt_kernels.choices import store
 
 QUIET_S = 20.0  # without a word from the worker, after which a person wants to know what it is at
 OFF = Energy(mode="off")
@@ -166,9 +167,11 @@ class Orchestrator:
     def _measure(self, case: Case, impls: Sequence[str], process: int, round_: int, seconds: float) -> None:
         """Have impls measured together; whichever costs the worker its life is left out when it is tried again.
 
+        If it was at a choice, among tiles say, nothing is left out but the candidate, by the choice itself.
+
         A team that does not come up costs the cases of its size. Without a worker by itself there is no run.
         """
-        attempt, world = Attempt(list(impls)), preflight.world(case, self._backend)
+        attempt, world, deaths = Attempt(list(impls)), preflight.world(case, self._backend), store.deaths()
         while attempt.waiting:
             if world in self._no_team:
                 for one in attempt.waiting:
@@ -192,7 +195,10 @@ class Orchestrator:
                 if lost.status == Status.TIMEOUT and self._budget and self._budget.over(self._recorder.spent_s):
                     self._skip(case, attempt.waiting)
                     return
-                if impl := attempt.blame():
+                before, deaths = deaths, store.deaths()
+                if deaths > before and lost.status != Status.TIMEOUT:
+                    self._screen.note(f"{attempt.busy} is tried again: a choice of its own failed: {lost.reason}")
+                elif impl := attempt.blame():
                     self._failed(case, impl, process, round_, lost.status, lost.reason)
 
     def _limit_s(self, case: Case) -> float:

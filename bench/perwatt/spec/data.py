@@ -4,12 +4,18 @@ Each tensor has a Philox4x64-10 stream of its own, keyed by the seed and the ten
 as integers and scaled by a power of two, so that no step rounds: the values are exact in float32, and the cast to
 a narrower format is one IEEE rounding. At most ``PERIOD`` values are drawn; a larger tensor cycles through them
 with an offset per turn, so its rows do not repeat in step. A rank can make any slice of a tensor without the rest.
+
+Beside a GPU this is what a visit of a case takes longest for, so threads share the drawing and the copying, and what
+was drawn for the latest long tensors is kept: impls of a case have the same ones, and so have cases.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,7 +30,11 @@ DISTRIBUTIONS = ("normal", "uniform", "zeros")
 PERIOD = 2**24
 TURN = 7_368_787  # odd, near PERIOD x (golden ratio - 1) / sqrt(2): consecutive turns share no alignment
 LANE_BITS = 22  # four lanes of 22 bits sum to 24 bits, the significand of a float32
-CHUNK = 2**20  # values made at once; bounds the memory of the generator
+CHUNK = 2**20  # values made at once by one thread; bounds the memory of the generator
+KEPT = 8  # streams of ``PERIOD`` values, 64 MiB each: operands and gradient of attention, for both of its checks
+THREADS = 8  # at most; more of them wait for memory
+
+_kept: dict[tuple[object, ...], NDArray[Any]] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,25 +110,64 @@ class Source:
     def _base(self, recipe: Recipe, start: int, count: int) -> NDArray[np.float32] | NDArray[np.int64]:
         if recipe.kind in ("zeros", "ones"):
             return np.full(count, 2.0**recipe.exponent if recipe.kind == "ones" else 0.0, dtype=np.float32)
+        if recipe.size <= PERIOD:
+            return self._drawn(recipe, start, count)
+        stream = (self.seed, recipe.name, recipe.kind, recipe.exponent, recipe.high, count)
+        if stream not in _kept:
+            while len(_kept) >= KEPT:
+                _kept.pop(next(iter(_kept)))
+            _kept[stream] = self._drawn(recipe, start, count)
+        return _kept[stream]
+
+    def _drawn(self, recipe: Recipe, start: int, count: int) -> NDArray[np.float32] | NDArray[np.int64]:
         maker = {"normal": _normal, "uniform": _uniform, "ids": _ids, "zipf": _zipf}[recipe.kind]
         key = int.from_bytes(hashlib.sha256(f"{self.seed}/{recipe.name}".encode()).digest()[:16], "little")
         first = start - start % 4  # a Philox block is four words, so blocks and values meet at multiples of four
-        chunks: list[Any] = [
-            maker(key, at, min(CHUNK, start + count - at), recipe) for at in range(first, start + count, CHUNK)
-        ]
-        whole: NDArray[Any] = np.concatenate(chunks)
+        form = np.int64 if recipe.kind in ("ids", "zipf") else np.float32
+        whole: NDArray[Any] = np.empty(start + count - first, dtype=form)
+
+        def draw(at: int) -> None:
+            size = min(CHUNK, len(whole) - at)
+            whole[at : at + size] = maker(key, first + at, size, recipe)
+
+        _share_out(draw, range(0, len(whole), CHUNK))
         return whole[start - first :]
 
 
 def _cycle(base: NDArray, size: int, start: int = 0) -> NDArray:  # type: ignore[type-arg]
+    """``size`` values from ``start`` on; turn t goes through the base from t ``TURN`` on, round its end."""
     if start + size <= len(base):
-        return base[start : start + size]
+        return base[start : start + size].copy()
     cycled = np.empty(size, dtype=base.dtype)
-    for at in range(0, size, CHUNK):  # in pieces: an index of the whole would be larger than the tensor
-        index = np.arange(start + at, start + min(at + CHUNK, size), dtype=np.int64)
-        index += (index // PERIOD) * TURN
-        cycled[at : at + CHUNK] = base[index % len(base)]
+
+    def copy(run: tuple[int, int, int]) -> None:
+        to, at, count = run
+        cycled[to : to + count] = base[at : at + count]
+
+    _share_out(copy, list(_runs(len(base), size, start)))
     return cycled
+
+
+def _runs(period: int, size: int, start: int) -> Iterator[tuple[int, int, int]]:
+    """Where values go, where they are in the base, and how many lie side by side in both."""
+    index, end = start, start + size
+    while index < end:
+        turn, within = divmod(index, period)
+        at = (within + turn * TURN) % period
+        count = min(end - index, period - within, period - at)
+        yield index - start, at, count
+        index += count
+
+
+def _share_out(do: Callable[[Any], None], pieces: Sequence[Any]) -> None:
+    """Do it for every piece, by threads where there are several: NumPy lets go of the interpreter meanwhile."""
+    threads = min(THREADS, len(os.sched_getaffinity(0)), len(pieces))
+    if threads < 2:
+        for piece in pieces:
+            do(piece)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(do, pieces))
 
 
 def _words(key: int, first_word: int, count: int) -> NDArray[np.uint64]:

@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 
 from perwatt_kernels.attention.triton_tile import (
+    GRID,
     LOG2E,
     add,
     keys_seen,
@@ -49,7 +50,7 @@ def perwatt_attention_delta(
     tl.store(at, tl.sum(a.to(tl.float32) * b.to(tl.float32), 1), mask=rows < q_len)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=GRID)
 def perwatt_attention_backward_keys(
     q, k, v, d_out, lse, delta, dk, dv, dq, table, q_strides, k_strides, v_strides, d_out_strides, dk_strides,
     dv_strides, dq_strides, heads, kv_heads, all_heads, q_len, kv_len, tiles, section, splits, scale,
@@ -122,7 +123,7 @@ def _over_queries(
     return d_keys, d_values
 
 
-@triton.jit
+@triton.jit(do_not_specialize=GRID)
 def perwatt_attention_backward_queries(
     q, k, v, d_out, lse, delta, dq, table, q_strides, k_strides, v_strides, d_out_strides, dq_strides, heads, group,
     all_heads, q_len, kv_len, tiles, section, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PACKED: tl.constexpr,

@@ -11,10 +11,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from perwatt_kernels.attention.triton_tile import LOG2E, keys_seen, load, place, product, rounded, sees, store, turn
+from perwatt_kernels.attention.triton_tile import (
+    GRID,
+    LOG2E,
+    keys_seen,
+    load,
+    place,
+    product,
+    rounded,
+    sees,
+    store,
+    turn,
+)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=GRID)
 def perwatt_attention_forward(
     q, k, v, q_scales, k_scales, v_scales, out, lse, table, q_strides, k_strides, v_strides, out_strides, heads, group,
     all_heads, q_len, kv_len, tiles, section, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PACKED: tl.constexpr,

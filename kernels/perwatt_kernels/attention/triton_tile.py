@@ -13,6 +13,8 @@ import triton.language as tl
 from perwatt_kernels.triton_site import interpreted
 
 INTERPRETED = tl.constexpr(interpreted())
+GRID = ("all_heads", "tiles", "section")
+"""Numbers that only say which program does what: a kernel compiled anew for each sort of them would be no faster."""
 LOG2E = tl.constexpr(1.4426950408889634)  # exponentials are powers of two, which the hardware has
 
 

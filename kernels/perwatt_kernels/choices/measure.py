@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from statistics import median
 
@@ -17,7 +21,8 @@ ROUND_S = 0.02  # a candidate's share of a round lasts at least so long
 MOST_CALLS = 1000  # of one candidate in one round
 HOPELESS = 10.0  # times the fastest: what is slower after one call takes no part in rounds
 
-DIED = "the process ended while it was tried"
+PATIENCE_S = 60.0  # for one call on a device that computes by itself: what takes longer hangs
+HUNG = 70  # exit code of a process that ends itself for that (EX_SOFTWARE of sysexits.h)
 
 Call = Callable[[], object]
 Clock = Callable[[Call, int], float]
@@ -26,9 +31,13 @@ Clock = Callable[[Call, int], float]
 _known: dict[str, Answer] = {}
 
 
+class Lost(RuntimeError):
+    """A candidate left a device on which nothing works in this process any more; the next one passes it over."""
+
+
 def chosen(
     question: Question, candidates: Mapping[str, Callable[[], Call]], clock: Clock,
-    agrees: Callable[[str, object], str | None] = lambda name, result: None,
+    agrees: Callable[[str, object], str | None] = lambda name, result: None, patience_s: float | None = None,
 ) -> Answer:  # fmt: skip
     """The answer to a question, measured where nobody has it.
 
@@ -38,15 +47,17 @@ def chosen(
         clock: times calls.
         agrees: looks at the result of a candidate's first call, in the candidates' order, and says what is wrong with
             it, or None.
+        patience_s: after so long a call hangs, and ends the process: nothing else frees a device. None waits.
 
     Raises:
         NotImplementedError: every candidate failed.
+        Lost: one failed in such a way that nothing else can be tried in this process.
     """
     for answer in (_known.get(question.text), store.look(question)):
         if answer is not None and answer.covers(candidates):
             _known[question.text] = answer
             return answer
-    answer = _measured(question, candidates, clock, agrees)
+    answer = _measured(question, candidates, clock, agrees, patience_s)
     store.keep(question, answer)
     _known[question.text] = answer
     return answer
@@ -59,18 +70,22 @@ def forget() -> None:
 
 def _measured(
     question: Question, candidates: Mapping[str, Callable[[], Call]], clock: Clock,
-    agrees: Callable[[str, object], str | None],
+    agrees: Callable[[str, object], str | None], patience_s: float | None,
 ) -> Answer:  # fmt: skip
-    failed = {name: DIED for name in candidates if store.deadly(question, name)}
+    failed = {name: why for name in candidates if (why := store.deadly(question, name))}
     calls: dict[str, Call] = {}
     for name, make in candidates.items():
         if name in failed:
             continue
         try:
-            with store.trying(question, name):
+            with store.trying(question, name), _survived(question, name, clock):
                 call = make()
-                wrong = agrees(name, call())
-                clock(call, 1)
+                result = call()  # compiles, too, and takes what that takes
+                with _ended_after(patience_s, question, name):
+                    wrong = agrees(name, result)
+                    clock(call, 1)
+        except Lost:
+            raise
         except Exception as error:  # whatever a candidate raises says something about that candidate
             wrong = _one_line(error)
         if wrong is None:
@@ -87,6 +102,51 @@ def _measured(
         chosen=min(seconds, key=lambda name: seconds[name]), seconds=seconds, failed=failed,
         when=datetime.now(UTC).date().isoformat(),
     )  # fmt: skip
+
+
+@contextmanager
+def _survived(question: Question, name: str, clock: Clock) -> Iterator[None]:
+    """See after an exception whether the device still works: CUDA's is lost to the process by an illegal access, say.
+
+    Raises:
+        Lost: it does not.
+    """
+    try:
+        yield
+    except Lost:  # of a choice within this candidate, which took the blame
+        raise
+    except Exception as error:
+        try:
+            clock(lambda: None, 0)
+        except Exception:
+            reason = _one_line(error)
+            store.condemn(question, name, reason)
+            raise Lost(
+                f"{question.about}: {name} is not tried again, it cost the process its device: {reason}"
+            ) from error
+        raise
+
+
+@contextmanager
+def _ended_after(patience_s: float | None, question: Question, name: str) -> Iterator[None]:
+    """End the process if this takes longer."""
+    if patience_s is None:
+        yield
+        return
+    timer = threading.Timer(patience_s, _end, (patience_s, question, name))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(patience_s: float, question: Question, name: str) -> None:
+    reason = f"a call was not over after {patience_s:g} s"
+    store.condemn(question, name, reason)
+    print(f"{question.about}: {name} is not tried again: {reason}; the process ends", file=sys.stderr, flush=True)
+    os._exit(HUNG)
 
 
 def _rounds(calls: Mapping[str, Call], clock: Clock) -> dict[str, float]:

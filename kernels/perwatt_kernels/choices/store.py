@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from perwatt_kernels.choices.question import Question
 
 SHIPPED = Path(__file__).parent / "shipped"
 DEATHS = 2  # a user who kills a run is no fault of what was tried just then; the second time it is
+DIED = "the process ended while it was tried"
 
 
 def folder() -> Path:
@@ -84,21 +86,96 @@ def shipped() -> dict[str, Answer]:
 
 @contextmanager
 def trying(question: Question, candidate: str) -> Iterator[None]:
-    """Around the first call of a candidate: where the process dies in it, a mark is left behind."""
-    mark = _mark(question, candidate)
-    deaths = _deaths(mark)
-    with suppress(OSError):  # then nothing is remembered, and nothing else is lost
-        _write(mark, {"candidate": candidate, "process": os.getpid(), "deaths": deaths + 1})
+    """Around the first calls of a candidate: where the process dies in them, a mark is left behind.
+
+    A candidate may choose among others itself. Then it is one of those that dies, so marks of what is around a trial
+    are out of the way as long as that lasts.
+    """
+    mark, around = _mark(question, candidate), _trials[-1] if _trials else None
+    if around:
+        around.leave()
+    _trials.append(trial := _Trial(mark, _deaths(mark)))
+    trial.enter()
     try:
         yield
-    finally:  # an exception is no death
-        with suppress(OSError):
-            mark.unlink()
+    finally:  # an exception is no death, unless it is condemned for it
+        _trials.pop()
+        trial.leave()
+        if around:
+            around.enter()
 
 
-def deadly(question: Question, candidate: str) -> bool:
-    """Whether processes died in this candidate's first call, so often that it was no accident."""
-    return _deaths(_mark(question, candidate)) >= DEATHS
+def condemn(question: Question, candidate: str, reason: str) -> None:
+    """Pass a candidate over from now on: it left a device, or a process, in which nothing works.
+
+    Args:
+        question: that it was tried for.
+        candidate: its name.
+        reason: in one line.
+    """
+    mark = _mark(question, candidate)
+    for trial in _trials:
+        trial.over = trial.over or trial.mark == mark
+    with suppress(OSError):
+        _write(mark, {"candidate": candidate, "process": None, "deaths": DEATHS, "reason": reason})
+
+
+def deadly(question: Question, candidate: str) -> str | None:
+    """Why a candidate is not tried any more: processes died in its first calls, so often that it was no accident."""
+    mark = _mark(question, candidate)
+    if _deaths(mark) < DEATHS:
+        return None
+    return str((_read(mark) or {}).get("reason") or DIED)
+
+
+def pardon(about: str | None = None) -> None:
+    """Have candidates tried again that were passed over because processes died of them, or lost their device.
+
+    Args:
+        about: only those of this operation or kernel.
+    """
+    for mark in folder().glob(f"{_slug(about) if about else '*'}/*.trying"):
+        mark.unlink(missing_ok=True)
+
+
+def deaths() -> int:
+    """How often a process ended in a trial on this machine, as far as candidates are not passed over for longer."""
+    return sum(min(_deaths(mark), DEATHS) for mark in folder().glob("*/*.trying"))
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A candidate's first calls.
+
+    Attributes:
+        mark: file that says so.
+        deaths: in earlier ones.
+        over: whether the mark is to stay as it is.
+    """
+
+    mark: Path
+    deaths: int
+    over: bool = False
+
+    def enter(self) -> None:
+        """Should the process end, it is by this."""
+        self._note(self.deaths + 1, os.getpid())
+
+    def leave(self) -> None:
+        """Whatever happens from now on is not."""
+        self._note(self.deaths, None)
+
+    def _note(self, deaths: int, process: int | None) -> None:
+        if self.over:
+            return
+        with suppress(OSError):  # then nothing is remembered, and nothing else is lost
+            if deaths:
+                _write(self.mark, {"process": process, "deaths": deaths})
+            else:
+                self.mark.unlink()
+
+
+_trials: list[_Trial] = []
 
 
 def _deaths(mark: Path) -> int:
@@ -107,7 +184,8 @@ def _deaths(mark: Path) -> int:
     if found is None:
         return 0
     try:
-        return int(found["deaths"]) - int(psutil.pid_exists(int(found["process"])))
+        process = found["process"]
+        return int(found["deaths"]) - int(process is not None and psutil.pid_exists(int(process)))
     except (KeyError, TypeError, ValueError):
         return 0
 

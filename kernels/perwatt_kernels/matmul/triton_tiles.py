@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-MOST = 8  # tiles that are tried: each compiles for seconds
+MOST = 8  # tiles that are tried: each compiles
+FEW = 3  # of a product that takes microseconds, whose launch costs more than any of them could save
+SMALL = 2**29, 2**22  # multiply-adds and bytes of operands of such a one, at most
 MOST_SPLITS = 32
 GROUPS = (8, 16)  # rows of tiles in a band
 FEWEST_STEPS = 4  # along the depth, of one split
@@ -87,6 +89,12 @@ class Work:
     out: int
     described: bool
 
+    @property
+    def small(self) -> bool:
+        """Whether it takes microseconds."""
+        operands = self.size * self.batch * self.k * (self.m + self.n)
+        return self.batch * self.m * self.n * self.k <= SMALL[0] and operands <= SMALL[1]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
@@ -153,7 +161,8 @@ def candidates(work: Work, chip: Chip) -> list[Tile]:
     found = [tile for tile in _all(work, chip) if tile.shared(work) <= room]
     found = sorted(dict.fromkeys(found), key=lambda tile: tile.cost(work, chip.processors))
     plain = [tile for tile in found if not tile.persistent][:1] or [Tile(m=16, n=32, k=32, warps=4, stages=2)]
-    return list(dict.fromkeys((*found[: MOST - 1], *plain)))  # what needs the least of device and compiler is in it
+    most = FEW if work.small else MOST
+    return list(dict.fromkeys((*found[: most - 1], *plain)))  # what needs the least of device and compiler is in it
 
 
 def _interpreted(work: Work, chip: Chip) -> Tile:

@@ -23,11 +23,15 @@ Seen = dict[str, dict[str, set[str]]]
 
 
 @cache
+def kernels(capability: int) -> list[dict[str, Any]]:
+    """All that is told of them."""
+    return [json.loads(line) for line in lines_of("support.triton_attention", capability)]
+
+
 def compiled(capability: int, room: int) -> Seen:
     """By work and kernel, which instructions of interest it has."""
     found: Seen = {}
-    for line in lines_of("support.triton_attention", capability):
-        kernel: dict[str, Any] = json.loads(line)
+    for kernel in kernels(capability):
         assert kernel["shared"] <= room, kernel
         found.setdefault(kernel["work"], {})[kernel["kernel"]] = set(kernel["does"])
     return found
@@ -54,3 +58,14 @@ def test_tiles_for_capability_8_0_compile() -> None:
     assert found.keys() == ALL
     for kernel in ALL - {"perwatt_attention_delta"}:
         assert {"mma.sync", "cp.async.cg"} <= found[kernel]
+
+
+@pytest.mark.slow
+def test_a_tile_is_compiled_once_for_all_lengths_that_it_cuts_evenly() -> None:
+    hashes = {(kernel["work"], kernel["kernel"]): kernel["hash"] for kernel in kernels(90)}
+    for kernel in (
+        "perwatt_attention_forward",
+        "perwatt_attention_backward_keys",
+        "perwatt_attention_backward_queries",
+    ):
+        assert hashes["large", kernel] == hashes["longer", kernel]

@@ -157,6 +157,102 @@ def test_a_process_that_dies_twice_in_a_candidate_has_it_passed_over(cache: Path
     assert not list(cache.rglob("*good*.trying"))
 
 
+class Poisonable(Bench):
+    """A device that is lost to its process by one candidate, as CUDA's by an illegal access."""
+
+    lost = False
+
+    def candidates(self) -> dict[str, Callable[[], Callable[[], object]]]:
+        def poison() -> object:
+            self.lost = True
+            raise RuntimeError("an illegal memory access was encountered")
+
+        return super().candidates() | {"poison": lambda: poison}
+
+    def clock(self, call: Callable[[], object], count: int) -> float:
+        if self.lost:
+            raise RuntimeError("still that illegal memory access")
+        return super().clock(call, count)
+
+
+def test_a_candidate_that_costs_the_process_its_device_is_passed_over_by_the_next() -> None:
+    with pytest.raises(measure.Lost, match=r"op: poison is not tried again, .*: RuntimeError: an illegal memory acc"):
+        Poisonable(good=1e-3, poison=5e-4, later=2e-3).chosen()
+    assert list(store.entries()) == []
+    measure.forget()
+    with pytest.warns(UserWarning, match="poison is passed over"):
+        found = Poisonable(good=1e-3, poison=5e-4, later=2e-3).chosen()
+    assert found.chosen == "good"
+    assert found.failed == {"poison": "RuntimeError: an illegal memory access was encountered"}
+    assert found.seconds.keys() == {"good", "later"}
+
+
+def test_the_innermost_of_choices_within_choices_takes_the_blame() -> None:
+    inner = Poisonable(tile=1e-3, poison=1e-3)
+
+    def kernel() -> object:
+        found = inner.chosen(question(about="kernel"))
+        return "kernel" if found.failed else None
+
+    outer = Bench(kernel=1e-3, library=2e-3)
+    candidates = {**outer.candidates(), "kernel": lambda: kernel}
+    with pytest.raises(measure.Lost, match="kernel: poison is not tried again"):
+        measure.chosen(question(), candidates, inner.clock)
+    inner.lost = False
+    measure.forget()
+    with pytest.warns(UserWarning, match="poison is passed over"):
+        found = measure.chosen(question(), candidates, outer.clock)
+    assert (found.chosen, found.failed) == ("kernel", {})
+
+
+PROGRAM = """
+import os, sys, time
+from perwatt_kernels.choices import measure
+from perwatt_kernels.choices.question import Question
+def clock(call, count):
+    return sum(call() or 1e-3 for _ in range(count))
+def choose(about, makers, **own):
+    found = measure.chosen(Question(about=about, shape={}, device="chip"), makers, clock, **own)
+    print(about, found.chosen, dict(found.failed))
+    return found
+"""
+
+
+def ended(program: str, times: int) -> tuple[list[int], str]:
+    """Exit codes of a program that is run several times, and what it said the last time."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM + textwrap.dedent(program)]
+    ran = [subprocess.run(command, env=environment, capture_output=True, text=True) for _ in range(times)]
+    return [one.returncode for one in ran], ran[-1].stdout.strip()
+
+
+def test_a_candidate_that_hangs_ends_the_process_and_is_not_tried_again() -> None:
+    codes, said = ended(
+        """
+        calls = []
+        def hang():
+            calls.append(None)  # the first call hands over, and what hangs is to wait for it
+            time.sleep(30 if len(calls) > 1 else 0)
+        choose("op", {"good": lambda: lambda: None, "hangs": lambda: hang}, patience_s=0.3)
+        """, 2,
+    )  # fmt: skip
+    assert codes == [measure.HUNG, 0]
+    assert said == "op good {'hangs': 'a call was not over after 0.3 s'}"
+
+
+def test_a_process_that_dies_in_a_choice_within_a_choice_condemns_the_innermost_only() -> None:
+    codes, said = ended(
+        """
+        def kernel():
+            choose("tile", {"good": lambda: lambda: None, "deadly": lambda: lambda: os._exit(7)})
+        choose("op", {"kernel": lambda: kernel, "library": lambda: lambda: time.sleep(1e-2)})
+        """, 3,
+    )  # fmt: skip
+    assert codes == [7, 7, 0]
+    assert said.splitlines()[-1].startswith("op kernel {}")
+    assert store.deaths() == store.DEATHS
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"question": 1, "answer": {}}', '{"answer": {"chosen": 3}}'])
 def test_a_spoilt_file_is_measured_again(text: str) -> None:
     Bench(a=1e-3).chosen()

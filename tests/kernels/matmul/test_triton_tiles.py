@@ -29,6 +29,17 @@ def test_tiles_fit_the_device_and_the_first_is_the_likely_one() -> None:
     assert all(tile.variant == "pointers" and tile.shared(work(1, 1, 1)) <= 99 * 2**10 for tile in small)
 
 
+@pytest.mark.parametrize("described", [False, True])
+def test_few_are_tried_for_a_product_of_microseconds(described: bool) -> None:
+    """Each compiles for longer than they could ever save; few tokens by a large matrix are none of these."""
+    for shape in ((128, 128, 128), (512, 1024, 1024), (1, 64, 32), (5, 4, 0)):
+        found = triton_tiles.candidates(work(*shape, described=described), H100)
+        assert 1 <= len(found) <= triton_tiles.FEW
+        assert any(not tile.persistent for tile in found)
+    for shape in ((1, 28672, 4096), (4096, 4096, 4096)):
+        assert len(triton_tiles.candidates(work(*shape, described=described), H100)) > triton_tiles.FEW
+
+
 def test_the_depth_is_split_where_tiles_are_too_few() -> None:
     deep = triton_tiles.candidates(work(16, 4096, 16384), H100)
     assert deep[0].splits > 1

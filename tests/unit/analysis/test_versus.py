@@ -29,6 +29,21 @@ def test_the_peer_is_the_fastest_of_those_that_are_named_or_of_all_others() -> N
     assert (named.meetings[0].peer, named.meetings[0].ratio[0]) == ("torch", pytest.approx(1.5))
 
 
+def test_only_cases_of_some_names_are_looked_at() -> None:
+    """A mean wanted over the layers of two models is not that over all products of a suite."""
+    rows = [
+        row(impl, time_s, case=case)
+        for case, own in (("8b up m=2048", 1e-3), ("70b up m=2048", 4e-3), ("few tokens m=1", 1e-4))
+        for impl, time_s in (("triton", own), ("torch", 2e-3))
+    ]
+    assert versus(rows, "triton").summaries[0].cases == 3
+    found = versus(rows, "triton", only=["8b *", "70b *"])
+    assert [one.case for one in found.meetings] == ["8b up m=2048", "70b up m=2048"]
+    assert found.summaries[0].mean[0] == pytest.approx(1.0)
+    with pytest.raises(InputError, match=r"found .9b .*, expected one of"):
+        versus(rows, "triton", only=["9b *"])
+
+
 def test_the_interval_is_that_of_both_in_quadrature() -> None:
     (one,) = versus([row("triton", 2e-3, 0.1), row("torch", 3e-3, 0.2)], "triton").meetings
     ratio, lo, hi = one.ratio

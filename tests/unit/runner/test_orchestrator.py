@@ -147,6 +147,23 @@ def test_a_lost_worker_costs_one_row(run, crew):
     assert recorder.ledger.ended
 
 
+def test_a_worker_that_is_lost_at_a_choice_costs_no_row(run, crew, monkeypatch):
+    """What it tried is passed over by the next one."""
+    deaths = itertools.chain([0, 1, 2], itertools.repeat(2))
+    monkeypatch.setattr(orchestrator.store, "deaths", lambda: next(deaths))
+    crew.faults = {"hang": (Status.CRASHED, "exit code 70")}
+    ask = PaperWorker.ask
+
+    def mended(self, request, timeout_s, quiet_s):
+        if crew.lost == 2:
+            crew.faults = {}
+        return ask(self, request, timeout_s, quiet_s)
+
+    monkeypatch.setattr(PaperWorker, "ask", mended)
+    assert statuses(run([["good", "hang"]])) == {"good": "ok", "hang": "ok"}
+    assert [impl for _, impl, *_ in crew.asked] == ["good", "hang", "hang", "hang"]
+
+
 def test_a_team_that_does_not_come_up_costs_its_own_cases(run, crew, monkeypatch):
     """It is waited for once, and cases on one device go on."""
     worker, asked = PaperCrew.worker, []

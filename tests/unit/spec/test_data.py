@@ -86,6 +86,33 @@ def test_long_tensors_cycle_with_an_offset(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.array_equal(Source(1).piece(recipe, period - 3, 10), values[period - 3 : period + 7])
 
 
+def test_long_tensors_of_one_stream_are_drawn_once_and_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "PERIOD", 4096)
+    drawn = []
+    philox = np.random.Philox
+    monkeypatch.setattr(np.random, "Philox", lambda **own: drawn.append(own["key"]) or philox(**own))
+    first = Source(77).array(Recipe(name="a", shape=(5000,)))
+    kept = first.copy()
+    first[:] = 0.0
+    once = len(drawn)
+    source = Source(77)
+    assert np.array_equal(source.array(Recipe(name="a", shape=(5000,))), kept)
+    assert np.array_equal(source.array(Recipe(name="a", shape=(3, 3000)))[0], kept[:3000])
+    assert len(drawn) == once
+    assert not np.array_equal(Source(78).array(Recipe(name="a", shape=(5000,))), kept)
+
+
+@pytest.mark.parametrize("start", [0, 1, 4095, 4096, 9000])
+def test_a_piece_of_a_long_tensor_is_that_of_the_whole(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "PERIOD", 4096)
+    recipe = Recipe(name="long", shape=(30_000,))
+    whole = Source(1).array(recipe)
+    turn, within = np.divmod(np.arange(30_000), 4096)
+    assert np.array_equal(whole, whole[:4096][(within + turn * data.TURN) % 4096]), "each turn begins elsewhere"
+    for count in (1, 10, 4096, 15_000):
+        assert np.array_equal(Source(1).piece(recipe, start, count), whole[start : start + count])
+
+
 def test_zeros_only_where_asked() -> None:
     assert not Source(0).array(Recipe(name="z", shape=(9,), kind="zeros")).any()
     assert Source(0).array(Recipe(name="z", shape=(9,))).all()
