@@ -10,6 +10,7 @@ from typing import Any
 
 import triton.language as tl
 
+from fakes.gluon.clocks import Clock, fresh, joined
 from fakes.gluon.errors import Hazard, Refused, where
 from fakes.gluon.machine import program
 from fakes.gluon.memory import View
@@ -20,12 +21,13 @@ MOST_ARRIVALS = 2**20 - 1
 
 
 class Barrier:
-    """One barrier between its init and its invalidation."""
+    """One barrier between its init and its invalidation; what its phases tell of times, so far and completely."""
 
     def __init__(self, name: str, count: int) -> None:
         self.name, self.count = name, count
         self.phase, self.pending, self.bytes = 0, count, 0
         self.valid = True
+        self.gathered, self.released = fresh(), fresh()
 
     def __str__(self) -> str:
         return (
@@ -36,6 +38,7 @@ class Barrier:
         if count > self.pending:
             raise Hazard(f"{count} arrivals, more than are to come, at {where()}: {self}")
         self.pending -= count
+        self.gathered = joined(self.gathered, program().schedule.release())
         self._flip()
 
     def expect(self, count: int) -> None:
@@ -44,13 +47,14 @@ class Barrier:
             raise Hazard(f"more bytes are expected than a barrier can count: {self}")
         self.arrive(1)
 
-    def land(self, count: int, phase: int, about: str) -> None:
+    def land(self, count: int, phase: int, about: str, clock: Clock) -> None:
         """Bytes of a copy that was issued in a phase."""
         if not self.valid:
             raise Hazard(f"a copy signals a barrier that is not valid any more: {about}")
         if phase != self.phase:
             raise Hazard(f"bytes arrive after the phase they belong to: fewer were expected ({about}): {self}")
         self.bytes -= count
+        self.gathered = joined(self.gathered, clock)
         if self.pending == 0 and self.bytes < 0:
             raise Hazard(f"{-self.bytes} bytes more than expected arrive ({about}): {self}")
         self._flip()
@@ -59,6 +63,7 @@ class Barrier:
         if self.pending == 0 and self.bytes == 0:
             self.phase += 1
             self.pending = self.count
+            self.released = self.gathered
 
     def complete(self, parity: int) -> bool:
         return (self.phase - 1) % 2 == parity
@@ -101,8 +106,7 @@ def init(mbarrier: Any, count: int) -> None:
     known = program().barriers.at.get(at)
     if known is not None and known.valid:
         raise Hazard(f"init of a barrier that is in use: {known}")
-    mbarrier.unread("becomes a barrier")
-    mbarrier.settled("becomes a barrier")
+    mbarrier.give("becomes a barrier")
     name = f"barrier {at[1]} of allocation {at[0]} (init at {where()})"
     program().barriers.at[at] = Barrier(name, count)
 
@@ -142,3 +146,5 @@ def wait(mbarrier: Any, phase: Any, pred: Any = True, deps: Any = ()) -> None:
         return barrier.complete(parity)
 
     program().schedule.wait(over, lambda: f"waits for parity {parity} of {barrier}")
+    partition = program().partition
+    partition.clock = joined(partition.clock, barrier.released)

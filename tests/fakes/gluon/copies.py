@@ -14,6 +14,7 @@ from torch import Tensor
 from triton.experimental.gluon import language as gl
 
 from fakes.gluon.barriers import Barrier
+from fakes.gluon.clocks import engine
 from fakes.gluon.errors import Hazard, Refused, where
 from fakes.gluon.formats import TRITON, Block, Shape, loaded, rounded, width
 from fakes.gluon.layouts import SIXTEEN
@@ -106,7 +107,6 @@ class Store:
         self.desc, self.at, self.view, self.how = desc, at, view, how
         self.about = f"store of {program().partition.name}, issued at {where()}"
         self.taken: Tensor | None = None
-        self.waited = False
 
     def views(self) -> list[View]:
         return [self.view]
@@ -135,10 +135,11 @@ def load(desc: Any, coord: Any, barrier: Any, result: Any, pred: Any = True) -> 
     signal: Barrier = state.barriers.find(barrier, "a copy signals")
     phase = signal.phase
     about = f"load of {program().partition.name}, issued at {where()}"
-    result.settled("is copied into")
-    result.unread("is copied into")
+    result.give("is copied into")
     result.fenced("shared memory is copied into")
-    result.marks("writes").add_(1)
+    clock = state.schedule.copying()
+    actor = engine(state.partition.number)
+    result.note_write(actor, clock[actor], f"the {about}")
 
     def happen() -> None:
         source, inside = desc.part(at)
@@ -146,8 +147,7 @@ def load(desc: Any, coord: Any, barrier: Any, result: Any, pred: Any = True) -> 
         made = torch.full(desc.block_shape, blank, dtype=torch.float32).to(desc.base.dtype)
         made[inside] = source
         result.data.copy_(made)
-        result.marks("writes").sub_(1)
-        signal.land(desc.bytes, phase, about)
+        signal.land(desc.bytes, phase, about, clock)
 
     state.schedule.add(Event(about, happen))
     state.schedule.turn()
@@ -159,10 +159,10 @@ def store(desc: Any, coord: Any, src: Any, how: Callable[[Tensor, Tensor], Tenso
     state.schedule.turn()
     at = _coordinates(desc, coord)
     _match(desc, src)
-    src.settled("is copied out")
+    src.take("is copied out")
     src.fenced("shared memory is copied out")
     one = Store(desc, at, src, how)
-    src.marks("reads").add_(1)
+    src.busy(1)
     state.partition.stores.append(one)
 
     def happen() -> None:
@@ -183,8 +183,7 @@ def store_wait(pendings: Any) -> None:
     while len(stores) > pendings:
         one = stores.pop(0)
         one.read()
-        one.waited = True
-        one.view.marks("reads").sub_(1)
+        one.view.busy(-1)
 
 
 def _coordinates(desc: Any, coord: Any) -> list[int]:

@@ -90,9 +90,9 @@ def warpgroup_mma(
         a.read()
     product = Product(a, b, source, use, shape, dtype, layout)
     for view in product.views():
-        view.settled("is multiplied")
+        view.take("is multiplied")
         view.fenced("shared memory is multiplied")
-        view.marks("reads").add_(1)
+        view.busy(1)
     if isinstance(a, Value):
         a.busy.append(product)
     queue = state.partition.queue
@@ -127,7 +127,7 @@ def retire(partition: Partition, outstanding: int) -> None:
             events[:] = [event for event in events if event.happen != product.happen]
         product.retired = True
         for view in product.views():
-            view.marks("reads").sub_(1)
+            view.busy(-1)
 
 
 def _next(queue: list[Product]) -> Product | None:

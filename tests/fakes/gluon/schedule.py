@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakes.gluon.errors import Abandoned, Deadlock, where
+from fakes.gluon.clocks import PARTITIONS, Clock, engine, fresh, joined
+from fakes.gluon.errors import Abandoned, Deadlock, Refused, where
 
 PATIENCE = 300.0  # seconds, of a thread that waits for its turn: only a fault of the emulator takes that long
 
@@ -36,6 +37,7 @@ class Partition:
         weight: how often it gets its turn, against others.
         queue: its products in flight, oldest first.
         stores: its copies from shared memory that were not waited for, oldest first.
+        clock: what it knows of the times of all.
     """
 
     number: int
@@ -47,6 +49,7 @@ class Partition:
     reason: Callable[[], str] = lambda: ""
     queue: list[Any] = field(default_factory=list)
     stores: list[Any] = field(default_factory=list)
+    clock: Clock = field(default_factory=fresh)
     baton: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def state(self) -> str:
@@ -62,6 +65,7 @@ class Schedule:
         self.rng = rng
         self.lateness = lateness
         self.events: list[Event] = []
+        self.copies: dict[int, int] = {}
         self.partitions = [self._partition("default", warps)]
         self.present = self.partitions[0]
         self.failure: BaseException | None = None
@@ -69,7 +73,28 @@ class Schedule:
 
     def _partition(self, name: str, warps: int) -> Partition:
         number = len(self.partitions) if hasattr(self, "partitions") else 0
-        return Partition(number, name, warps, self.rng.choice([1.0, 1.0, 0.1, 0.01]))
+        if number >= PARTITIONS:
+            raise Refused(f"more partitions than {PARTITIONS} are not emulated")
+        partition = Partition(number, name, warps, self.rng.choice([1.0, 1.0, 0.1, 0.01]))
+        partition.clock[number] = 1
+        return partition
+
+    def name(self, number: int) -> str:
+        return next((one.name for one in self.partitions if one.number == number), f"partition {number}, which ended")
+
+    def release(self) -> Clock:
+        """What the present partition hands over, after which its time goes on."""
+        told = list(self.present.clock)
+        self.present.clock[self.present.number] += 1
+        return told
+
+    def copying(self) -> Clock:
+        """The clock of a copy that the present partition issues; its engine's time is that of this copy."""
+        actor = engine(self.present.number)
+        self.copies[actor] = self.copies.get(actor, 0) + 1
+        told = list(self.present.clock)
+        told[actor] = self.copies[actor]
+        return told
 
     def add(self, event: Event) -> None:
         self.events.append(event)
@@ -135,8 +160,11 @@ class Schedule:
         """Run partitions beside each other; the result is that of the default partition."""
         first = self.partitions[0]
         threads = []
+        told = self.release()
         for name, warps, run in workers:
             partition = self._partition(f"{name} ({len(self.partitions)})", warps)
+            partition.clock = joined(partition.clock, told)
+            partition.clock[partition.number] += 1
             self.partitions.append(partition)
             threads.append(threading.Thread(target=self._work, args=(partition, run), daemon=True))
         for thread in threads:
@@ -150,6 +178,8 @@ class Schedule:
         finally:
             for thread in threads:
                 thread.join(PATIENCE)
+            for one in self.partitions[1:]:
+                first.clock = joined(first.clock, one.clock)
             del self.partitions[1:]
             self.present = first
         return result
