@@ -154,6 +154,8 @@ class View:
 
         program().schedule.turn()
         self.take("is read")
+        if not self.marks(self.allocation.times.written).all():
+            raise Hazard(f"shared memory is read that was never written: {self}")
         self.note_read()
         return Value(loaded(self.data.clone(), self.dtype), self.dtype, layout)
 
