@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import triton.language as tl
 
-from fakes.gluon import operations
+from fakes.gluon import mathematics, operations
 from fakes.gluon.copies import Descriptor
 from fakes.gluon.errors import Refused
 from fakes.gluon.machine import Program, program, running, within
@@ -22,8 +22,8 @@ from fakes.gluon.tensors import Value, value
 
 BUILTINS = {
     "len": len, "list": list, "range": operations.loop, "float": float, "int": int, "isinstance": isinstance,
-    "getattr": getattr, "hasattr": hasattr, "print": operations.device_print, "min": operations.minimum,
-    "max": operations.maximum,
+    "getattr": getattr, "hasattr": hasattr, "print": operations.device_print, "min": mathematics.minimum,
+    "max": mathematics.maximum,
 }  # fmt: skip
 WARPS = (1, 2, 4, 8, 16, 32)
 MOST_REGISTERS = 255  # of a thread
