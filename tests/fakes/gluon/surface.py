@@ -12,15 +12,15 @@ import triton.language as tl
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language import _layouts
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier as installed
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from fakes.gluon import barriers, copies, jit, mathematics, operations, pointers, products
+from fakes.gluon import barriers, copies, jit, layouts, mathematics, operations, pointers, products
 from fakes.gluon.errors import Refused
 from fakes.gluon.machine import program
 from fakes.gluon.memory import View
 from fakes.gluon.tensors import Value
 
 ROOT = "triton.experimental.gluon"
+HOST = (f"{ROOT}.nvidia", f"{ROOT}.amd")  # descriptors, as they are installed: Triton's launcher too looks for them
 VERSIONS = ("3.6", "3.9")
 TYPES = (
     "int1", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float8e5", "float8e4nv",
@@ -62,8 +62,6 @@ def modules(version: str) -> dict[str, ModuleType]:
         "language.nvidia.hopper": hopper,
         "language.nvidia.hopper.tma": _tma(old),
         "language.nvidia.hopper.mbarrier": _mbarrier(old),
-        "nvidia": {},
-        "nvidia.hopper": {"TensorDescriptor": TensorDescriptor},
     }
     if not old:
         contents[""]["aggregate"] = jit.aggregate
@@ -76,6 +74,11 @@ def modules(version: str) -> dict[str, ModuleType]:
         parent, _, last = module.__name__.rpartition(".")
         if parent in made:
             setattr(made[parent], last, module)
+    for name, module in layouts.INSTALLED.items():
+        if name.startswith(HOST):
+            made[name] = module
+            if name in HOST:
+                setattr(made[ROOT], name.rpartition(".")[2], module)
     return made
 
 
