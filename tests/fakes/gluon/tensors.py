@@ -19,7 +19,7 @@ from triton.experimental.gluon.language._semantic import GluonSemantic
 
 from fakes.gluon import layouts
 from fakes.gluon.errors import Hazard, Refused
-from fakes.gluon.formats import Shape, carried, rounded
+from fakes.gluon.formats import Shape, carried, loaded, rounded, stored
 from fakes.gluon.machine import program
 from fakes.gluon.operators import Operators
 
@@ -108,8 +108,6 @@ class Value(Operators):
     cast = to
 
     def _bitcast(self, dtype: Any) -> Value:
-        from fakes.gluon.formats import loaded, stored
-
         if dtype.primitive_bitwidth != self.dtype.primitive_bitwidth:
             raise Refused(f"bitcast of {self.dtype} to {dtype}")
         return Value(loaded(self.read().to(stored(self.dtype)).view(stored(dtype)), dtype), dtype, self.layout)
