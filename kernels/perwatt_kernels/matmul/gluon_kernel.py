@@ -4,7 +4,8 @@
 warps copies blocks of A and B by the tensor memory accelerator into a ring of stages; a barrier of each stage says
 that it is there, another that it may be overwritten. Two groups of four warps multiply asynchronously, one step in
 flight while the next is issued. Either they share each tile, half of its rows each, or they take tiles by turns, so that
-one multiplies while the other writes. Results leave by the accelerator, a quarter of the columns at a time through two
+one multiplies while the other writes: then a group begins once the other has seen all blocks of its tile, as a wait
+for a barrier tells no more than one round of the ring from the next. Results leave by the accelerator, a quarter of the columns at a time through two
 buffers, while blocks of the next tile come in.
 
 Blocks that lie by columns are copied as they lie and read through a turned view of shared memory, which products of
@@ -70,7 +71,7 @@ def _copy(
 
 @gluon.jit
 def _multiply(
-    a_ring, b_ring, way, ready, empty, c, bias, scale_a, scale_b, m, n, k,
+    a_ring, b_ring, way, ready, empty, turn, c, bias, scale_a, scale_b, m, n, k,
     WHO: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP: gl.constexpr,
     STAGES: gl.constexpr, PARTS: gl.constexpr, A_TURNED: gl.constexpr, B_TURNED: gl.constexpr, SCALES: gl.constexpr,
     BIAS: gl.constexpr, EXACT: gl.constexpr,
@@ -85,9 +86,11 @@ def _multiply(
     SUMS: gl.constexpr = gl.NVMMADistributedLayout(
         version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, BLOCK_N, DEPTH]
     )
-    step, programs = TURN * steps, gl.num_programs(0)
+    step, programs, tiles = TURN * steps, gl.num_programs(0), 0
     for tile in range(gl.program_id(0) + TURN * programs, tiles_m * tiles_n, TURNS * programs):
         total = gl.zeros([ROWS, BLOCK_N], gl.float32, SUMS)
+        if TURNS > 1:
+            mbarrier.wait(turn.index(WHO), (tiles + 1 + WHO) & 1)  # at first it is the turn of group 0
         if EXACT:  # short sums of one step, added up in float32: its products are waited for before the next step's
             for _ in range(steps):
                 stage = step % STAGES
@@ -98,6 +101,8 @@ def _multiply(
                 mbarrier.arrive(empty.index(stage), count=1)
                 total += short
                 step += 1
+            if TURNS > 1:
+                mbarrier.arrive(turn.index(1 - WHO), count=1)
         else:
             sums = warpgroup_mma_init(total)
             for done in range(steps):
@@ -108,9 +113,12 @@ def _multiply(
                 sums = warpgroup_mma_init(warpgroup_mma_wait(1, deps=[sums]))
                 mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=done > 0)
                 step += 1
+            if TURNS > 1:
+                mbarrier.arrive(turn.index(1 - WHO), count=1)
             total = warpgroup_mma_wait(0, deps=[sums])
             mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=steps > 0)
         step += (TURNS - 1) * steps
+        tiles += 1
         row, column = _place(tile, tiles_m, tiles_n, GROUP)
         down, right = row * BLOCK_M + PART * ROWS, column * BLOCK_N
         total = _finished(total, bias, scale_a, scale_b, down, right, m, n, SUMS, SCALES, BIAS)
@@ -187,16 +195,19 @@ def perwatt_matmul_gluon(
     way = gl.allocate_shared_memory(c.dtype, [4] + c.block_type.shape, c.layout)
     ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    turn = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for who in gl.static_range(2):
+        mbarrier.init(turn.index(who), count=1)
     for stage in gl.static_range(STAGES):
         mbarrier.init(ready.index(stage), count=1)
         mbarrier.init(empty.index(stage), count=PARTS)
     fence_async_shared()
     gl.warp_specialize(
         [
-            (_multiply, (a_ring, b_ring, way, ready, empty, c, bias, scale_a, scale_b, m, n, k, 0, BLOCK_M, BLOCK_N,
-                         BLOCK_K, GROUP, STAGES, PARTS, A_TURNED, B_TURNED, SCALES, BIAS, EXACT)),
-            (_multiply, (a_ring, b_ring, way, ready, empty, c, bias, scale_a, scale_b, m, n, k, 1, BLOCK_M, BLOCK_N,
-                         BLOCK_K, GROUP, STAGES, PARTS, A_TURNED, B_TURNED, SCALES, BIAS, EXACT)),
+            (_multiply, (a_ring, b_ring, way, ready, empty, turn, c, bias, scale_a, scale_b, m, n, k, 0, BLOCK_M,
+                         BLOCK_N, BLOCK_K, GROUP, STAGES, PARTS, A_TURNED, B_TURNED, SCALES, BIAS, EXACT)),
+            (_multiply, (a_ring, b_ring, way, ready, empty, turn, c, bias, scale_a, scale_b, m, n, k, 1, BLOCK_M,
+                         BLOCK_N, BLOCK_K, GROUP, STAGES, PARTS, A_TURNED, B_TURNED, SCALES, BIAS, EXACT)),
             (_copy, (a, b, a_ring, b_ring, ready, empty, m, n, k, BLOCK_M, BLOCK_N, BLOCK_K, GROUP, STAGES, PARTS,
                      A_TURNED, B_TURNED)),
         ],
