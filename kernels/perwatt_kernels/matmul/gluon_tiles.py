@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perwatt_kernels.matmul.triton_tiles import GROUPS, RESERVED, Chip, Work
+from perwatt_kernels.matmul.triton_tiles import GROUPS, INTERPRETER, RESERVED, Chip, Work
 
 DEPTH_BYTES = 128  # of a step: what the accelerator copies without a second message, and one pattern of banks
 MOST_STAGES = 8
@@ -65,6 +65,8 @@ def candidates(work: Work, chip: Chip) -> list[Tile]:
         work: the product, one that descriptors reach.
         chip: what computes it.
     """
+    if chip.capability == INTERPRETER.capability:  # where kernels are emulated: a small one
+        return [Tile(m=128, n=64, k=DEPTH_BYTES // work.size, stages=FEWEST_STAGES)]
     found = []
     for m, n, turns in _SHAPES[work.kind]:
         tile = Tile(m=m, n=n, k=DEPTH_BYTES // work.size, stages=_stages(m, n, turns, work, chip), turns=turns)
