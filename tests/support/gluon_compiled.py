@@ -37,7 +37,9 @@ def calls() -> Iterator[Call]:
     left, right = half.to(torch.float8_e5m2), half.to(torch.float8_e4m3fn).mT
     rows = torch.ones(2048, 1), torch.ones(1, 2048)
     yield Call(a=left, b=right, output=torch.bfloat16, compute="fp8", scales=rows)
-    yield Call(a=right.mT, b=right, output=torch.bfloat16, compute="fp8", scales=(rows[0][:1], rows[1][:, :1]), fast=False)
+    yield Call(
+        a=right.mT, b=right, output=torch.bfloat16, compute="fp8", scales=(rows[0][:1], rows[1][:, :1]), fast=False
+    )
 
 
 def assembled(ptx: str) -> str:

@@ -3,16 +3,17 @@
 ``C = scale_a scale_b (A B) + bias``, sums in float32. One program a multiprocessor takes tile after tile. One of its
 warps copies blocks of A and B by the tensor memory accelerator into a ring of stages; a barrier of each stage says
 that it is there, another that it may be overwritten. Two groups of four warps multiply asynchronously, one step in
-flight while the next is issued. Either they share each tile, half of its rows each, or they take tiles by turns, so that
-one multiplies while the other writes: then a group begins once the other has seen all blocks of its tile, as a wait
-for a barrier tells no more than one round of the ring from the next. Results leave by the accelerator, a quarter of the columns at a time through two
-buffers, while blocks of the next tile come in.
+flight while the next is issued. Either they share each tile, half of its rows each, or they take tiles by turns, so
+that one multiplies while the other writes. Then a group begins once the other has seen all blocks of its tile: a wait
+for a barrier cannot tell one round of the ring from the next but one. Results leave by the accelerator, a quarter of
+the columns at a time through two buffers, while blocks of the next tile come in.
 
 Blocks that lie by columns are copied as they lie and read through a turned view of shared memory, which products of
 16-bit operands can do. Descriptors read zeros beyond the end and write nothing there.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# ruff: noqa: RUF005  (the compiler knows no stars in lists)
 from __future__ import annotations
 
 from triton.experimental import gluon
@@ -86,11 +87,11 @@ def _multiply(
     SUMS: gl.constexpr = gl.NVMMADistributedLayout(
         version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, BLOCK_N, DEPTH]
     )
-    step, programs, tiles = TURN * steps, gl.num_programs(0), 0
+    step, programs = TURN * steps, gl.num_programs(0)
     for tile in range(gl.program_id(0) + TURN * programs, tiles_m * tiles_n, TURNS * programs):
         total = gl.zeros([ROWS, BLOCK_N], gl.float32, SUMS)
         if TURNS > 1:
-            mbarrier.wait(turn.index(WHO), (tiles + 1 + WHO) & 1)  # at first it is the turn of group 0
+            mbarrier.wait(turn.index(WHO), (tile // (TURNS * programs) + 1 + WHO) & 1)  # at first group 0's is over
         if EXACT:  # short sums of one step, added up in float32: its products are waited for before the next step's
             for _ in range(steps):
                 stage = step % STAGES
@@ -118,7 +119,6 @@ def _multiply(
             total = warpgroup_mma_wait(0, deps=[sums])
             mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), count=1, pred=steps > 0)
         step += (TURNS - 1) * steps
-        tiles += 1
         row, column = _place(tile, tiles_m, tiles_n, GROUP)
         down, right = row * BLOCK_M + PART * ROWS, column * BLOCK_N
         total = _finished(total, bias, scale_a, scale_b, down, right, m, n, SUMS, SCALES, BIAS)

@@ -1,5 +1,6 @@
-"""Products as operations of torch, whatever launches them: ``perwatt::NAME_matmul`` with its derivatives, and one of
-8 bits, ``perwatt::NAME_scaled_matmul``.
+"""Products as operations of torch, whatever kernel they are launched with.
+
+A kernel NAME has ``perwatt::NAME_matmul`` with its derivatives, and ``perwatt::NAME_scaled_matmul`` of 8-bit operands.
 
 Gradients are products of the same kernel on views: nothing is transposed in memory. An operand that lies by columns
 gets a gradient that does, so that accumulating it copies nothing.
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from perwatt_kernels.matmul.triton_call import Call
+from perwatt_kernels.matmul.triton_call import Call, turned
 
 PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -123,13 +124,15 @@ class Operations:
         self, ctx: Any, incoming: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:  # fmt: skip
         if ctx.after == "gelu_tanh":
-            message = "the product in Triton with gelu_tanh has no backward: apply it to a plain product"
+            message = "a product with gelu_tanh has no backward: apply it to a plain product"
             raise NotImplementedError(message)
         a, b, *bias = ctx.saved_tensors
         if ctx.after == "swiglu":
             pairs = self.times(a, b, bias[0] if bias else None, torch.float32, ctx.compute, "none")
             incoming = _through_swiglu(incoming, pairs)
         wide, incoming = incoming, incoming.to(a.dtype)
+        if incoming.dim() == 2 and turned(incoming) is None:  # as that of a sum, one number; two products read it
+            incoming = incoming.contiguous()
         da = self._laid(a, incoming, b.mT, ctx.compute) if ctx.needs_input_grad[0] else None
         db = self._laid(b, a.mT, incoming, ctx.compute) if ctx.needs_input_grad[1] else None
         dbias = None

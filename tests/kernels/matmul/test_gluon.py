@@ -148,6 +148,13 @@ def test_a_linear_layer_has_all_three_products(launcher: ModuleType) -> None:
         assert accurate(mine, right, torchs)
 
 
+def test_one_number_for_all_is_a_gradient_too(launcher: ModuleType) -> None:
+    a, b = normal(40, 72).requires_grad_(), normal(72, 136)
+    built()(a, b).sum().backward()
+    assert a.grad is not None
+    assert accurate(a.grad, b.double().sum(1).expand(40, 72), b.sum(1).expand(40, 72))
+
+
 def test_torch_finds_nothing_amiss_with_the_operation(launcher: ModuleType) -> None:
     from perwatt_kernels.matmul.gluon_ops import OPERATIONS
 
@@ -180,7 +187,7 @@ def test_operands_that_it_does_not_take_are_refused(
         ("matmul", {"compute": "tf32"}, "gluon takes bf16, fp16, e4m3fn, not tf32"),
         ("matmul", {"params": {**PARAMS, "batch": 2}}, "gluon takes no batches"),
         ("matmul", {"params": {**PARAMS, "n": 7}}, "gluon takes multiples of 8 for n"),
-        ("matmul", {"compute": "e4m3fn", "scaling": "row", "params": {**PARAMS, "n": 16}}, "multiples of 16 for m and k"),
+        ("matmul", {"compute": "e4m3fn", "scaling": "row", "params": {**PARAMS, "n": 16}}, "of 16 for m and k"),
         ("matmul", {"params": {**PARAMS, "epilogue": "gelu_tanh"}}, "gluon has no epilogue gelu_tanh: triton has"),
         ("linear", {"params": {"m": 8, "n": 8, "k": 12, "bias": False}}, "gluon takes multiples of 8 for k"),
         ("linear", {"compute": "e4m3fn", "scaling": "row", "quantize": "outside"}, "use operation matmul"),
@@ -190,7 +197,9 @@ def test_what_it_does_not_take_is_refused(operation: str, changes: dict[str, Any
     assert reason in (registry.kernels(operation)["gluon"].refusal(replace(REQUEST, **changes)) or "")
 
 
-@pytest.mark.parametrize(("form", "fast"), [(torch.bfloat16, True), (torch.float8_e4m3fn, True), (torch.float8_e4m3fn, False)])
+@pytest.mark.parametrize(
+    ("form", "fast"), [(torch.bfloat16, True), (torch.float8_e4m3fn, True), (torch.float8_e4m3fn, False)]
+)
 def test_candidates_have_names_of_their_own_and_stages_enough(form: torch.dtype, fast: bool) -> None:
     chip = Chip(capability=(9, 0), processors=130, shared=227 * 2**10)
     x = torch.empty(4096, 4096, dtype=form)
