@@ -91,7 +91,7 @@ def _multiply(
     for tile in range(gl.program_id(0) + TURN * programs, tiles_m * tiles_n, TURNS * programs):
         total = gl.zeros([ROWS, BLOCK_N], gl.float32, SUMS)
         if TURNS > 1:
-            mbarrier.wait(turn.index(WHO), (tile // (TURNS * programs) + 1 + WHO) & 1)  # at first group 0's is over
+            mbarrier.wait(turn.index(WHO), (tile // (TURNS * programs) + 1 + WHO) & 1)  # the first is group 0's
         if EXACT:  # short sums of one step, added up in float32: its products are waited for before the next step's
             for _ in range(steps):
                 stage = step % STAGES

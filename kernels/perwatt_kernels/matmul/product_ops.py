@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from perwatt_kernels.matmul.triton_call import Call, turned
+from perwatt_kernels.matmul.triton_call import Call
 
 PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -131,7 +131,7 @@ class Operations:
             pairs = self.times(a, b, bias[0] if bias else None, torch.float32, ctx.compute, "none")
             incoming = _through_swiglu(incoming, pairs)
         wide, incoming = incoming, incoming.to(a.dtype)
-        if incoming.dim() == 2 and turned(incoming) is None:  # as that of a sum, one number; two products read it
+        if 0 in incoming.stride():  # as that of a sum, one number for all: two products read it
             incoming = incoming.contiguous()
         da = self._laid(a, incoming, b.mT, ctx.compute) if ctx.needs_input_grad[0] else None
         db = self._laid(b, a.mT, incoming, ctx.compute) if ctx.needs_input_grad[1] else None
