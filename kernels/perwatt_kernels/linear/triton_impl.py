@@ -16,17 +16,36 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from perwatt_kernels.matmul.product_ops import Operations
+
 SOURCES = ("bf16", "fp16", "fp32")  # formats that operands arrive in where they are quantized inside
 
 
-def _unsupported(request: Request) -> str | None:
+def from_outside(request: Request) -> str | None:
+    """Why operands that arrive in 8 bits are none of a linear layer."""
     if request.quantize == "outside":
         return "operands of linear layers arrive in 16 bits or more, here in 8: use operation matmul"
-    return unsupported(request)
+    return None
+
+
+def _unsupported(request: Request) -> str | None:
+    return from_outside(request) or unsupported(request)
 
 
 def _build(request: Request) -> Callable[..., Tensor]:
-    multiply, formats = _product(request)
+    from perwatt_kernels.matmul.triton_ops import OPERATIONS
+
+    return built(request, OPERATIONS)
+
+
+def built(request: Request, operations: Operations) -> Callable[..., Tensor]:
+    """The layer that is asked for.
+
+    Args:
+        request: of a linear layer.
+        operations: what makes products.
+    """
+    multiply, formats = _product(request, operations)
 
     def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
         _check(x, w, bias, *formats)
@@ -36,15 +55,15 @@ def _build(request: Request) -> Callable[..., Tensor]:
     return linear
 
 
-def _product(request: Request) -> tuple[Callable[..., Tensor], tuple[torch.dtype, ...]]:
+def _product(
+    request: Request, operations: Operations
+) -> tuple[Callable[..., Tensor], tuple[torch.dtype, ...]]:  # fmt: skip
     """The product of a layer, and the formats that its operands may have."""
     if request.scaling != "none":
         params = {**request.params, "product": "fwd", "epilogue": "none"}  # a bias is added where one is given
-        return scaled(replace(request, params=params)), tuple(map(dtype, SOURCES))
-    from perwatt_kernels.matmul.triton_ops import times
-
+        return scaled(replace(request, params=params), operations), tuple(map(dtype, SOURCES))
     output, compute = dtype(request.output), request.compute
-    return lambda a, b, bias: times(a, b, bias, output, compute, "none"), (dtype(compute),)
+    return lambda a, b, bias: operations.times(a, b, bias, output, compute, "none"), (dtype(compute),)
 
 
 def _check(x: Tensor, w: Tensor, bias: Tensor | None, *formats: torch.dtype) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from perwatt_kernels.matmul.product_ops import Operations
+
 FORMATS = ("bf16", "fp16", "tf32", "fp32", "e4m3fn")
 OUTPUTS = ("fp32", "bf16", "fp16")
 EIGHT_BITS = (8, 9)  # compute capability from which there are units for them
@@ -46,27 +48,37 @@ def _unsupported(request: Request) -> str | None:
 
 
 def _build(request: Request) -> Callable[..., Tensor]:
-    if request.scaling != "none":
-        return scaled(request)
-    from perwatt_kernels.matmul.triton_ops import times
+    from perwatt_kernels.matmul.triton_ops import OPERATIONS
 
+    return built(request, OPERATIONS)
+
+
+def built(request: Request, operations: Operations) -> Callable[..., Tensor]:
+    """The product that is asked for.
+
+    Args:
+        request: of a matrix product.
+        operations: what makes products.
+    """
+    if request.scaling != "none":
+        return scaled(request, operations)
     output, compute = dtype(request.output), request.compute
     after = request.params["epilogue"].removeprefix("bias").removeprefix("_") or "none"
 
     def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         check(a, b, bias, dtype(compute))
-        return times(a, b, bias, output, compute, after)
+        return operations.times(a, b, bias, output, compute, after)
 
     return matmul
 
 
-def scaled(request: Request) -> Callable[..., Tensor]:
+def scaled(request: Request, operations: Operations) -> Callable[..., Tensor]:
     """The product of 8-bit operands, with what comes before and after it.
 
     Args:
         request: of a matrix product.
+        operations: what makes products.
     """
-    from perwatt_kernels.matmul.triton_ops import scaled_times
     from perwatt_kernels.matmul.triton_quantize import cast
 
     output, fast = dtype(request.output), request.fast_accumulation
@@ -75,7 +87,7 @@ def scaled(request: Request) -> Callable[..., Tensor]:
     def product(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
         check(a, b, None, *eight_bits)
         _check_scales(a, b, scale_a, scale_b)
-        return scaled_times(a, b, scale_a, scale_b, output, fast)
+        return operations.scaled_times(a, b, scale_a, scale_b, output, fast)
 
     return scaled_impl.around(product, request, cast)
 

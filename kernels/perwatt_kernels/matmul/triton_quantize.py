@@ -15,8 +15,8 @@ from torch.library import custom_op
 
 from perwatt_kernels.dtypes import dtype
 from perwatt_kernels.matmul import scaled_impl
+from perwatt_kernels.matmul.product_ops import plain
 from perwatt_kernels.matmul.quantize import FORMATS, SMALLEST_SCALE
-from perwatt_kernels.matmul.triton_ops import plain
 from perwatt_kernels.triton_site import interpreted
 
 ALONG, ACROSS = (4, 1024), (32, 128)  # rows and depth of a block, where the depth or the rows lie together

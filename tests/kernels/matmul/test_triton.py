@@ -155,11 +155,11 @@ def test_the_result_is_in_the_requested_format(output: str) -> None:
 
 @pytest.mark.parametrize("shape", [(40, 64, 40), (32, 80, 300)])
 def test_swiglu_takes_gates_and_ups_by_turns(shape: tuple[int, int, int]) -> None:
-    from perwatt_kernels.matmul.triton_ops import times
+    from perwatt_kernels.matmul.triton_ops import OPERATIONS
 
     m, n, k = shape
     x, w = normal(m, k).requires_grad_(), (normal(n, k) / k**0.5).requires_grad_()
-    found = times(x, w.mT, None, torch.bfloat16, "bf16", "swiglu")
+    found = OPERATIONS.times(x, w.mT, None, torch.bfloat16, "bf16", "swiglu")
     exact = [t.detach().double().requires_grad_() for t in (x, w)]
     expected = F.silu(exact[0] @ exact[1][::2].mT) * (exact[0] @ exact[1][1::2].mT)
     framework = F.silu(x @ w[::2].mT) * (x @ w[1::2].mT)
@@ -318,11 +318,11 @@ def test_scales_of_another_shape_are_refused(scales: tuple[tuple[int, int], ...]
 
 @pytest.mark.parametrize("after", ["none", "swiglu"])
 def test_torch_finds_nothing_amiss_with_the_operation(after: str) -> None:
-    from perwatt_kernels.matmul.triton_ops import product
+    from perwatt_kernels.matmul.triton_ops import OPERATIONS
 
     a, b = normal(5, 8, like="fp32").requires_grad_(), normal(6, 8, like="fp32").mT.requires_grad_()
     bias = normal(6, like="fp32").requires_grad_()
-    torch.library.opcheck(product, (a, b, bias, torch.float32, "fp32", after))
+    torch.library.opcheck(OPERATIONS.product, (a, b, bias, torch.float32, "fp32", after))
 
 
 @pytest.mark.parametrize(
