@@ -43,16 +43,12 @@ def perwatt_attention_backward_gluon(
     sums = gl.allocate_shared_memory(gl.float32, [STAGES, ROWS], lse.layout)
     means = gl.allocate_shared_memory(gl.float32, [STAGES, ROWS], delta.layout)
     once = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
-    q_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    q_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    do_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    do_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     mbarrier.init(once.index(0), count=1)
     for stage in gl.static_range(STAGES):
-        mbarrier.init(q_full.index(stage), count=1)
-        mbarrier.init(q_empty.index(stage), count=1)
-        mbarrier.init(do_full.index(stage), count=1)
-        mbarrier.init(do_empty.index(stage), count=1)
+        mbarrier.init(full.index(stage), count=1)
+        mbarrier.init(empty.index(stage), count=1)
     fence_async_shared()
 
     number = gl.program_id(0) // (tiles * section)
@@ -68,13 +64,12 @@ def perwatt_attention_backward_gluon(
     gl.warp_specialize(
         [
             (_multiply, (
-                keys, values, queries, incoming, sums, means, once, q_full, q_empty, do_full, do_empty, dk, dv, dq,
+                keys, values, queries, incoming, sums, means, once, full, empty, dk, dv, dq,
                 dk_strides, dv_strides, batch, target, target * share, share, heads, first, start, steps, q_len, kv_len, scale, CAUSAL, WIDTH, ROWS,
                 COLUMNS, STAGES, TAIL,
             )),
             (_copy, (
-                q, k, v, d_out, lse, delta, keys, values, queries, incoming, sums, means, once, q_full, q_empty, do_full,
-                do_empty, batch, target // splits, target * share, share, heads, first, start, steps, q_len, ROWS, STAGES,
+                q, k, v, d_out, lse, delta, keys, values, queries, incoming, sums, means, once, full, empty, batch, target // splits, target * share, share, heads, first, start, steps, q_len, ROWS, STAGES,
             )),
         ],
         [1],
@@ -84,7 +79,7 @@ def perwatt_attention_backward_gluon(
 
 @gluon.jit
 def _copy(
-    q, k, v, d_out, lse, delta, keys, values, queries, incoming, sums, means, once, q_full, q_empty, do_full, do_empty,
+    q, k, v, d_out, lse, delta, keys, values, queries, incoming, sums, means, once, full, empty,
     batch, kv_head, head, share, heads, first, start, steps, q_len, ROWS: gl.constexpr, STAGES: gl.constexpr,
 ):
     mbarrier.expect(once.index(0), k.block_type.nbytes + v.block_type.nbytes)
@@ -96,19 +91,20 @@ def _copy(
         own = head + step // steps
         at = start + step % steps * ROWS
         row = (batch * heads + own) * q_len + at
-        mbarrier.wait(q_empty.index(stage), phase)
-        mbarrier.expect(q_full.index(stage), q.block_type.nbytes + lse.block_type.nbytes)
-        tma.async_copy_global_to_shared(q, [batch, own, at, 0], q_full.index(stage), queries.index(stage))
-        tma.async_copy_global_to_shared(lse, [row], q_full.index(stage), sums.index(stage))
-        mbarrier.wait(do_empty.index(stage), phase)
-        mbarrier.expect(do_full.index(stage), d_out.block_type.nbytes + delta.block_type.nbytes)
-        tma.async_copy_global_to_shared(d_out, [batch, own, at, 0], do_full.index(stage), incoming.index(stage))
-        tma.async_copy_global_to_shared(delta, [row], do_full.index(stage), means.index(stage))
+        mbarrier.wait(empty.index(stage), phase)
+        mbarrier.expect(
+            full.index(stage),
+            q.block_type.nbytes + d_out.block_type.nbytes + lse.block_type.nbytes + delta.block_type.nbytes,
+        )
+        tma.async_copy_global_to_shared(q, [batch, own, at, 0], full.index(stage), queries.index(stage))
+        tma.async_copy_global_to_shared(lse, [row], full.index(stage), sums.index(stage))
+        tma.async_copy_global_to_shared(d_out, [batch, own, at, 0], full.index(stage), incoming.index(stage))
+        tma.async_copy_global_to_shared(delta, [row], full.index(stage), means.index(stage))
 
 
 @gluon.jit
 def _multiply(
-    keys, values, queries, incoming, sums, means, once, q_full, q_empty, do_full, do_empty, dk, dv, dq, dk_strides,
+    keys, values, queries, incoming, sums, means, once, full, empty, dk, dv, dq, dk_strides,
     dv_strides, batch, target, head, share, heads, first, start, steps, q_len, kv_len, scale, CAUSAL: gl.constexpr, WIDTH: gl.constexpr,
     ROWS: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr, TAIL: gl.constexpr,
 ):
@@ -128,23 +124,21 @@ def _multiply(
     across = gl.arange(0, ROWS, gl.SliceLayout(0, scored))
     rows = gl.arange(0, ROWS, gl.SliceLayout(1, apart))
     places = rows[:, None] * WIDTH + gl.arange(0, WIDTH, gl.SliceLayout(0, apart))[None, :]
-    scale2 = scale * LOG2E
-    dq = dq + ((batch * heads + head).to(gl.int64) * q_len + start) * WIDTH
-
-    mbarrier.wait(once.index(0), 0)
-    mbarrier.wait(q_full.index(0), 0)
-    scores = warpgroup_mma(keys, _turned(queries, 0, ROWS, WIDTH), blank, use_acc=False, is_async=True)
-    mbarrier.wait(do_full.index(0), 0)
-    d_weights = warpgroup_mma(values, _turned(incoming, 0, ROWS, WIDTH), blank, use_acc=False, is_async=True)
-    total = share * steps
+    dq = dq + (gl.cast(batch * heads + head, gl.int64) * q_len + start) * WIDTH
     at = start
-    for step in range(total):
+    mbarrier.wait(once.index(0), 0)
+    for step in range(share * steps):
         stage = step % STAGES
-        last = (step + STAGES - 1) % STAGES
+        mbarrier.wait(full.index(stage), step // STAGES & 1)
+        asked = queries.index(stage).reshape([ROWS, WIDTH])
+        given = incoming.index(stage).reshape([ROWS, WIDTH])
+        scores = warpgroup_mma(keys, asked.permute((1, 0)), blank, use_acc=False, is_async=True)
+        d_weights = warpgroup_mma(values, given.permute((1, 0)), blank, use_acc=False, is_async=True)
+        d_keys = warpgroup_mma_wait(2, deps=[d_keys])
+        mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), pred=step > 0)
         lse = sums.index(stage).load(gl.SliceLayout(0, scored)) * LOG2E
-        scores, d_keys = warpgroup_mma_wait(1, deps=[scores, d_keys])
-        mbarrier.arrive(q_empty.index(last), pred=step > 0)
-        weights = gl.exp2(scores * scale2 - lse[None, :])
+        scores = warpgroup_mma_wait(1, deps=[scores])
+        weights = gl.exp2(scores * (scale * LOG2E) - lse[None, :])
         delta = means.index(stage).load(gl.SliceLayout(0, scored))
         masked = (at + ROWS > q_len) | (first + COLUMNS > kv_len)
         if CAUSAL:
@@ -155,39 +149,26 @@ def _multiply(
                 seen = seen & ((at + across)[None, :] >= columns[:, None])
             weights = gl.where(seen, weights, 0.0)
             delta = gl.where(at + across < q_len, delta, 0.0)
-        down = gl.convert_layout(weights.to(form), operand)
-        d_values = warpgroup_mma(down, incoming.index(stage).reshape([ROWS, WIDTH]), d_values, is_async=True)
-        d_weights = warpgroup_mma_wait(1, deps=[d_weights])
+        d_weights = warpgroup_mma_wait(0, deps=[d_weights])
         d_scores = (weights * (d_weights - delta[None, :])).to(form)
         turned.store(d_scores)
         fence_async_shared()
-        following = (step + 1) % STAGES
-        phase = (step + 1) // STAGES & 1
-        more = step + 1 < total
-        mbarrier.wait(q_full.index(following), phase, pred=more)
-        scores = warpgroup_mma(keys, _turned(queries, following, ROWS, WIDTH), blank, use_acc=False, is_async=True)
+        d_values = warpgroup_mma(gl.convert_layout(weights.to(form), operand), given, d_values, is_async=True)
         d_queries = warpgroup_mma(turned.permute((1, 0)), keys, none, use_acc=False, is_async=True)
-        d_keys = warpgroup_mma(
-            gl.convert_layout(d_scores, operand), queries.index(stage).reshape([ROWS, WIDTH]), d_keys, is_async=True
-        )
+        d_keys = warpgroup_mma(gl.convert_layout(d_scores, operand), asked, d_keys, is_async=True)
         d_queries, d_values = warpgroup_mma_wait(1, deps=[d_queries, d_values])
-        mbarrier.arrive(do_empty.index(stage))
         if TAIL:
             gl.atomic_add(dq + places, d_queries, mask=(at + rows < q_len)[:, None], sem="relaxed")
         else:
             gl.atomic_add(dq + places, d_queries, sem="relaxed")
-        mbarrier.wait(do_full.index(following), phase, pred=more)
-        d_weights = warpgroup_mma(values, _turned(incoming, following, ROWS, WIDTH), blank, use_acc=False, is_async=True)
-        dq += ROWS * WIDTH
         at += ROWS
-    d_keys, d_weights = warpgroup_mma_wait(0, deps=[d_keys, d_weights])
+        dq += ROWS * WIDTH
+        if (step + 1) % steps == 0:  # the next head
+            at = start
+            dq += (q_len - steps * ROWS) * WIDTH
+    d_keys = warpgroup_mma_wait(0, deps=[d_keys])
     _store(d_keys * scale, dk, dk_strides, batch, target, first, kv_len, COLUMNS, WIDTH, summed)
     _store(d_values, dv, dv_strides, batch, target, first, kv_len, COLUMNS, WIDTH, summed)
-
-
-@gluon.jit
-def _turned(ring, stage, ROWS: gl.constexpr, WIDTH: gl.constexpr):
-    return ring.index(stage).reshape([ROWS, WIDTH]).permute((1, 0))
 
 
 @gluon.jit
