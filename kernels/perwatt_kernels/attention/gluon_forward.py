@@ -32,7 +32,8 @@ GROUP_ROWS = gl.constexpr(64)  # queries of a consumer: rows of one product of a
 @gluon.jit
 def perwatt_attention_forward_gluon(
     q, k, v, out, lse, heads, group, all_heads, q_len, kv_len, tiles, section, scale, CAUSAL: gl.constexpr,
-    STAGES: gl.constexpr, CONSUMERS: gl.constexpr, TURNS: gl.constexpr, REGISTERS: gl.constexpr,
+    STAGES: gl.constexpr, CONSUMERS: gl.constexpr, TURNS: gl.constexpr, TAIL: gl.constexpr,
+    REGISTERS: gl.constexpr,
 ):  # fmt: skip
     """Tiles of queries, one after the other where programs are fewer.
 
@@ -40,7 +41,7 @@ def perwatt_attention_forward_gluon(
     [batch, kv_heads, kv_len, head_dim] that read a step's; ``lse`` points to float32 [batch, heads, q_len], contiguous:
     the natural logarithms of sums of exponentials. ``tiles`` are those of a head, of CONSUMERS * 64 queries each,
     ``all_heads`` of all sequences, ``section`` of :func:`turn`. A ring has STAGES steps. With TURNS two consumers take
-    turns at products. A consumer's thread has REGISTERS.
+    turns at products, and TAIL says whether a step may reach beyond the last key. A consumer's thread has REGISTERS.
     """
     queries = gl.allocate_shared_memory(q.dtype, [CONSUMERS] + q.block_type.shape, q.layout)
     keys = gl.allocate_shared_memory(k.dtype, [STAGES] + k.block_type.shape, k.layout)
@@ -55,8 +56,8 @@ def perwatt_attention_forward_gluon(
     if CONSUMERS == 2:
         gl.warp_specialize(
             [
-                (_consume, (out, lse, shared, sizes, scale, 0, CAUSAL, STAGES, CONSUMERS, TURNS)),
-                (_consume, (out, lse, shared, sizes, scale, 1, CAUSAL, STAGES, CONSUMERS, TURNS)),
+                (_consume, (out, lse, shared, sizes, scale, 0, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
+                (_consume, (out, lse, shared, sizes, scale, 1, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
                 (_produce, (q, k, v, shared, sizes, CAUSAL, STAGES, CONSUMERS)),
             ],
             [4, 1],
@@ -65,9 +66,9 @@ def perwatt_attention_forward_gluon(
     else:
         gl.warp_specialize(
             [
-                (_consume, (out, lse, shared, sizes, scale, 0, CAUSAL, STAGES, CONSUMERS, TURNS)),
-                (_consume, (out, lse, shared, sizes, scale, 1, CAUSAL, STAGES, CONSUMERS, TURNS)),
-                (_consume, (out, lse, shared, sizes, scale, 2, CAUSAL, STAGES, CONSUMERS, TURNS)),
+                (_consume, (out, lse, shared, sizes, scale, 0, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
+                (_consume, (out, lse, shared, sizes, scale, 1, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
+                (_consume, (out, lse, shared, sizes, scale, 2, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
                 (_produce, (q, k, v, shared, sizes, CAUSAL, STAGES, CONSUMERS)),
             ],
             [4, 4, 1],
@@ -152,7 +153,7 @@ def _place(count, PLACES: gl.constexpr):
 @gluon.jit
 def _consume(
     out, lse, shared, sizes, scale, WHICH: gl.constexpr, CAUSAL: gl.constexpr, STAGES: gl.constexpr,
-    CONSUMERS: gl.constexpr, TURNS: gl.constexpr,
+    CONSUMERS: gl.constexpr, TURNS: gl.constexpr, TAIL: gl.constexpr,
 ):  # fmt: skip
     """The WHICH-th 64 queries of each tile."""
     queries, keys, values, q_full, q_empty, k_full, k_empty, v_full, v_empty, turns = shared
@@ -185,27 +186,28 @@ def _consume(
         _give_turn(turns, WHICH, TURNS)
         scores = warpgroup_mma_wait(0, deps=[scores])
         _free(k_empty, count, STAGES)
-        scores = _masked(scores, rows, (steps - 1) * COLUMNS, kv_len, COLUMNS, scored, CAUSAL)
+        if CAUSAL or TAIL:
+            scores = _masked(scores, rows, (steps - 1) * COLUMNS, kv_len, COLUMNS, scored, CAUSAL, TAIL)
         weights, most, total, shrink = _weighed(scores, most, total, scale)
-        weights = _operand(weights, values.dtype, summed)
 
         masked = gl.maximum(steps - whole, 1)
-        for back in range(1, masked):
+        for back in range(1, masked):  # at the diagonal
             acc, weights, most, total = _step(
                 mine, keys, values, k_full, k_empty, v_full, v_empty, turns, count + back, acc, weights, most, total,
-                scale, rows, (steps - 1 - back) * COLUMNS, kv_len, STAGES, WHICH, CAUSAL, TURNS, True, scored, summed,
+                scale, rows, (steps - 1 - back) * COLUMNS, kv_len, STAGES, WHICH, CAUSAL, TURNS, TAIL, True, scored, summed,
             )  # fmt: skip
         for back in range(masked, steps):
             acc, weights, most, total = _step(
                 mine, keys, values, k_full, k_empty, v_full, v_empty, turns, count + back, acc, weights, most, total,
-                scale, rows, (steps - 1 - back) * COLUMNS, kv_len, STAGES, WHICH, CAUSAL, TURNS, False, scored, summed,
+                scale, rows, (steps - 1 - back) * COLUMNS, kv_len, STAGES, WHICH, CAUSAL, TURNS, TAIL, False, scored, summed,
             )  # fmt: skip
         count += steps
-        acc = _sums(weights, values, v_full, acc, count - 1, STAGES)
-        acc, weights = warpgroup_mma_wait(0, deps=[acc, weights])
+        part = _operand(weights, values.dtype, summed)
+        acc = _sums(part, values, v_full, acc, count - 1, STAGES)
+        acc, part = warpgroup_mma_wait(0, deps=[acc, part])
         _free(v_empty, count - 1, STAGES)
 
-        acc = acc / gl.expand_dims(gl.convert_layout(total, by_sum), 1)
+        acc = acc * gl.expand_dims(gl.convert_layout(1.0 / total, by_sum), 1)
         mine.store(acc.to(out.dtype))  # its queries have been read
         fence_async_shared()
         barrier()
@@ -220,25 +222,26 @@ def _consume(
 @gluon.jit
 def _step(
     queries, keys, values, k_full, k_empty, v_full, v_empty, turns, count, acc, weights, most, total, scale, rows, at,
-    kv_len, STAGES: gl.constexpr, WHICH: gl.constexpr, CAUSAL: gl.constexpr, TURNS: gl.constexpr, MASKED: gl.constexpr,
-    scored: gl.constexpr, summed: gl.constexpr,
+    kv_len, STAGES: gl.constexpr, WHICH: gl.constexpr, CAUSAL: gl.constexpr, TURNS: gl.constexpr, TAIL: gl.constexpr,
+    MASKED: gl.constexpr, scored: gl.constexpr, summed: gl.constexpr,
 ):  # fmt: skip
     """Scores of the ``count``-th keys, while values are summed by the weights of those before."""
     COLUMNS: gl.constexpr = keys.shape[3]
+    part = _operand(weights, values.dtype, summed)  # here, so that no register holds half of a pair between steps
     _await_turn(turns, count, WHICH, TURNS)
     scores = _scores(queries, keys, k_full, count, STAGES, scored)
-    acc = _sums(weights, values, v_full, acc, count - 1, STAGES)
+    acc = _sums(part, values, v_full, acc, count - 1, STAGES)
     _give_turn(turns, WHICH, TURNS)
     scores = warpgroup_mma_wait(1, deps=[scores])
     _free(k_empty, count, STAGES)
     if MASKED:
-        scores = _masked(scores, rows, at, kv_len, COLUMNS, scored, CAUSAL)
-    found, most, total, shrink = _weighed(scores, most, total, scale)
-    acc, weights = warpgroup_mma_wait(0, deps=[acc, weights])
+        scores = _masked(scores, rows, at, kv_len, COLUMNS, scored, CAUSAL, TAIL)
+    weights, most, total, shrink = _weighed(scores, most, total, scale)
+    acc, part = warpgroup_mma_wait(0, deps=[acc, part])
     _free(v_empty, count - 1, STAGES)
     by_sum: gl.constexpr = gl.SliceLayout(1, summed)
     acc = acc * gl.expand_dims(gl.convert_layout(shrink, by_sum), 1)
-    return acc, _operand(found, values.dtype, summed), most, total
+    return acc, weights, most, total
 
 
 @gluon.jit
@@ -285,14 +288,14 @@ def _give_turn(turns, WHICH: gl.constexpr, TURNS: gl.constexpr):
 
 @gluon.jit
 def _masked(
-    scores, rows, at, kv_len, COLUMNS: gl.constexpr, scored: gl.constexpr, CAUSAL: gl.constexpr
+    scores, rows, at, kv_len, COLUMNS: gl.constexpr, scored: gl.constexpr, CAUSAL: gl.constexpr, TAIL: gl.constexpr
 ):
     """Scores of keys from ``at`` on, minus infinity where a query does not see one."""
-    columns = gl.expand_dims(at + gl.arange(0, COLUMNS, layout=gl.SliceLayout(0, scored)), 0)
-    seen = columns < kv_len
+    columns = gl.arange(0, COLUMNS, layout=gl.SliceLayout(0, scored))
+    seen = gl.full([GROUP_ROWS], 0, gl.int32, layout=gl.SliceLayout(1, scored)) + (kv_len - at)  # keys of the step
     if CAUSAL:
-        seen = seen & (gl.expand_dims(rows, 1) >= columns)
-    return gl.where(seen, scores, float("-inf"))
+        seen = gl.minimum(rows + 1 - at, seen) if TAIL else rows + 1 - at
+    return gl.where(gl.expand_dims(columns, 0) < gl.expand_dims(seen, 1), scores, float("-inf"))
 
 
 @gluon.jit
