@@ -43,9 +43,11 @@ def perwatt_attention_forward_gluon(
     ``all_heads`` of all sequences, ``section`` of :func:`turn`. A ring has STAGES steps. With TURNS two consumers take
     turns at products, and TAIL says whether a step may reach beyond the last key. A consumer's thread has REGISTERS.
     """
-    queries = gl.allocate_shared_memory(q.dtype, [CONSUMERS] + q.block_type.shape, q.layout)
-    keys = gl.allocate_shared_memory(k.dtype, [STAGES] + k.block_type.shape, k.layout)
-    values = gl.allocate_shared_memory(v.dtype, [STAGES] + v.block_type.shape, v.layout)
+    COLUMNS: gl.constexpr = k.block_type.shape[2]
+    WIDTH: gl.constexpr = k.block_type.shape[3]
+    queries = gl.allocate_shared_memory(q.dtype, [CONSUMERS, 1, 1, GROUP_ROWS, WIDTH], q.layout)
+    keys = gl.allocate_shared_memory(k.dtype, [STAGES, 1, 1, COLUMNS, WIDTH], k.layout)
+    values = gl.allocate_shared_memory(v.dtype, [STAGES, 1, 1, COLUMNS, WIDTH], v.layout)
     q_full, q_empty = _barriers(CONSUMERS, 1), _barriers(CONSUMERS, 1)
     k_full, k_empty = _barriers(STAGES, 1), _barriers(STAGES, CONSUMERS)
     v_full, v_empty = _barriers(STAGES, 1), _barriers(STAGES, CONSUMERS)
