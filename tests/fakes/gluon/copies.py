@@ -6,7 +6,6 @@ Beyond the ends of the tensor nothing is written, and zeros (or, where the descr
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from triton.experimental.gluon import language as gl
 
 from fakes.gluon.barriers import Barrier
 from fakes.gluon.errors import Hazard, Refused, where
-from fakes.gluon.formats import TRITON, loaded, rounded, width
+from fakes.gluon.formats import TRITON, Block, Shape, loaded, rounded, width
 from fakes.gluon.layouts import SIXTEEN
 from fakes.gluon.machine import program
 from fakes.gluon.memory import View
@@ -33,7 +32,7 @@ class Descriptor:
     def __init__(self, base: Tensor, shape: Any, strides: Any, block_shape: Any, layout: Any, padding: str) -> None:
         self.base, self.padding, self.layout = base, padding, layout
         self.extents, self.steps = [int(size) for size in shape], [int(step) for step in strides]
-        self.block_shape = list(block_shape)
+        self.block_shape = Shape(block_shape)
         self.dtype = TRITON[base.dtype]
         _verify(self)
 
@@ -46,12 +45,12 @@ class Descriptor:
         return tuple(value(step).to(tl.int64) for step in self.steps)
 
     @property
-    def block_type(self) -> Any:
-        return tl.block_type(self.dtype, self.block_shape)
+    def block_type(self) -> Block:
+        return Block(self.dtype, self.block_shape)
 
     @property
     def bytes(self) -> int:
-        return prod(self.block_shape) * width(self.dtype)
+        return self.block_type.nbytes
 
     @property
     def nbytes_per_cta(self) -> int:
@@ -105,9 +104,12 @@ class Store:
 
     def __init__(self, desc: Descriptor, at: list[int], view: View, how: Callable[[Tensor, Tensor], Tensor] | None):
         self.desc, self.at, self.view, self.how = desc, at, view, how
-        self.about = f"store issued at {where()}"
+        self.about = f"store of {program().partition.name}, issued at {where()}"
         self.taken: Tensor | None = None
         self.waited = False
+
+    def views(self) -> list[View]:
+        return [self.view]
 
     def read(self) -> None:
         if self.taken is None:
@@ -132,7 +134,7 @@ def load(desc: Any, coord: Any, barrier: Any, result: Any, pred: Any = True) -> 
         return
     signal: Barrier = state.barriers.find(barrier, "a copy signals")
     phase = signal.phase
-    about = f"load issued at {where()}"
+    about = f"load of {program().partition.name}, issued at {where()}"
     result.settled("is copied into")
     result.unread("is copied into")
     result.fenced("shared memory is copied into")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
 import torch
 import triton.language as tl
 from torch import Tensor
@@ -14,6 +18,32 @@ TORCH = {
 }  # fmt: skip
 TRITON = {dtype: tl.dtype(name) for name, dtype in TORCH.items()}
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Shape(list[int]):
+    """Of a tensor: in kernels lists and tuples are one type, and can be put together."""
+
+    def __add__(self, other: Iterable[int]) -> Shape:  # type: ignore[override]
+        return Shape([*self, *other])
+
+    def __radd__(self, other: Iterable[int]) -> Shape:
+        return Shape([*other, *self])
+
+
+@dataclass(frozen=True)
+class Block:
+    """The type of a tile that a descriptor copies."""
+
+    element_ty: tl.dtype
+    shape: Shape
+
+    @property
+    def scalar(self) -> tl.dtype:
+        return self.element_ty
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * width(self.element_ty)
 
 
 def stored(dtype: tl.dtype) -> torch.dtype:

@@ -5,9 +5,13 @@ It infers them without a GPU: the operation is built in an empty module for Hopp
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from math import prod
 from typing import Any
+from unittest import mock
 
 from triton._C.libtriton import ir
 from triton._C.libtriton.gluon_ir import GluonOpBuilder
@@ -17,6 +21,7 @@ from triton.experimental.gluon.language._semantic import GluonSemantic
 
 from fakes.gluon.errors import Refused
 
+INSTALLED = {name: module for name, module in sys.modules.items() if name.startswith("triton.experimental.gluon")}
 THREADS = 32
 SIXTEEN = 16  # bytes: what a copy is aligned to
 
@@ -52,38 +57,39 @@ def _problem(layout: Any, warps: int) -> str:
     return ""
 
 
-def of_registers(how: str, shape: tuple[int, ...], layout: Any, warps: int, *told: Any) -> tuple[list[int], Any]:
-    """Shape and layout of a permuted, reshaped, joined or split tensor."""
+def of_registers(how: str, shape: tuple[int, ...], layout: Any, warps: int, *told: Any) -> Any:
+    """Layout of a permuted, reshaped, joined or split tensor."""
     if isinstance(layout, gl.AutoLayout | gl.CoalescedLayout):
         raise Refused(f"{how} of a tensor without a layout")
     return _of_registers(how, shape, layout, warps, *told)
 
 
 @cache
-def _of_registers(how: str, shape: tuple[int, ...], layout: Any, warps: int, *told: Any) -> tuple[list[int], Any]:
-    semantic, _kept = _empty(warps)
-    made = semantic.full(list(shape), 0.0, gl.float32, layout)
-    if how == "permute":
-        result = semantic.permute(made, told[0])
-    elif how == "reshape":
-        result = semantic.reshape(made, list(told[0]), False)
-    elif how == "join":
-        result = semantic.join(made, made)
-    else:
-        result = semantic.split(made)[0]
-    return [int(size) for size in result.type.shape], result.type.layout
+def _of_registers(how: str, shape: tuple[int, ...], layout: Any, warps: int, *told: Any) -> Any:
+    with _empty(warps) as semantic:
+        made = semantic.full(list(shape), 0.0, gl.float32, layout)
+        if how == "permute":
+            result = semantic.permute(made, told[0])
+        elif how == "reshape":
+            result = semantic.reshape(made, list(told[0]), False)
+        elif how == "join":
+            result = semantic.join(made, made)
+        else:
+            result = semantic.split(made)[0]
+        return result.type.layout
 
 
 @cache
 def of_memory(how: str, dtype: Any, shape: tuple[int, ...], layout: Any, told: tuple[int, ...]) -> Any:
     """Layout of permuted or reshaped shared memory."""
-    semantic, _kept = _empty(4)
-    made = semantic.allocate_shared(dtype, list(shape), layout, None)
-    return (semantic.memdesc_trans if how == "permute" else semantic.memdesc_reshape)(made, list(told)).layout
+    with _empty(4) as semantic:
+        made = semantic.allocate_shared(dtype, list(shape), layout, None)
+        return (semantic.memdesc_trans if how == "permute" else semantic.memdesc_reshape)(made, list(told)).layout
 
 
-def _empty(warps: int) -> tuple[Any, Any]:
-    """A module for Hopper, and what must live as long."""
+@contextmanager
+def _empty(warps: int) -> Iterator[Any]:
+    """Operations go into a module for Hopper; the compiler looks for its own modules as it says what came out."""
     context = ir.context()
     ir.load_dialects(context)
     builder = GluonOpBuilder(context)
@@ -94,7 +100,8 @@ def _empty(warps: int) -> tuple[Any, Any]:
     function = builder.get_or_insert_function(module, "empty", builder.get_function_ty([], []), "public", False)
     module.push_back(function)
     builder.set_insertion_point_to_start(function.add_entry_block())
-    return GluonSemantic(builder), (context, module)
+    with mock.patch.dict(sys.modules, INSTALLED):
+        yield GluonSemantic(builder)
 
 
 def verify_shared(layout: Any, shape: list[int], dtype: Any) -> None:

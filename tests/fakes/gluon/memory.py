@@ -19,7 +19,7 @@ from triton.runtime.errors import OutOfResources
 
 from fakes.gluon import layouts
 from fakes.gluon.errors import Hazard, Refused
-from fakes.gluon.formats import loaded, stored, width
+from fakes.gluon.formats import Shape, loaded, stored, width
 from fakes.gluon.machine import program
 from fakes.gluon.session import since_3_9
 
@@ -70,8 +70,8 @@ class View:
         self.allocation, self.data, self.dtype, self.layout = allocation, data, dtype, layout
 
     @property
-    def shape(self) -> list[int]:
-        return list(self.data.shape)
+    def shape(self) -> Shape:
+        return Shape(self.data.shape)
 
     @property
     def rank(self) -> int:
@@ -185,7 +185,9 @@ class View:
     def unread(self, what: str) -> None:
         """Neither a product nor a copy is reading it."""
         if self.marks("reads").any():
-            raise Hazard(f"shared memory {what} while a product or a copy, not waited for, reads it: {self}")
+            using = [one for part in program().schedule.partitions for one in (*part.queue, *part.stores)]
+            there = [one.about for one in using if any(view.allocation is self.allocation for view in one.views())]
+            raise Hazard(f"shared memory {what} while it is read and not waited for: {self}: {'; '.join(there)}")
 
     def fenced(self, what: str) -> None:
         """What registers have written is seen by the asynchronous proxy."""

@@ -18,7 +18,7 @@ from fakes.gluon.memory import View
 from fakes.gluon.tensors import Value, arithmetic, constant, promoted, together, value
 
 
-class constexpr:  # noqa: N801 - the language's name
+class constexpr:
     """A constant of compilation: its value itself, and the annotation of what must be one."""
 
     def __new__(cls, value: Any) -> Any:
@@ -197,7 +197,7 @@ def join(a: Value, b: Value) -> Value:
     if left.dtype != right.dtype:
         raise Refused(f"join of {left.dtype} and {right.dtype}")
     warps = program().partition.warps
-    _, layout = layouts.of_registers("join", tuple(left.shape), left.layout, warps)
+    layout = layouts.of_registers("join", tuple(left.shape), left.layout, warps)
     return Value(torch.stack([left.read(), right.read()], -1), left.dtype, layout)
 
 

@@ -31,7 +31,7 @@ class Product:
     def __init__(self, a: Any, b: View, acc: Any, use_acc: bool, shape: list[int], dtype: tl.dtype, layout: Any):
         self.a, self.b, self.acc, self.use_acc = a, b, acc, use_acc
         self.shape, self.dtype, self.layout = shape, dtype, layout
-        self.about = f"product issued at {where()}"
+        self.about = f"product of {program().partition.name}, issued at {where()}"
         self.done = self.retired = self.passed_on = False
         self.result = torch.empty(0)
 

@@ -136,7 +136,7 @@ class Schedule:
         first = self.partitions[0]
         threads = []
         for name, warps, run in workers:
-            partition = self._partition(name, warps)
+            partition = self._partition(f"{name} ({len(self.partitions)})", warps)
             self.partitions.append(partition)
             threads.append(threading.Thread(target=self._work, args=(partition, run), daemon=True))
         for thread in threads:

@@ -19,7 +19,7 @@ from triton.experimental.gluon.language._semantic import GluonSemantic
 
 from fakes.gluon import layouts
 from fakes.gluon.errors import Hazard, Refused
-from fakes.gluon.formats import carried, rounded
+from fakes.gluon.formats import Shape, carried, rounded
 from fakes.gluon.machine import program
 
 PROMOTION = GluonSemantic.__new__(GluonSemantic)  # its rules of formats need no builder
@@ -44,8 +44,8 @@ class Value:
     # What it is.
 
     @property
-    def shape(self) -> list[int]:
-        return list(self.data.shape)
+    def shape(self) -> Shape:
+        return Shape(self.data.shape)
 
     @property
     def numel(self) -> int:
@@ -144,27 +144,27 @@ class Value:
     def permute(self, *order: Any) -> Value:
         told = tuple(order[0] if len(order) == 1 and not isinstance(order[0], int) else order)
         warps = program().partition.warps
-        _, layout = layouts.of_registers("permute", tuple(self.shape), self.layout, warps, told)
+        layout = layouts.of_registers("permute", tuple(self.shape), self.layout, warps, told)
         return Value(self.read().permute(told), self.dtype, layout, self.memory)
 
     def trans(self, *order: Any) -> Value:
         return self.permute(*(order or tuple(reversed(range(len(self.shape))))))
 
     @property
-    def T(self) -> Value:  # noqa: N802 - the language's name
+    def T(self) -> Value:
         return self.trans()
 
     def reshape(self, *shape: Any) -> Value:
         told = tuple(shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
         warps = program().partition.warps
-        _, layout = layouts.of_registers("reshape", tuple(self.shape), self.layout, warps, told)
+        layout = layouts.of_registers("reshape", tuple(self.shape), self.layout, warps, told)
         return Value(self.read().reshape(told), self.dtype, layout, self.memory)
 
     def split(self) -> tuple[Value, Value]:
         if not self.block or self.shape[-1] != 2:
             raise Refused(f"split takes a last extent of 2, found {self}")
         warps = program().partition.warps
-        _, layout = layouts.of_registers("split", tuple(self.shape), self.layout, warps)
+        layout = layouts.of_registers("split", tuple(self.shape), self.layout, warps)
         left, right = self.read().unbind(-1)
         return Value(left, self.dtype, layout), Value(right, self.dtype, layout)
 
