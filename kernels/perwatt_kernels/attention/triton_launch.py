@@ -106,7 +106,7 @@ def forward(work: Work, out: Tensor, lse: Tensor) -> None:
         )  # fmt: skip
         return out
 
-    with _device(work.q):
+    with on_device(work.q):
         launch(_chosen("forward", work, tiles.forward, launch, work.q, work.k, work.v))
 
 
@@ -123,7 +123,7 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         dv: that of values.
     """
     delta = torch.empty_like(lse)
-    with _device(work.q):
+    with on_device(work.q):
         batch, heads, length, dim = out.shape
         count = triton.cdiv(length, DELTA_ROWS)
         perwatt_attention_delta[(count * batch * heads,)](
@@ -197,12 +197,12 @@ def _chosen(
     if INTERPRETED.value:
         return SMALL
     capability = torch.cuda.get_device_capability(work.q.device)
-    tma = capability >= tiles.HOPPER and not work.lengths and all(map(_describable, operands))
+    tma = capability >= tiles.HOPPER and not work.lengths and all(map(describable, operands))
     found = candidates(work.width, 8 * work.q.element_size(), capability, tma)
     return tile_for(f"attention/triton {what}", work.shape(tma), work.q.device, found, launch)
 
 
-def _describable(tensor: Tensor) -> bool:
+def describable(tensor: Tensor) -> bool:
     """Whether a descriptor can be made: what is not packed closely in the head, or ill aligned, pointers load."""
     size = tensor.element_size()
     outer = [stride * size for extent, stride in zip(tensor.shape[:3], tensor.stride()[:3], strict=True) if extent > 1]
@@ -219,12 +219,12 @@ def _sources(tile: Tile, work: Work, *operands: tuple[Tensor, int]) -> list[Any]
     from triton.tools.tensor_descriptor import TensorDescriptor
 
     return [
-        TensorDescriptor(tensor, list(tensor.shape), _descriptor_strides(tensor), [1, 1, rows, work.width])
+        TensorDescriptor(tensor, list(tensor.shape), descriptor_strides(tensor), [1, 1, rows, work.width])
         for tensor, rows in operands
     ]
 
 
-def _descriptor_strides(tensor: Tensor) -> list[int]:
+def descriptor_strides(tensor: Tensor) -> list[int]:
     """Strides, where an extent of one has whatever stride one that a descriptor takes."""
     return [
         tensor.stride(place) if tensor.shape[place] > 1 else ALIGNED // tensor.element_size() for place in range(3)
@@ -254,6 +254,6 @@ def _busy(work: Work) -> bool:
     return bool(programs >= 8 * torch.cuda.get_device_properties(work.k.device).multi_processor_count)
 
 
-def _device(tensor: Tensor) -> AbstractContextManager[object]:
+def on_device(tensor: Tensor) -> AbstractContextManager[object]:
     """Where Triton launches."""
     return torch.cuda.device(tensor.device) if tensor.device.type == "cuda" else nullcontext()
