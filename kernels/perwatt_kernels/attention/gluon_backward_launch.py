@@ -1,0 +1,130 @@
+"""Launching the backward of attention in Gluon: descriptors, programs, and the choice of its tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from perwatt_kernels.attention.gluon_backward import perwatt_attention_backward_gluon
+from perwatt_kernels.attention.triton_grid import Grid
+from perwatt_kernels.attention.triton_launch import Work, delta_of, describable, descriptor_strides, on_device
+from perwatt_kernels.triton_choice import tile_for
+
+WARPS, OF_THE_KERNEL, OF_THE_COPIER = 8, 168, 24
+"""Warps that multiply; registers of every thread at first, and of one that copies: the others then have 240."""
+NARROWEST, WIDEST = 64, 128  # a row of 64 elements fills the widest pattern that shared memory is swizzled in
+FORMATS = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """How the backward is cut.
+
+    Attributes:
+        rows: queries of a step.
+        columns: keys of a tile.
+        stages: steps in shared memory at once.
+        splits: programs that share the heads of queries to a tile of keys; their sums are added afterwards.
+    """
+
+    rows: int = 64
+    columns: int = 128
+    stages: int = 2
+    splits: int = 1
+
+    @property
+    def name(self) -> str:
+        """Such as ``64x128s2-split4``."""
+        return f"{self.rows}x{self.columns}s{self.stages}" + (f"-split{self.splits}" if self.splits > 1 else "")
+
+
+def candidates(width: int, group: int) -> tuple[Tile, ...]:
+    """Tiles to choose from.
+
+    Args:
+        width: of a head in shared memory.
+        group: heads of queries to a head of keys.
+    """
+    found = tuple(Tile(stages=stages) for stages in ((2, 3) if width > NARROWEST else (2, 4)))
+    return found + tuple(replace(tile, splits=group) for tile in found if group > 1)
+
+
+def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk: Tensor, dv: Tensor) -> None:
+    """Write the gradients of queries, keys and values; those of queries are summed in no order.
+
+    Args:
+        work: what was attended to, without window and documents.
+        out: the result.
+        lse: its log-sum-exp, float32 [batch, heads, q_len], contiguous.
+        d_out: gradient of the result; copied where it lies so that no descriptor can be made.
+        dq: where the gradient of queries goes, any strides.
+        dk: that of keys.
+        dv: that of values.
+
+    Raises:
+        NotImplementedError: heads are too wide, or an operand lies so that the tensor memory accelerator cannot read it.
+    """
+    if work.dim > WIDEST:
+        raise NotImplementedError(f"found head_dim {work.dim}, expected 1 to {WIDEST}: sums of more have no room on chip")
+    for name, tensor in (("q", work.q), ("k", work.k), ("v", work.v)):
+        if not describable(tensor):
+            raise NotImplementedError(
+                f"{name}: found strides {list(tensor.stride())} at {tensor.data_ptr() % 16} bytes beyond a multiple of "
+                "16, expected a contiguous head and all else in multiples of 16 bytes; triton takes any"
+            )
+    if not describable(d_out):
+        d_out = d_out.clone(memory_format=torch.contiguous_format)
+    width = max(NARROWEST, work.width)
+    with on_device(work.q):
+        delta = delta_of(work, out, d_out)
+        sums = work.q.new_empty((*work.q.shape[:3], width), dtype=torch.float32)
+
+        def launch(tile: Tile) -> Tensor:
+            _launch(work, tile, lse, delta, d_out, sums.zero_(), dk, dv)
+            return dk
+
+        about = "attention/gluon backward"
+        launch(tile_for(about, work.shape(tma=True), work.q.device, candidates(width, work.group), launch))
+        torch.mul(sums[..., : work.dim], work.scale, out=dq)
+
+
+def _launch(
+    work: Work, tile: Tile, lse: Tensor, delta: Tensor, d_out: Tensor, sums: Tensor, dk: Tensor, dv: Tensor
+) -> None:
+    """``sums`` are zero before."""
+    to_keys, to_values = dk, dv
+    if tile.splits > 1:
+        batch, heads, length, dim = dk.shape
+        parts = dk.new_empty((2, batch, heads, tile.splits, length, dim), dtype=torch.float32)
+        to_keys, to_values = parts.flatten(2, 3)
+    q_len, kv_len = work.q.shape[2], work.k.shape[2]
+    grid = Grid.over(to_keys, (), tile.columns, False, work.q)
+    perwatt_attention_backward_gluon[grid.programs](
+        _source(work.q, tile.rows), _source(work.k, tile.columns), _source(work.v, tile.columns),
+        _source(d_out, tile.rows), _statistic(lse, tile.rows), _statistic(delta, tile.rows), to_keys, to_values, sums,
+        to_keys.stride(), to_values.stride(), work.heads, work.k.shape[1], grid.heads, q_len, kv_len, grid.tiles,
+        grid.section, tile.splits, work.scale, CAUSAL=work.causal, DIM=work.dim, STAGES=tile.stages,
+        TAIL=q_len % tile.rows != 0 or (work.causal and kv_len > q_len), REGISTERS=OF_THE_COPIER, num_warps=WARPS,
+        maxnreg=OF_THE_KERNEL, enable_fp_fusion=True,
+    )  # fmt: skip
+    if tile.splits > 1:
+        for target, part in ((dk, parts[0]), (dv, parts[1])):
+            target.copy_(part.sum(dim=2))
+
+
+def _source(tensor: Tensor, rows: int) -> Any:
+    """Descriptor of [batch, heads, length, head_dim], so many rows of a head at a time; zero beyond its ends."""
+    block = [1, 1, rows, max(NARROWEST, 1 << (tensor.shape[3] - 1).bit_length())]
+    layout = gl.NVMMASharedLayout.get_default_for(block, FORMATS[tensor.dtype])
+    return TensorDescriptor(tensor, list(tensor.shape), descriptor_strides(tensor), block, layout)
+
+
+def _statistic(tensor: Tensor, rows: int) -> Any:
+    """Descriptor of all of a statistic, of so many queries at a time, whatever head they are of."""
+    layout = gl.NVMMASharedLayout.get_default_for([rows], gl.float32)
+    return TensorDescriptor(tensor.view(-1), [tensor.numel()], [1], [rows], layout)
