@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import triton
+from triton.backends.nvidia.compiler import get_ptxas
 
 from perwatt_kernels.attention import gluon_backward_launch
 from perwatt_kernels.attention.gluon_backward_launch import Tile, backward, candidates
@@ -41,11 +41,10 @@ def works() -> Iterator[tuple[Work, Tile]]:
 
 def assembled(ptx: str) -> str:
     """What the assembler of Triton's package says of a kernel."""
-    program = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        command = [program, "-v", "-arch=sm_90a", source, "-o", f"{folder}/kernel.cubin"]
+        command = [get_ptxas(90).path, "-v", "-arch=sm_90a", source, "-o", f"{folder}/kernel.cubin"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 

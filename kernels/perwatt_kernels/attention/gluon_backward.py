@@ -32,14 +32,14 @@ LOG2E = gl.constexpr(1.4426950408889634)  # exponentials are powers of two, whic
 
 @gluon.jit
 def perwatt_attention_backward_gluon(
-    q, k, v, d_out, lse, delta, dk, dv, dq, dk_strides, dv_strides, heads, kv_heads, all_heads, q_len, kv_len, tiles,
+    q, k, v, d_out, lse, delta, dk, dv, dq, dk_strides, dv_strides, heads, kv_heads, all_heads, q_len, kv_len, span, tiles,
     section, splits, scale, CAUSAL: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr, TAIL: gl.constexpr,
     REGISTERS: gl.constexpr,
 ):  # fmt: skip
     """Gradients of one tile of keys and values, and what it gives to those of queries.
 
     ``q``, ``k``, ``v`` and ``d_out`` are descriptors of [batch, heads or kv_heads, length, DIM], ``lse`` and ``delta``
-    of float32 [batch x heads x q_len]; their blocks are the steps and the tile. ``dk`` and ``dv`` point to [batch,
+    of float32 [batch x heads x span], q_len of each span; their blocks are the steps and the tile. ``dk`` and ``dv`` point to [batch,
     kv_heads, kv_len, DIM]; where ``splits`` programs share the heads of a tile among them, to [batch, kv_heads x
     splits, kv_len, DIM]; ``all_heads`` are these, of all sequences. Gradients of queries over the scale are added to
     ``dq``, float32 [batch, heads, q_len, width of a block], contiguous. ``tiles`` of a head, ``section`` as of
@@ -83,7 +83,7 @@ def perwatt_attention_backward_gluon(
             )),
             (_copy, (
                 q, k, v, d_out, lse, delta, keys, values, queries, incoming, sums, means, once, full, empty, batch,
-                target // splits, target * share, heads, first, start, steps, share * steps, q_len,
+                target // splits, target * share, heads, first, start, steps, share * steps, span,
             )),
         ],
         [1],
@@ -94,7 +94,7 @@ def perwatt_attention_backward_gluon(
 @gluon.jit
 def _copy(
     q, k, v, d_out, lse, delta, keys, values, queries, incoming, sums, means, once, full, empty, batch, kv_head, head,
-    heads, first, start, steps, total, q_len,
+    heads, first, start, steps, total, span,
 ):  # fmt: skip
     """The tile, then a ring of steps: those of each head from ``start`` on, head after head from ``head`` on."""
     STAGES: gl.constexpr = queries.shape[0]
@@ -107,7 +107,7 @@ def _copy(
         ready = full.index(stage)
         own = head + step // steps
         at = start + step % steps * ROWS
-        statistic = (batch * heads + own) * q_len + at
+        statistic = (batch * heads + own) * span + at
         mbarrier.wait(empty.index(stage), step // STAGES & 1 ^ 1)
         mbarrier.expect(
             ready, q.block_type.nbytes + d_out.block_type.nbytes + lse.block_type.nbytes + delta.block_type.nbytes

@@ -7,12 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from perwatt_kernels.attention.gluon_backward import perwatt_attention_backward_gluon
 from perwatt_kernels.attention.triton_grid import Grid
-from perwatt_kernels.attention.triton_launch import Work, delta_of, describable, descriptor_strides, on_device
+from perwatt_kernels.attention.triton_launch import (
+    ALIGNED,
+    Work,
+    delta_of,
+    describable,
+    descriptor_strides,
+    on_device,
+)
 from perwatt_kernels.triton_choice import tile_for
 
 WARPS, OF_THE_KERNEL, OF_THE_COPIER = 8, 168, 24
@@ -81,7 +89,7 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         d_out = d_out.clone(memory_format=torch.contiguous_format)
     width = max(NARROWEST, work.width)
     with on_device(work.q):
-        delta = delta_of(work, out, d_out)
+        lse, delta = _aligned(lse), _aligned(delta_of(work, out, d_out))
         sums = work.q.new_empty((*work.q.shape[:3], width), dtype=torch.float32)
 
         def launch(tile: Tile) -> Tensor:
@@ -107,14 +115,19 @@ def _launch(
     perwatt_attention_backward_gluon[grid.programs](
         _source(work.q, tile.rows), _source(work.k, tile.columns), _source(work.v, tile.columns),
         _source(d_out, tile.rows), _statistic(lse, tile.rows), _statistic(delta, tile.rows), to_keys, to_values, sums,
-        to_keys.stride(), to_values.stride(), work.heads, work.k.shape[1], grid.heads, q_len, kv_len, grid.tiles,
-        grid.section, tile.splits, work.scale, CAUSAL=work.causal, DIM=work.dim, STAGES=tile.stages,
+        to_keys.stride(), to_values.stride(), work.heads, work.k.shape[1], grid.heads, q_len, kv_len, lse.shape[2],
+        grid.tiles, grid.section, tile.splits, work.scale, CAUSAL=work.causal, DIM=work.dim, STAGES=tile.stages,
         TAIL=q_len % tile.rows != 0 or (work.causal and kv_len > q_len), REGISTERS=OF_THE_COPIER, num_warps=WARPS,
         maxnreg=OF_THE_KERNEL, enable_fp_fusion=True,
     )  # fmt: skip
     if tile.splits > 1:
         for target, part in ((dk, parts[0]), (dv, parts[1])):
             target.copy_(part.sum(dim=2))
+
+
+def _aligned(statistic: Tensor) -> Tensor:
+    """[batch, heads, q_len], lengthened so that each head begins at a multiple of 16 bytes, as copies do."""
+    return pad(statistic, (0, -statistic.shape[2] % (ALIGNED // statistic.element_size())))
 
 
 def _source(tensor: Tensor, rows: int) -> Any:
@@ -125,6 +138,6 @@ def _source(tensor: Tensor, rows: int) -> Any:
 
 
 def _statistic(tensor: Tensor, rows: int) -> Any:
-    """Descriptor of all of a statistic, of so many queries at a time, whatever head they are of."""
+    """Descriptor of all heads of a statistic, so many queries at a time."""
     layout = gl.NVMMASharedLayout.get_default_for([rows], gl.float32)
     return TensorDescriptor(tensor.view(-1), [tensor.numel()], [1], [rows], layout)
