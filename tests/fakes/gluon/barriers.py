@@ -95,7 +95,7 @@ class Barriers:
 def place(view: Any, what: str) -> tuple[int, int]:
     if not isinstance(view, View) or view.dtype != tl.int64 or view.numel != 1:
         raise Refused(f"{what} a barrier, which is one int64 of shared memory, found {view}")
-    return view.allocation.number, view.data.storage_offset()
+    return view.allocation.number, int(view.data.storage_offset())
 
 
 def init(mbarrier: Any, count: int) -> None:

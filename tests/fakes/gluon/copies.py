@@ -27,6 +27,9 @@ from fakes.gluon.tensors import Value, truth, value
 MOST_BOX = 256  # elements of an extent that one instruction copies: more are several, which the compiler makes
 
 
+PLACED = 128  # bytes: what a tile in shared memory begins at a multiple of
+
+
 class Descriptor:
     """A tensor in global memory and the tile that is copied, as a kernel sees it."""
 
@@ -203,6 +206,8 @@ def _coordinates(desc: Any, coord: Any) -> list[int]:
 def _match(desc: Descriptor, view: Any) -> None:
     if not isinstance(view, View):
         raise Refused(f"expected shared memory, found {type(view).__name__}")
+    if view.start % PLACED:
+        raise Hazard(f"a copy from or to shared memory begins at a multiple of {PLACED} bytes: {view}")
     if view.shape != desc.block_shape or view.dtype != desc.dtype or view.layout != desc.layout:
         raise Refused(
             f"a descriptor of {desc.dtype}{desc.block_shape} {desc.layout} with shared memory of "

@@ -96,9 +96,13 @@ class View:
         since_3_9("nbytes_per_cta")
         return self.bytes
 
+    @property
+    def start(self) -> int:
+        """In bytes, of its allocation."""
+        return int(self.data.storage_offset()) * width(self.dtype)
+
     def __str__(self) -> str:
-        start = self.data.storage_offset() * width(self.dtype)
-        return f"allocation {self.allocation.number} from byte {start}, {self.dtype}{self.shape}"
+        return f"allocation {self.allocation.number} from byte {self.start}, {self.dtype}{self.shape}"
 
     # Views of views.
 
@@ -181,8 +185,7 @@ class View:
         size = width(self.dtype)
         ahead, steps = list(of.shape[:-1]), list(of.stride()[:-1])
         strides = [stride * size for stride in self.data.stride()]
-        start = self.data.storage_offset() * size
-        return of.as_strided((*ahead, *self.shape, size), (*steps, *strides, 1), start)
+        return of.as_strided((*ahead, *self.shape, size), (*steps, *strides, 1), self.start)
 
     def take(self, what: str) -> None:
         """Reading is in order: after the write of what is there."""

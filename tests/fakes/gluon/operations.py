@@ -205,7 +205,7 @@ def where(condition: Any, x: Any, y: Any) -> Value:
     choice, left, right = value(condition), value(x), value(y)
     if not choice.dtype.is_int1():
         choice = choice != 0
-    left, right = promoted(left, right) if not left.dtype.is_ptr() else (left, right)
+    left, right = promoted(left, right)
     choice, left, right = together(choice, left, right)
     made = torch.where(choice.read(), left.read(), right.read())
     return Value(made, left.dtype, left.layout, left.memory)
@@ -231,15 +231,15 @@ minimum = extreme(torch.fmin, torch.minimum)
 
 
 def add(x: Any, y: Any) -> Value:
-    return value(x) + y
+    return value(x).__add__(y)
 
 
 def sub(x: Any, y: Any) -> Value:
-    return value(x) - y
+    return value(x).__sub__(y)
 
 
 def mul(x: Any, y: Any) -> Value:
-    return value(x) * y
+    return value(x).__mul__(y)
 
 
 def clamp(x: Any, min: Any, max: Any) -> Value:

@@ -174,7 +174,7 @@ class Schedule:
             self.wait(lambda: all(one.done for one in self.partitions[1:]), lambda: "waits for the other partitions")
         except BaseException as error:
             self._fail(error)
-            raise self.failure from None if self.failure is not error else error.__cause__
+            raise (self.failure or error) from None
         finally:
             for thread in threads:
                 thread.join(PATIENCE)

@@ -107,15 +107,13 @@ def fence_async_shared(cluster: bool = False) -> None:
 
 
 def _mbarrier(old: bool) -> dict[str, Any]:
-    names = {
+    names: dict[str, Any] = {
         "MBarrierLayout": installed.MBarrierLayout, "init": barriers.init, "invalidate": barriers.invalidate,
         "wait": barriers.wait,
     }  # fmt: skip
-    return (
-        names
-        | ({"expect": _expect_old, "arrive": _arrive_old} if old else {"expect": _expect, "arrive": _arrive})
-        | ({} if old else {"allocate_mbarrier": _allocate})
-    )
+    if old:
+        return names | {"expect": _expect_old, "arrive": _arrive_old}
+    return names | {"expect": _expect, "arrive": _arrive, "allocate_mbarrier": _allocate}
 
 
 def _expect_old(mbarrier: Any, bytes: Any, pred: Any = True) -> None:

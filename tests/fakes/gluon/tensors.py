@@ -221,10 +221,10 @@ class Value:
     __rxor__ = __xor__
 
     def __lshift__(self, other: Any) -> Value:
-        return integral(operator.lshift, self, other, wraps=True)
+        return integral(operator.lshift, self, other)
 
     def __rlshift__(self, other: Any) -> Value:
-        return integral(operator.lshift, other, self, wraps=True)
+        return integral(operator.lshift, other, self)
 
     def __rshift__(self, other: Any) -> Value:
         return integral(operator.rshift, self, other)
@@ -313,70 +313,55 @@ def together(*values: Value) -> tuple[Value, ...]:
     return tuple(spread(one, shape, layout) for one in values)
 
 
-def promoted(left: Value, right: Value, division: bool = False) -> tuple[Value, Value]:
-    """Both in the format of their operation."""
-    dtype = PROMOTION.computation_type_impl(left.dtype, not left.block, right.dtype, not right.block, division)
+def promoted(a: Any, b: Any, division: bool = False) -> tuple[Value, Value]:
+    """Operands of one shape and layout, in the format of their operation: scalars give way to tensors."""
+    one, other = value(a), value(b)
+    left, right = together(one, other)
+    if left.dtype.is_ptr() or right.dtype.is_ptr():
+        return left, right
+    dtype = PROMOTION.computation_type_impl(one.dtype, not one.block, other.dtype, not other.block, division)
     return left.to(dtype), right.to(dtype)
 
 
 def arithmetic(how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any, division: bool = False) -> Value:
-    left, right = together(value(a), value(b))
+    left, right = promoted(a, b, division)
     if left.dtype.is_ptr() or right.dtype.is_ptr():
         return _moved(how, left, right)
-    left, right = _promoted_as(value(a), value(b), left, right, division)
-    made = how(left.data, right.data)
+    made = how(left.read(), right.read())
     result = rounded(made, left.dtype)
     if left.dtype in (tl.int32, tl.int64) and not torch.equal(result, made):
         raise Hazard(f"an integer of {left.dtype} overflows")
     return Value(result, left.dtype, left.layout)
 
 
-def _promoted_as(a: Value, b: Value, left: Value, right: Value, division: bool = False) -> tuple[Value, Value]:
-    """Broadcast values in the format that follows from what they were before."""
-    dtype = PROMOTION.computation_type_impl(a.dtype, not a.block, b.dtype, not b.block, division)
-    return left.to(dtype), right.to(dtype)
-
-
 def _moved(how: Callable[[Tensor, Tensor], Tensor], left: Value, right: Value) -> Value:
     """Pointers and offsets in elements."""
-    if right.dtype.is_ptr():
+    if right.dtype.is_ptr() and how is operator.add:
         left, right = right, left
-        if how is not operator.add:
-            raise Refused("a pointer cannot be subtracted")
-    if how not in (operator.add, operator.sub) or not right.dtype.is_int():
-        raise Refused(f"a pointer takes + and - of integers, found {right.dtype}")
-    return Value(how(left.data, right.data), left.dtype, left.layout, left.memory)
+    if how not in (operator.add, operator.sub) or not left.dtype.is_ptr() or not right.dtype.is_int():
+        raise Refused(f"a pointer takes + and - of integers, found {left.dtype} and {right.dtype}")
+    return Value(how(left.read(), right.read()), left.dtype, left.layout, left.memory)
 
 
-def integral(
-    how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any, division: bool = False, wraps: bool = False
-) -> Value:
+def integral(how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any, division: bool = False) -> Value:
     for one in (value(a), value(b)):
         if not one.dtype.is_int():
             raise Refused(f"this operation takes integers, found {one}")
-    if not wraps and not division:
-        left, right = _promoted_as(value(a), value(b), *together(value(a), value(b)))
-        return Value(rounded(how(left.data, right.data), left.dtype), left.dtype, left.layout)
-    left, right = _promoted_as(value(a), value(b), *together(value(a), value(b)), division)
-    return Value(rounded(how(left.data, right.data), left.dtype), left.dtype, left.layout)
+    left, right = promoted(a, b, division)
+    return Value(rounded(how(left.read(), right.read()), left.dtype), left.dtype, left.layout)
 
 
 def divided(a: Any, b: Any) -> Value:
-    left, right = together(value(a), value(b))
-    dtype = tl.float32
-    if value(a).dtype.is_floating() or value(b).dtype.is_floating():
-        dtype = PROMOTION.computation_type_impl(
-            value(a).dtype, not value(a).block, value(b).dtype, not value(b).block, True
-        )
-    left, right = left.to(dtype), right.to(dtype)
-    return Value(rounded(left.data / right.data, dtype), dtype, left.layout)
+    """`/`, which of integers too is a float."""
+    left, right = promoted(a, b, True) if value(a).dtype.is_int() != value(b).dtype.is_int() else promoted(a, b)
+    dtype = tl.float64 if left.dtype.is_fp64() else tl.float32
+    made = left.to(dtype).read() / right.to(dtype).read()
+    return Value(rounded(made, dtype), dtype, left.layout)
 
 
 def compared(how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any) -> Value:
-    left, right = together(value(a), value(b))
-    if not left.dtype.is_ptr():
-        left, right = _promoted_as(value(a), value(b), left, right)
-    return Value(how(left.data, right.data), tl.int1, left.layout)
+    left, right = promoted(a, b)
+    return Value(how(left.read(), right.read()), tl.int1, left.layout)
 
 
 def constant(shape: list[int], number: Any, dtype: tl.dtype, layout: Any) -> Value:

@@ -178,3 +178,22 @@ def test_a_slot_that_registers_wrote_is_not_copied_into_without_a_fence() -> Non
 
         with pytest.raises(Hazard, match=r"copied into without fence_async_shared"):
             kernel[(1,)](tile(normal(16, 64), BLOCK))
+
+
+def test_a_tile_in_shared_memory_is_aligned() -> None:
+    with emulated():
+        n = names()
+        gl, bar = n.gl, n.bar
+        form = gl.NVMMASharedLayout(0, 16, rank=1)
+
+        @n.jit
+        def kernel(a: Any) -> None:
+            ring = gl.allocate_shared_memory(a.dtype, [2, 32], a.layout)
+            full = gl.allocate_shared_memory(gl.int64, [1], bar)
+            n.mbarrier.init(full, count=1)
+            n.copy_in(a, [0], full, ring.index(1))
+
+        from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+        with pytest.raises(Hazard, match=r"begins at a multiple of 128 bytes"):
+            kernel[(1,)](TensorDescriptor(normal(64), [64], [1], [32], form))
