@@ -33,18 +33,16 @@ LOG2E = gl.constexpr(1.4426950408889634)  # exponentials are powers of two, whic
 @gluon.jit
 def perwatt_attention_backward_gluon(
     q, k, v, d_out, lse, delta, dk, dv, dq, dk_strides, dv_strides, heads, kv_heads, all_heads, q_len, kv_len, span, tiles,
-    section, splits, scale, CAUSAL: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr, TAIL: gl.constexpr,
-    REGISTERS: gl.constexpr,
+    section, splits, scale, CAUSAL: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr, REGISTERS: gl.constexpr,
 ):  # fmt: skip
     """Gradients of one tile of keys and values, and what it gives to those of queries.
 
     ``q``, ``k``, ``v`` and ``d_out`` are descriptors of [batch, heads or kv_heads, length, DIM], ``lse`` and ``delta``
-    of float32 [batch x heads x span], q_len of each span; their blocks are the steps and the tile. ``dk`` and ``dv`` point to [batch,
+    of float32 [batch x heads x span], where span is q_len up to whole steps; their blocks are the steps and the tile. ``dk`` and ``dv`` point to [batch,
     kv_heads, kv_len, DIM]; where ``splits`` programs share the heads of a tile among them, to [batch, kv_heads x
     splits, kv_len, DIM]; ``all_heads`` are these, of all sequences. Gradients of queries over the scale are added to
-    ``dq``, float32 [batch, heads, q_len, width of a block], contiguous. ``tiles`` of a head, ``section`` as of
-    ``turn`` in ``triton_tile.py``; TAIL says whether the last step has queries beyond the end, REGISTERS how many a
-    thread of the copying warp has.
+    ``dq``, float32 [batch, heads, span, width of a block], contiguous. ``tiles`` of a head, ``section`` as of ``turn``
+    in ``triton_tile.py``; REGISTERS of a thread of the copying warp.
     """
     COLUMNS: gl.constexpr = k.block_type.shape[2]
     ROWS: gl.constexpr = q.block_type.shape[2]
@@ -72,14 +70,14 @@ def perwatt_attention_backward_gluon(
     batch = target // (kv_heads * splits)
     target = target % (kv_heads * splits)
     share = heads // (kv_heads * splits)
-    start = first // ROWS * ROWS if CAUSAL else 0
-    steps = gl.maximum(gl.cdiv(q_len - start, ROWS), 1)  # keys that no query sees have one of queries beyond the end
+    start = gl.minimum(first // ROWS * ROWS, span - ROWS) if CAUSAL else 0  # keys that no query sees have one step
+    steps = (span - start) // ROWS
     gl.warp_specialize(
         [
             (_multiply, (
                 keys, values, queries, incoming, sums, means, once, full, empty, dk, dv, dq, dk_strides, dv_strides,
-                batch, target, target * share, heads, first, start, steps, share * steps, q_len, kv_len, scale, CAUSAL,
-                DIM, TAIL,
+                batch, target, target * share, heads, first, start, share * steps, q_len, kv_len, span, scale,
+                CAUSAL, DIM,
             )),
             (_copy, (
                 q, k, v, d_out, lse, delta, keys, values, queries, incoming, sums, means, once, full, empty, batch,
@@ -121,10 +119,10 @@ def _copy(
 @gluon.jit
 def _multiply(
     keys, values, queries, incoming, sums, means, once, full, empty, dk, dv, dq, dk_strides, dv_strides, batch, target,
-    head, heads, first, start, steps, total, q_len, kv_len, scale, CAUSAL: gl.constexpr, DIM: gl.constexpr,
-    TAIL: gl.constexpr,
+    head, heads, first, start, total, q_len, kv_len, span, scale, CAUSAL: gl.constexpr,
+    DIM: gl.constexpr,
 ):  # fmt: skip
-    """All products. Statistics beyond the end are those of the next head, so where they are, weights are masked."""
+    """All products. Queries beyond the end have statistics that are zero, so there weights are masked."""
     STAGES: gl.constexpr = queries.shape[0]
     ROWS: gl.constexpr = queries.shape[3]
     WIDTH: gl.constexpr = queries.shape[4]
@@ -144,9 +142,8 @@ def _multiply(
     d_values = gl.zeros([COLUMNS, WIDTH], gl.float32, summed)
     down = first + gl.arange(0, COLUMNS, gl.SliceLayout(1, scored))
     rows = gl.arange(0, ROWS, gl.SliceLayout(0, scored))
-    added_rows = gl.arange(0, ROWS, gl.SliceLayout(1, added))
-    places = added_rows[:, None] * WIDTH + gl.arange(0, WIDTH, gl.SliceLayout(0, added))[None, :]
-    dq = dq + (gl.cast(batch * heads + head, gl.int64) * q_len + start) * WIDTH
+    places = gl.arange(0, ROWS, gl.SliceLayout(1, added))[:, None] * WIDTH + gl.arange(0, WIDTH, gl.SliceLayout(0, added))[None, :]
+    dq = dq + (gl.cast(batch * heads + head, gl.int64) * span + start) * WIDTH
     at = start
     mbarrier.wait(once.index(0), 0)
     for step in range(total):
@@ -170,7 +167,6 @@ def _multiply(
             if CAUSAL:
                 seen = seen & ((at + rows)[None, :] >= down[:, None])
             weights = gl.where(seen, weights, 0.0)
-            delta = gl.where(at + rows < q_len, delta, 0.0)
         d_weights = warpgroup_mma_wait(0, deps=[d_weights])
         d_scores = (weights * (d_weights - delta[None, :])).to(form)
         turned.store(d_scores)
@@ -179,14 +175,11 @@ def _multiply(
         d_queries = warpgroup_mma(turned.permute((1, 0)), keys, no_queries, use_acc=False, is_async=True)
         d_keys = warpgroup_mma(gl.convert_layout(d_scores, operand), asked, d_keys, is_async=True)
         d_queries, d_values = warpgroup_mma_wait(1, deps=[d_queries, d_values])
-        if TAIL:
-            gl.atomic_add(dq + places, d_queries, mask=(at + added_rows < q_len)[:, None], sem="relaxed")
-        else:
-            gl.atomic_add(dq + places, d_queries, sem="relaxed")
+        gl.atomic_add(dq + places, d_queries, sem="relaxed")
         at += ROWS
         dq += ROWS * WIDTH
-        if (step + 1) % steps == 0:  # the next head
-            dq += (q_len - steps * ROWS) * WIDTH
+        if at == span:  # the next head
+            dq += start * WIDTH
             at = start
     d_keys = warpgroup_mma_wait(0, deps=[d_keys])
     _store(d_keys * scale, dk, dk_strides, batch, target, first, kv_len, DIM, summed)

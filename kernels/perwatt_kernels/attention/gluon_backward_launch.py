@@ -13,18 +13,12 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from perwatt_kernels.attention.gluon_backward import perwatt_attention_backward_gluon
 from perwatt_kernels.attention.triton_grid import Grid
-from perwatt_kernels.attention.triton_launch import (
-    ALIGNED,
-    Work,
-    delta_of,
-    describable,
-    descriptor_strides,
-    on_device,
-)
+from perwatt_kernels.attention.triton_launch import Work, delta_of, describable, descriptor_strides, on_device
 from perwatt_kernels.triton_choice import tile_for
 
 WARPS, OF_THE_KERNEL, OF_THE_COPIER = 8, 168, 24
 """Warps that multiply; registers of every thread at first, and of one that copies: the others then have 240."""
+ROWS = 64  # queries of a step: with more, registers do not suffice
 NARROWEST, WIDEST = 64, 128  # a row of 64 elements fills the widest pattern that shared memory is swizzled in
 FORMATS = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16}
 
@@ -34,13 +28,11 @@ class Tile:
     """How the backward is cut.
 
     Attributes:
-        rows: queries of a step.
         columns: keys of a tile.
         stages: steps in shared memory at once.
         splits: programs that share the heads of queries to a tile of keys; their sums are added afterwards.
     """
 
-    rows: int = 64
     columns: int = 128
     stages: int = 2
     splits: int = 1
@@ -48,7 +40,7 @@ class Tile:
     @property
     def name(self) -> str:
         """Such as ``64x128s2-split4``."""
-        return f"{self.rows}x{self.columns}s{self.stages}" + (f"-split{self.splits}" if self.splits > 1 else "")
+        return f"{ROWS}x{self.columns}s{self.stages}" + (f"-split{self.splits}" if self.splits > 1 else "")
 
 
 def candidates(width: int, group: int) -> tuple[Tile, ...]:
@@ -89,8 +81,9 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         d_out = d_out.clone(memory_format=torch.contiguous_format)
     width = max(NARROWEST, work.width)
     with on_device(work.q):
-        lse, delta = _aligned(lse), _aligned(delta_of(work, out, d_out))
-        sums = work.q.new_empty((*work.q.shape[:3], width), dtype=torch.float32)
+        beyond = -work.q.shape[2] % ROWS
+        lse, delta = (pad(one, (0, beyond)) for one in (lse, delta_of(work, out, d_out)))
+        sums = work.q.new_empty((*lse.shape, width), dtype=torch.float32)
 
         def launch(tile: Tile) -> Tensor:
             _launch(work, tile, lse, delta, d_out, sums.zero_(), dk, dv)
@@ -98,7 +91,7 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
 
         about = "attention/gluon backward"
         launch(tile_for(about, work.shape(tma=True), work.q.device, candidates(width, work.group), launch))
-        torch.mul(sums[..., : work.dim], work.scale, out=dq)
+        torch.mul(sums[:, :, : work.q.shape[2], : work.dim], work.scale, out=dq)
 
 
 def _launch(
@@ -113,21 +106,16 @@ def _launch(
     q_len, kv_len = work.q.shape[2], work.k.shape[2]
     grid = Grid.over(to_keys, (), tile.columns, False, work.q)
     perwatt_attention_backward_gluon[grid.programs](
-        _source(work.q, tile.rows), _source(work.k, tile.columns), _source(work.v, tile.columns),
-        _source(d_out, tile.rows), _statistic(lse, tile.rows), _statistic(delta, tile.rows), to_keys, to_values, sums,
+        _source(work.q, ROWS), _source(work.k, tile.columns), _source(work.v, tile.columns),
+        _source(d_out, ROWS), _statistic(lse), _statistic(delta), to_keys, to_values, sums,
         to_keys.stride(), to_values.stride(), work.heads, work.k.shape[1], grid.heads, q_len, kv_len, lse.shape[2],
         grid.tiles, grid.section, tile.splits, work.scale, CAUSAL=work.causal, DIM=work.dim, STAGES=tile.stages,
-        TAIL=q_len % tile.rows != 0 or (work.causal and kv_len > q_len), REGISTERS=OF_THE_COPIER, num_warps=WARPS,
+        REGISTERS=OF_THE_COPIER, num_warps=WARPS,
         maxnreg=OF_THE_KERNEL, enable_fp_fusion=True,
     )  # fmt: skip
     if tile.splits > 1:
         for target, part in ((dk, parts[0]), (dv, parts[1])):
             target.copy_(part.sum(dim=2))
-
-
-def _aligned(statistic: Tensor) -> Tensor:
-    """[batch, heads, q_len], lengthened so that each head begins at a multiple of 16 bytes, as copies do."""
-    return pad(statistic, (0, -statistic.shape[2] % (ALIGNED // statistic.element_size())))
 
 
 def _source(tensor: Tensor, rows: int) -> Any:
@@ -137,7 +125,7 @@ def _source(tensor: Tensor, rows: int) -> Any:
     return TensorDescriptor(tensor, list(tensor.shape), descriptor_strides(tensor), block, layout)
 
 
-def _statistic(tensor: Tensor, rows: int) -> Any:
+def _statistic(tensor: Tensor) -> Any:
     """Descriptor of all heads of a statistic, so many queries at a time."""
-    layout = gl.NVMMASharedLayout.get_default_for([rows], gl.float32)
-    return TensorDescriptor(tensor.view(-1), [tensor.numel()], [1], [rows], layout)
+    layout = gl.NVMMASharedLayout.get_default_for([ROWS], gl.float32)
+    return TensorDescriptor(tensor.view(-1), [tensor.numel()], [1], [ROWS], layout)
