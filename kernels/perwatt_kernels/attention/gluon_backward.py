@@ -142,7 +142,8 @@ def _multiply(
     d_values = gl.zeros([COLUMNS, WIDTH], gl.float32, summed)
     down = first + gl.arange(0, COLUMNS, gl.SliceLayout(1, scored))
     rows = gl.arange(0, ROWS, gl.SliceLayout(0, scored))
-    places = gl.arange(0, ROWS, gl.SliceLayout(1, added))[:, None] * WIDTH + gl.arange(0, WIDTH, gl.SliceLayout(0, added))[None, :]
+    lines = gl.arange(0, ROWS, gl.SliceLayout(1, added)) * WIDTH
+    along = gl.arange(0, WIDTH, gl.SliceLayout(0, added))
     dq = dq + (gl.cast(batch * heads + head, gl.int64) * span + start) * WIDTH
     at = start
     mbarrier.wait(once.index(0), 0)
@@ -175,7 +176,7 @@ def _multiply(
         d_queries = warpgroup_mma(turned.permute((1, 0)), keys, no_queries, use_acc=False, is_async=True)
         d_keys = warpgroup_mma(gl.convert_layout(d_scores, operand), asked, d_keys, is_async=True)
         d_queries, d_values = warpgroup_mma_wait(1, deps=[d_queries, d_values])
-        gl.atomic_add(dq + places, d_queries, sem="relaxed")
+        gl.atomic_add((dq + lines)[:, None] + along[None, :], d_queries, sem="relaxed")
         at += ROWS
         dq += ROWS * WIDTH
         if at == span:  # the next head
