@@ -10,7 +10,7 @@ from typing import Any
 
 import triton.language as tl
 
-from fakes.gluon.clocks import Clock, fresh, joined
+from fakes.gluon.clocks import ACTORS, PARTITIONS, Clock, fresh, joined
 from fakes.gluon.errors import Hazard, Refused, where
 from fakes.gluon.machine import program
 from fakes.gluon.memory import View
@@ -23,8 +23,8 @@ MOST_ARRIVALS = 2**20 - 1
 class Barrier:
     """One barrier between its init and its invalidation; what its phases tell of times, so far and completely."""
 
-    def __init__(self, name: str, count: int) -> None:
-        self.name, self.count = name, count
+    def __init__(self, name: str, count: int, actor: int) -> None:
+        self.name, self.count, self.actor = name, count, actor
         self.phase, self.pending, self.bytes = 0, count, 0
         self.valid = True
         self.gathered, self.released = fresh(), fresh()
@@ -63,7 +63,8 @@ class Barrier:
         if self.pending == 0 and self.bytes == 0:
             self.phase += 1
             self.pending = self.count
-            self.released = self.gathered
+            self.gathered[self.actor] = self.phase
+            self.released = list(self.gathered)
 
     def complete(self, parity: int) -> bool:
         return (self.phase - 1) % 2 == parity
@@ -74,6 +75,14 @@ class Barriers:
 
     def __init__(self) -> None:
         self.at: dict[tuple[int, int], Barrier] = {}
+        self.made = 0
+
+    def make(self, at: tuple[int, int], count: int) -> None:
+        if PARTITIONS + self.made == ACTORS:
+            raise Refused(f"more barriers than {self.made} are not emulated")
+        name = f"barrier {at[1]} of allocation {at[0]} (init at {where()})"
+        self.at[at] = Barrier(name, count, PARTITIONS + self.made)
+        self.made += 1
 
     def find(self, view: Any, what: str) -> Barrier:
         barrier = self.at.get(place(view, what))
@@ -107,8 +116,7 @@ def init(mbarrier: Any, count: int) -> None:
     if known is not None and known.valid:
         raise Hazard(f"init of a barrier that is in use: {known}")
     mbarrier.give("becomes a barrier")
-    name = f"barrier {at[1]} of allocation {at[0]} (init at {where()})"
-    program().barriers.at[at] = Barrier(name, count)
+    program().barriers.make(at, count)
 
 
 def invalidate(mbarrier: Any) -> None:

@@ -1,8 +1,9 @@
 """What happens before what: a vector clock of each partition (Mattern 1989), and when bytes were touched.
 
 An access is in order where the clock of who comes later knows the time of who came before. Times are told by barriers:
-an arrival hands its clock over, and so does a copy when it lands; a wait that goes on takes it. So a race is found
-whether or not this seed's order of turns made anything of it.
+an arrival hands its clock over, and a wait that goes on takes it. Copies into shared memory are written by the barrier
+they signal, whose time is its number of complete phases. So a race is found whether or not this seed's order of turns
+made anything of it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PARTITIONS = 8  # at most; as many copy engines, one of each
-ACTORS = 2 * PARTITIONS
+PARTITIONS = 8  # at most
+ACTORS = 256  # partitions, and then barriers
 
 Clock = list[int]
 
@@ -23,11 +24,6 @@ def fresh() -> Clock:
 def joined(one: Clock, other: Clock) -> Clock:
     """What either of them knows."""
     return [max(pair) for pair in zip(one, other, strict=True)]
-
-
-def engine(partition: int) -> int:
-    """The actor that copies for a partition."""
-    return PARTITIONS + partition
 
 
 class Times:

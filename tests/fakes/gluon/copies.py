@@ -14,7 +14,6 @@ from torch import Tensor
 from triton.experimental.gluon import language as gl
 
 from fakes.gluon.barriers import Barrier
-from fakes.gluon.clocks import engine
 from fakes.gluon.errors import Hazard, Refused, where
 from fakes.gluon.formats import TRITON, Block, Shape, loaded, rounded, width
 from fakes.gluon.layouts import SIXTEEN
@@ -140,9 +139,8 @@ def load(desc: Any, coord: Any, barrier: Any, result: Any, pred: Any = True) -> 
     about = f"load of {program().partition.name}, issued at {where()}"
     result.give("is copied into")
     result.fenced("shared memory is copied into")
-    clock = state.schedule.copying()
-    actor = engine(state.partition.number)
-    result.note_write(actor, clock[actor], f"the {about}")
+    clock = list(state.partition.clock)
+    result.note_write(signal.actor, phase + 1, f"the {about}")
 
     def happen() -> None:
         source, inside = desc.part(at)

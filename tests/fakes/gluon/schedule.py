@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakes.gluon.clocks import PARTITIONS, Clock, engine, fresh, joined
+from fakes.gluon.clocks import PARTITIONS, Clock, fresh, joined
 from fakes.gluon.errors import Abandoned, Deadlock, Refused, where
 
 PATIENCE = 300.0  # seconds, of a thread that waits for its turn: only a fault of the emulator takes that long
@@ -65,7 +65,6 @@ class Schedule:
         self.rng = rng
         self.lateness = lateness
         self.events: list[Event] = []
-        self.copies: dict[int, int] = {}
         self.partitions = [self._partition("default", warps)]
         self.present = self.partitions[0]
         self.failure: BaseException | None = None
@@ -86,14 +85,6 @@ class Schedule:
         """What the present partition hands over, after which its time goes on."""
         told = list(self.present.clock)
         self.present.clock[self.present.number] += 1
-        return told
-
-    def copying(self) -> Clock:
-        """The clock of a copy that the present partition issues; its engine's time is that of this copy."""
-        actor = engine(self.present.number)
-        self.copies[actor] = self.copies.get(actor, 0) + 1
-        told = list(self.present.clock)
-        told[actor] = self.copies[actor]
         return told
 
     def add(self, event: Event) -> None:

@@ -19,21 +19,20 @@ from triton.experimental.gluon.language._semantic import GluonSemantic
 
 from fakes.gluon import layouts
 from fakes.gluon.errors import Hazard, Refused
-from fakes.gluon.formats import Shape, carried, rounded
+from fakes.gluon.formats import Shape, carried, loaded, rounded, stored
 from fakes.gluon.machine import program
+from fakes.gluon.operators import Operators
 
 PROMOTION = GluonSemantic.__new__(GluonSemantic)  # its rules of formats need no builder
 INT32 = range(-(2**31), 2**31)
 
 
-class Value:
+class Value(Operators):
     """A scalar (no shape, no layout) or a tensor of registers.
 
     ``memory`` is what pointers point into, of which the data are offsets in elements. ``owner`` is the product whose
     sums these are, ``busy`` those that read them as an operand.
     """
-
-    __array_priority__ = 1000
 
     def __init__(self, data: Tensor, dtype: tl.dtype, layout: Any = None, memory: Any = None, owner: Any = None):
         self.data, self.dtype, self.layout, self.memory, self.owner = data, dtype, layout, memory, owner
@@ -67,8 +66,9 @@ class Value:
 
     def read(self) -> Tensor:
         """The data, where no product in flight owns these registers."""
-        for product in [*self.busy, *([self.owner] if self.owner else [])]:
-            if not product.retired:
+        self.busy = [product for product in self.busy if not product.retired]
+        for product in (*self.busy, self.owner):
+            if product is not None and not product.retired:
                 raise Hazard(f"registers of a product in flight are read: {product.about}: warpgroup_mma_wait first")
         if self.owner is not None:
             self.data, self.owner = self.owner.result, None
@@ -92,8 +92,6 @@ class Value:
     def __float__(self) -> float:
         return float(self._scalar("float"))
 
-    __hash__ = object.__hash__
-
     # Formats and shapes.
 
     def to(self, dtype: Any, fp_downcast_rounding: Any = None, bitcast: bool = False) -> Value:
@@ -110,8 +108,6 @@ class Value:
     cast = to
 
     def _bitcast(self, dtype: Any) -> Value:
-        from fakes.gluon.formats import loaded, stored
-
         if dtype.primitive_bitwidth != self.dtype.primitive_bitwidth:
             raise Refused(f"bitcast of {self.dtype} to {dtype}")
         return Value(loaded(self.read().to(stored(self.dtype)).view(stored(dtype)), dtype), dtype, self.layout)
@@ -168,98 +164,20 @@ class Value:
         left, right = self.read().unbind(-1)
         return Value(left, self.dtype, layout), Value(right, self.dtype, layout)
 
-    # Arithmetic.
-
-    def __add__(self, other: Any) -> Value:
-        return arithmetic(operator.add, self, other)
-
-    def __radd__(self, other: Any) -> Value:
-        return arithmetic(operator.add, other, self)
-
-    def __sub__(self, other: Any) -> Value:
-        return arithmetic(operator.sub, self, other)
-
-    def __rsub__(self, other: Any) -> Value:
-        return arithmetic(operator.sub, other, self)
-
-    def __mul__(self, other: Any) -> Value:
-        return arithmetic(operator.mul, self, other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Value:
-        return divided(self, other)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return divided(other, self)
-
-    def __floordiv__(self, other: Any) -> Value:
-        return integral(lambda a, b: torch.div(a, b, rounding_mode="trunc"), self, other, division=True)
-
-    def __rfloordiv__(self, other: Any) -> Value:
-        return integral(lambda a, b: torch.div(a, b, rounding_mode="trunc"), other, self, division=True)
-
-    def __mod__(self, other: Any) -> Value:
-        return arithmetic(torch.fmod, self, other, division=True)
-
-    def __rmod__(self, other: Any) -> Value:
-        return arithmetic(torch.fmod, other, self, division=True)
-
-    def __and__(self, other: Any) -> Value:
-        return integral(operator.and_, self, other)
-
-    __rand__ = __and__
-
-    def __or__(self, other: Any) -> Value:
-        return integral(operator.or_, self, other)
-
-    __ror__ = __or__
-
-    def __xor__(self, other: Any) -> Value:
-        return integral(operator.xor, self, other)
-
-    __rxor__ = __xor__
-
-    def __lshift__(self, other: Any) -> Value:
-        return integral(operator.lshift, self, other)
-
-    def __rlshift__(self, other: Any) -> Value:
-        return integral(operator.lshift, other, self)
-
-    def __rshift__(self, other: Any) -> Value:
-        return integral(operator.rshift, self, other)
-
-    def __rrshift__(self, other: Any) -> Value:
-        return integral(operator.rshift, other, self)
-
-    def __neg__(self) -> Value:
-        return arithmetic(operator.sub, 0, self)
-
-    def __pos__(self) -> Value:
-        return self
+    def mix(self, rule: str, how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any, division: bool = False) -> Value:
+        if rule == "compared":
+            return compared(how, a, b)
+        if rule == "divided":
+            return divided(a, b)
+        return (integral if rule == "integral" else arithmetic)(how, a, b, division)
 
     def __invert__(self) -> Value:
         if self.dtype.is_floating():
             raise Refused(f"~ takes integers, found {self}")
         return Value(~self.read(), self.dtype, self.layout)
 
-    def __eq__(self, other: Any) -> Value:  # type: ignore[override]
-        return compared(operator.eq, self, other)
-
-    def __ne__(self, other: Any) -> Value:  # type: ignore[override]
-        return compared(operator.ne, self, other)
-
-    def __lt__(self, other: Any) -> Value:
-        return compared(operator.lt, self, other)
-
-    def __le__(self, other: Any) -> Value:
-        return compared(operator.le, self, other)
-
-    def __gt__(self, other: Any) -> Value:
-        return compared(operator.gt, self, other)
-
-    def __ge__(self, other: Any) -> Value:
-        return compared(operator.ge, self, other)
+    def __pos__(self) -> Value:
+        return self
 
     def logical_and(self, other: Any) -> Value:
         return integral(operator.and_, self != 0, value(other) != 0)

@@ -10,7 +10,7 @@ import torch
 from fakes.gluon import VERSIONS, Deadlock, Hazard, Refused, emulated
 from support.gluon_planted import names, normal, shared, tile
 
-SEEDS = range(6)
+SEEDS = range(4)
 BLOCK = (16, 64)
 BYTES = 16 * 64 * 2
 
@@ -197,3 +197,24 @@ def test_a_tile_in_shared_memory_is_aligned() -> None:
 
         with pytest.raises(Hazard, match=r"begins at a multiple of 128 bytes"):
             kernel[(1,)](TensorDescriptor(normal(64), [64], [1], [32], form))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_later_copy_that_is_waited_for_says_nothing_of_an_earlier_one(seed: int) -> None:
+    with emulated(seed):
+        n = names()
+        gl, bar = n.gl, n.bar
+
+        @n.jit
+        def kernel(a: Any) -> None:
+            blocks = gl.allocate_shared_memory(a.dtype, [2, 16, 64], a.layout)
+            full = gl.allocate_shared_memory(gl.int64, [2, 1], bar)
+            for which in gl.static_range(2):
+                n.mbarrier.init(full.index(which), count=1)
+                n.mbarrier.expect(full.index(which), a.block_type.nbytes)
+                n.copy_in(a, [16 * which, 0], full.index(which), blocks.index(which))
+            n.mbarrier.wait(full.index(1), 0)
+            blocks.index(0).load(n.tiled)
+
+        with pytest.raises(Hazard, match=r"nothing orders after the load"):
+            kernel[(1,)](tile(normal(32, 64), BLOCK))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import triton
 
 from fakes.gluon import VERSIONS, Refused, emulated
 from fakes.gluon.surface import ROOT, modules
+from support.gluon_planted import names
+from support.interpreted import interpreted
 
 INSTALLED = Path(triton.__file__).parent / "experimental" / "gluon"
 
@@ -55,7 +59,6 @@ def test_modules_are_as_before_afterwards() -> None:
         ("language.nvidia.hopper", "language/nvidia/hopper/__init__.py"),
         ("language.nvidia.hopper.tma", "language/nvidia/hopper/tma.py"),
         ("language.nvidia.hopper.mbarrier", "language/nvidia/hopper/mbarrier.py"),
-        ("nvidia.hopper", "nvidia/hopper.py"),
     ],
 )
 @pytest.mark.skipif(not triton.__version__.startswith(VERSIONS[-1]), reason="another version is installed")
@@ -81,3 +84,24 @@ def test_a_kernel_is_launched_by_a_grid_inside() -> None:
             kernel()
     with pytest.raises(Refused, match=r"outside of `with emulated"):
         kernel[(1,)]()
+
+
+def test_kernels_in_triton_are_interpreted_beside() -> None:
+    x, y = torch.ones(8), torch.full((8,), 2.0)
+    with interpreted(), emulated():
+        import triton
+        import triton.language as tl
+
+        n = names()
+
+        def add(x, y, N: tl.constexpr):  # type: ignore[no-untyped-def]
+            at = tl.arange(0, N)
+            tl.store(x + at, tl.load(x + at) + tl.load(y + at))
+
+        @n.jit
+        def double(x: Any) -> None:
+            n.gl.store(x, n.gl.load(x) * 2.0)
+
+        triton.jit(add)[(1,)](x, y, 8)
+        double[(1,)](x)
+    assert x.tolist() == [6.0, *[3.0] * 7]
