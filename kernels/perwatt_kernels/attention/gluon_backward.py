@@ -32,17 +32,18 @@ LOG2E = gl.constexpr(1.4426950408889634)  # exponentials are powers of two, whic
 
 @gluon.jit
 def perwatt_attention_backward_gluon(
-    q, k, v, d_out, lse, delta, dk, dv, dq, dk_strides, dv_strides, heads, kv_heads, all_heads, q_len, kv_len, span, tiles,
+    q, k, v, d_out, lse, delta, dk, dv, dq, dk_strides, dv_strides, heads, kv_heads, all_heads, kv_len, span, tiles,
     section, splits, scale, CAUSAL: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr, REGISTERS: gl.constexpr,
 ):  # fmt: skip
     """Gradients of one tile of keys and values, and what it gives to those of queries.
 
     ``q``, ``k``, ``v`` and ``d_out`` are descriptors of [batch, heads or kv_heads, length, DIM], ``lse`` and ``delta``
-    of float32 [batch x heads x span], where span is q_len up to whole steps; their blocks are the steps and the tile. ``dk`` and ``dv`` point to [batch,
-    kv_heads, kv_len, DIM]; where ``splits`` programs share the heads of a tile among them, to [batch, kv_heads x
-    splits, kv_len, DIM]; ``all_heads`` are these, of all sequences. Gradients of queries over the scale are added to
-    ``dq``, float32 [batch, heads, span, width of a block], contiguous. ``tiles`` of a head, ``section`` as of ``turn``
-    in ``triton_tile.py``; REGISTERS of a thread of the copying warp.
+    of float32 [batch x heads x span], where span is q_len up to whole steps, and +inf and 0 what is beyond; their
+    blocks are the steps and the tile. ``dk`` and ``dv`` point to [batch, kv_heads, kv_len, DIM]; where ``splits``
+    programs share the heads of a tile among them, to [batch, kv_heads x splits, kv_len, DIM]; ``all_heads`` are these,
+    of all sequences. Gradients of queries over the scale are added to ``dq``, float32 [batch, heads, span, width of a
+    block], contiguous. ``tiles`` of a head, ``section`` as of ``turn`` in ``triton_tile.py``; REGISTERS of a thread of
+    the copying warp.
     """
     COLUMNS: gl.constexpr = k.block_type.shape[2]
     ROWS: gl.constexpr = q.block_type.shape[2]
@@ -76,7 +77,7 @@ def perwatt_attention_backward_gluon(
         [
             (_multiply, (
                 keys, values, queries, incoming, sums, means, once, full, empty, dk, dv, dq, dk_strides, dv_strides,
-                batch, target, target * share, heads, first, start, share * steps, q_len, kv_len, span, scale,
+                batch, target, target * share, heads, first, start, share * steps, kv_len, span, scale,
                 CAUSAL, DIM,
             )),
             (_copy, (
@@ -119,10 +120,10 @@ def _copy(
 @gluon.jit
 def _multiply(
     keys, values, queries, incoming, sums, means, once, full, empty, dk, dv, dq, dk_strides, dv_strides, batch, target,
-    head, heads, first, start, total, q_len, kv_len, span, scale, CAUSAL: gl.constexpr,
+    head, heads, first, start, total, kv_len, span, scale, CAUSAL: gl.constexpr,
     DIM: gl.constexpr,
 ):  # fmt: skip
-    """All products. Queries beyond the end have statistics that are zero, so there weights are masked."""
+    """All products. Of queries beyond the end the log-sum-exp is +inf, so weights are zero."""
     STAGES: gl.constexpr = queries.shape[0]
     ROWS: gl.constexpr = queries.shape[3]
     WIDTH: gl.constexpr = queries.shape[4]
@@ -160,14 +161,11 @@ def _multiply(
         scores = warpgroup_mma_wait(1, deps=[scores])
         weights = gl.exp2(scores * (scale * LOG2E) - lse[None, :])
         delta = means.index(stage).load(gl.SliceLayout(0, scored))
-        masked = (at + ROWS > q_len) | (first + COLUMNS > kv_len)
         if CAUSAL:
-            masked = masked | (at < first + COLUMNS - 1)
-        if masked:
-            seen = (down < kv_len)[:, None] & (at + rows < q_len)[None, :]
-            if CAUSAL:
-                seen = seen & ((at + rows)[None, :] >= down[:, None])
-            weights = gl.where(seen, weights, 0.0)
+            if at < first + COLUMNS - 1:
+                weights = gl.where((at + rows)[None, :] >= down[:, None], weights, 0.0)
+        if first + COLUMNS > kv_len:
+            weights = gl.where((down < kv_len)[:, None], weights, 0.0)
         d_weights = warpgroup_mma_wait(0, deps=[d_weights])
         d_scores = (weights * (d_weights - delta[None, :])).to(form)
         turned.store(d_scores)

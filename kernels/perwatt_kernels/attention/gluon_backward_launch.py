@@ -70,7 +70,9 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         NotImplementedError: heads are too wide, or an operand lies so that the tensor memory accelerator cannot read it.
     """
     if work.dim > WIDEST:
-        raise NotImplementedError(f"found head_dim {work.dim}, expected 1 to {WIDEST}: sums of more have no room on chip")
+        raise NotImplementedError(
+            f"found head_dim {work.dim}, expected 1 to {WIDEST}: sums of more have no room on chip"
+        )
     for name, tensor in (("q", work.q), ("k", work.k), ("v", work.v)):
         if not describable(tensor):
             raise NotImplementedError(
@@ -82,7 +84,7 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
     width = max(NARROWEST, work.width)
     with on_device(work.q):
         beyond = -work.q.shape[2] % ROWS
-        lse, delta = (pad(one, (0, beyond)) for one in (lse, delta_of(work, out, d_out)))
+        lse, delta = pad(lse, (0, beyond), value=float("inf")), pad(delta_of(work, out, d_out), (0, beyond))
         sums = work.q.new_empty((*lse.shape, width), dtype=torch.float32)
 
         def launch(tile: Tile) -> Tensor:
@@ -103,14 +105,12 @@ def _launch(
         batch, heads, length, dim = dk.shape
         parts = dk.new_empty((2, batch, heads, tile.splits, length, dim), dtype=torch.float32)
         to_keys, to_values = parts.flatten(2, 3)
-    q_len, kv_len = work.q.shape[2], work.k.shape[2]
     grid = Grid.over(to_keys, (), tile.columns, False, work.q)
     perwatt_attention_backward_gluon[grid.programs](
-        _source(work.q, ROWS), _source(work.k, tile.columns), _source(work.v, tile.columns),
-        _source(d_out, ROWS), _statistic(lse), _statistic(delta), to_keys, to_values, sums,
-        to_keys.stride(), to_values.stride(), work.heads, work.k.shape[1], grid.heads, q_len, kv_len, lse.shape[2],
-        grid.tiles, grid.section, tile.splits, work.scale, CAUSAL=work.causal, DIM=work.dim, STAGES=tile.stages,
-        REGISTERS=OF_THE_COPIER, num_warps=WARPS,
+        _source(work.q, ROWS), _source(work.k, tile.columns), _source(work.v, tile.columns), _source(d_out, ROWS),
+        _statistic(lse), _statistic(delta), to_keys, to_values, sums, to_keys.stride(), to_values.stride(), work.heads,
+        work.k.shape[1], grid.heads, work.k.shape[2], lse.shape[2], grid.tiles, grid.section, tile.splits, work.scale,
+        CAUSAL=work.causal, DIM=work.dim, STAGES=tile.stages, REGISTERS=OF_THE_COPIER, num_warps=WARPS,
         maxnreg=OF_THE_KERNEL, enable_fp_fusion=True,
     )  # fmt: skip
     if tile.splits > 1:
