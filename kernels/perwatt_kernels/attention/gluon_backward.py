@@ -161,7 +161,7 @@ def _multiply(
         scores = warpgroup_mma_wait(1, deps=[scores])
         weights = gl.exp2(scores * (scale * LOG2E) - lse[None, :])
         delta = means.index(stage).load(gl.SliceLayout(0, scored))
-        if CAUSAL:
+        if CAUSAL:  # noqa: SIM102 - one is the compiler's, the other the device's
             if at < first + COLUMNS - 1:
                 weights = gl.where((at + rows)[None, :] >= down[:, None], weights, 0.0)
         if first + COLUMNS > kv_len:

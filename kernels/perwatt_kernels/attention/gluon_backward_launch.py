@@ -67,7 +67,7 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         dv: that of values.
 
     Raises:
-        NotImplementedError: heads are too wide, or an operand lies so that the tensor memory accelerator cannot read it.
+        NotImplementedError: heads are too wide, or an operand lies so that no descriptor can be made.
     """
     if work.dim > WIDEST:
         raise NotImplementedError(
