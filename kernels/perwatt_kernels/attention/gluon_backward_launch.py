@@ -43,14 +43,9 @@ class Tile:
         return f"{ROWS}x{self.columns}s{self.stages}" + (f"-split{self.splits}" if self.splits > 1 else "")
 
 
-def candidates(width: int, group: int) -> tuple[Tile, ...]:
-    """Tiles to choose from.
-
-    Args:
-        width: of a head in shared memory.
-        group: heads of queries to a head of keys.
-    """
-    found = tuple(Tile(stages=stages) for stages in ((2, 3) if width > NARROWEST else (2, 4)))
+def candidates(group: int) -> tuple[Tile, ...]:
+    """Tiles to choose from, for so many heads of queries to a head of keys."""
+    found = Tile(stages=4), Tile(stages=2)
     return found + tuple(replace(tile, splits=group) for tile in found if group > 1)
 
 
@@ -92,7 +87,7 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
             return dk
 
         about = "attention/gluon backward"
-        launch(tile_for(about, work.shape(tma=True), work.q.device, candidates(width, work.group), launch))
+        launch(tile_for(about, work.shape(tma=True), work.q.device, candidates(work.group), launch))
         torch.mul(sums[:, :, : work.q.shape[2], : work.dim], work.scale, out=dq)
 
 
