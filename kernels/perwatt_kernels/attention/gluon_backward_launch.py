@@ -18,7 +18,7 @@ from perwatt_kernels.triton_choice import tile_for
 
 WARPS, OF_THE_KERNEL, OF_THE_COPIER = 8, 168, 24
 """Warps that multiply; registers of every thread at first, and of one that copies: the others then have 240."""
-ROWS = 64  # queries of a step: with more, registers do not suffice
+ROWS, COLUMNS = 64, 128  # queries of a step and keys of a tile: with more, registers do not suffice
 NARROWEST, WIDEST = 64, 128  # a row of 64 elements fills the widest pattern that shared memory is swizzled in
 FORMATS = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16}
 
@@ -28,19 +28,17 @@ class Tile:
     """How the backward is cut.
 
     Attributes:
-        columns: keys of a tile.
         stages: steps in shared memory at once.
         splits: programs that share the heads of queries to a tile of keys; their sums are added afterwards.
     """
 
-    columns: int = 128
-    stages: int = 2
+    stages: int
     splits: int = 1
 
     @property
     def name(self) -> str:
         """Such as ``64x128s2-split4``."""
-        return f"{ROWS}x{self.columns}s{self.stages}" + (f"-split{self.splits}" if self.splits > 1 else "")
+        return f"{ROWS}x{COLUMNS}s{self.stages}" + (f"-split{self.splits}" if self.splits > 1 else "")
 
 
 def candidates(group: int) -> tuple[Tile, ...]:
@@ -100,9 +98,9 @@ def _launch(
         batch, heads, length, dim = dk.shape
         parts = dk.new_empty((2, batch, heads, tile.splits, length, dim), dtype=torch.float32)
         to_keys, to_values = parts.flatten(2, 3)
-    grid = Grid.over(to_keys, (), tile.columns, False, work.q)
+    grid = Grid.over(to_keys, (), COLUMNS, False, work.q)
     perwatt_attention_backward_gluon[grid.programs](
-        _source(work.q, ROWS), _source(work.k, tile.columns), _source(work.v, tile.columns), _source(d_out, ROWS),
+        _source(work.q, ROWS), _source(work.k, COLUMNS), _source(work.v, COLUMNS), _source(d_out, ROWS),
         _statistic(lse), _statistic(delta), to_keys, to_values, sums, to_keys.stride(), to_values.stride(), work.heads,
         work.k.shape[1], grid.heads, work.k.shape[2], lse.shape[2], grid.tiles, grid.section, tile.splits, work.scale,
         CAUSAL=work.causal, DIM=work.dim, STAGES=tile.stages, REGISTERS=OF_THE_COPIER, num_warps=WARPS,
