@@ -175,9 +175,6 @@ def _consume(
         batch, head, first, steps = _tile(program, sizes, ROWS, COLUMNS, CAUSAL)
         first += WHICH * GROUP_ROWS
         rows = first + gl.arange(0, GROUP_ROWS, layout=by_score)
-        whole = kv_len // COLUMNS  # steps that all rows see all keys of
-        if CAUSAL:
-            whole = gl.minimum(whole, (first + 1) // COLUMNS)
         acc = gl.zeros([GROUP_ROWS, WIDTH], gl.float32, layout=summed)
         most = gl.full([GROUP_ROWS], float("-inf"), gl.float32, layout=by_score)
         total = gl.zeros([GROUP_ROWS], gl.float32, layout=by_score)
@@ -192,12 +189,15 @@ def _consume(
             scores = _masked(scores, rows, (steps - 1) * COLUMNS, kv_len, COLUMNS, scored, CAUSAL, TAIL)
         weights, most, total, shrink = _weighed(scores, most, total, scale)
 
-        masked = gl.maximum(steps - whole, 1)
-        for back in range(1, masked):  # at the diagonal
-            acc, weights, most, total = _step(
-                mine, keys, values, k_full, k_empty, v_full, v_empty, turns, count + back, acc, weights, most, total,
-                scale, rows, (steps - 1 - back) * COLUMNS, kv_len, STAGES, WHICH, CAUSAL, TURNS, TAIL, True, scored, summed,
-            )  # fmt: skip
+        masked = 1  # steps whose keys not all rows see
+        if CAUSAL:
+            masked = gl.maximum(steps - gl.minimum(kv_len, first + 1) // COLUMNS, 1)
+            for back in range(1, masked):
+                acc, weights, most, total = _step(
+                    mine, keys, values, k_full, k_empty, v_full, v_empty, turns, count + back, acc, weights, most,
+                    total, scale, rows, (steps - 1 - back) * COLUMNS, kv_len, STAGES, WHICH, CAUSAL, TURNS, TAIL, True,
+                    scored, summed,
+                )  # fmt: skip
         for back in range(masked, steps):
             acc, weights, most, total = _step(
                 mine, keys, values, k_full, k_empty, v_full, v_empty, turns, count + back, acc, weights, most, total,
