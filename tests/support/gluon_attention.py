@@ -23,7 +23,9 @@ from perwatt_kernels.attention import gluon_launch
 from perwatt_kernels.attention.triton_launch import Work
 from support.absent_gpu import compile_for
 
-SEEN = r"wgmma\.mma_async|cp\.async\.bulk\.tensor\.\w+\.global|cp\.async\.bulk\.tensor\.\w+\.shared|setmaxnreg|mma\.sync"
+SEEN = (
+    r"wgmma\.mma_async|cp\.async\.bulk\.tensor\.\w+\.global|cp\.async\.bulk\.tensor\.\w+\.shared|setmaxnreg|mma\.sync"
+)
 SPILLS = ("STL", "LDL")
 
 
@@ -51,7 +53,9 @@ def blocks(kernel: Any) -> list[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder, "kernel.cubin")
         binary.write_bytes(kernel.asm["cubin"])
-        done = subprocess.run([knobs.nvidia.nvdisasm.path, "-c", str(binary)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [knobs.nvidia.nvdisasm.path, "-c", str(binary)], capture_output=True, text=True, check=True
+        )
     return [
         re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(\w+)", block, re.MULTILINE)
         for block in re.split(r"^\.L_x_\d+:", done.stdout, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Attention in Gluon, in an emulator of the device: values, synchronization, odd operands, refusals, planted mistakes."""
+"""Attention in Gluon, in an emulator of the device: values, order of events, odd operands, planted mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 pytest.importorskip("triton.experimental.gluon")
 from fakes.gluon import Deadlock, Hazard, emulated
-
 from perwatt_kernels import registry
 from perwatt_kernels.attention.gluon_tiles import Tile
 from perwatt_kernels.attention.mask import full
@@ -136,8 +135,7 @@ def test_a_planted_mistake_is_caught(plant: Callable[[ModuleType], None]) -> Non
     asked = request(q_len=400, kv_len=400)
     given = operands(asked)
     with pytest.raises((Hazard, Deadlock)):
-        for seed in range(4):
-            run(asked, given, seed=seed, lateness=1.0, plant=plant)
+        run(asked, given, seed=1, lateness=1.0, plant=plant)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -164,10 +162,10 @@ def test_nothing_in_gives_nothing_out(empty: str) -> None:
 def test_operands_that_no_descriptor_describes_are_refused() -> None:
     asked = request()
     q, k, v = operands(asked)
-    with pytest.raises(NotImplementedError, match="v: found strides .*; triton takes any"):
+    with pytest.raises(NotImplementedError, match=r"v: found strides .*; triton takes any"):
         run(asked, [q, k, v.mT.contiguous().mT])
     shifted = torch.randn(q.numel() + 1).bfloat16()[1:].view(q.shape)
-    with pytest.raises(NotImplementedError, match="q: found strides .* at 2 bytes beyond"):
+    with pytest.raises(NotImplementedError, match=r"q: found strides .* at 2 bytes beyond"):
         run(asked, [shifted, k, v])
 
 
