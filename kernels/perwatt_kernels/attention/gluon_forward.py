@@ -127,7 +127,7 @@ def _produce(q, k, v, shared, sizes, CAUSAL: gl.constexpr, STAGES: gl.constexpr,
             _fetch(q, queries, q_full, q_empty, which + CONSUMERS * done, CONSUMERS, batch, head, at)
         at = (steps - 1) * COLUMNS
         _fetch(k, keys, k_full, k_empty, count, STAGES, batch, head // group, at)
-        for _ in range(1, steps):
+        for _ahead in range(1, steps):
             _fetch(k, keys, k_full, k_empty, count + 1, STAGES, batch, head // group, at - COLUMNS)
             _fetch(v, values, v_full, v_empty, count, STAGES, batch, head // group, at)
             at -= COLUMNS
@@ -187,7 +187,7 @@ def _consume(
         _free(k_empty, count, STAGES)
         if CAUSAL or TAIL:
             scores = _masked(scores, rows, (steps - 1) * COLUMNS, kv_len, COLUMNS, scored, CAUSAL, TAIL)
-        weights, most, total, _ = _weighed(scores, most, total, scale)
+        weights, most, total, _shrink = _weighed(scores, most, total, scale)
 
         masked = 1  # steps whose keys not all rows see
         if CAUSAL:
