@@ -67,7 +67,7 @@ def main(capability: int) -> None:
     made, index = compile_for(capability), [0]
     gluon_launch.tile_for = lambda about, shape, device, candidates, call: candidates[index[0]]
     for name, work in works():
-        for index[0], tile in enumerate(gluon_launch.tiles.forward(gluon_launch.width(work))):
+        for index[0], tile in enumerate(gluon_launch.tiles.forward(gluon_launch.width(work.dim))):
             if not tile.resident or (index[0] and name != "128-causal"):  # the same kernel, or one much like it
                 continue
             made.clear()

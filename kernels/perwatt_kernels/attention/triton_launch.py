@@ -122,13 +122,8 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         dk: that of keys.
         dv: that of values.
     """
-    delta = torch.empty_like(lse)
     with on_device(work.q):
-        batch, heads, length, dim = out.shape
-        count = triton.cdiv(length, DELTA_ROWS)
-        perwatt_attention_delta[(count * batch * heads,)](
-            out, d_out, delta, *_strides(out, d_out), heads, length, count, DIM=dim, WIDTH=work.width, ROWS=DELTA_ROWS,
-        )  # fmt: skip
+        delta = delta_of(work, out, d_out)
         if work.ordered:
             _backward_keys(work, d_out, lse, delta, dk, dv, dq)
             _backward_queries(work, d_out, lse, delta, dq)
@@ -136,6 +131,17 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
             sums = torch.empty_like(dq, dtype=torch.float32, memory_format=torch.contiguous_format)
             _backward_keys(work, d_out, lse, delta, dk, dv, sums)
             dq.copy_(sums.mul_(work.scale))
+
+
+def delta_of(work: Work, out: Tensor, d_out: Tensor) -> Tensor:
+    """Row sums of the result times its gradient, float32 [batch, heads, q_len], contiguous."""
+    batch, heads, length, dim = out.shape
+    delta = out.new_empty((batch, heads, length), dtype=torch.float32)
+    count = triton.cdiv(length, DELTA_ROWS)
+    perwatt_attention_delta[(count * batch * heads,)](
+        out, d_out, delta, *_strides(out, d_out), heads, length, count, DIM=dim, WIDTH=work.width, ROWS=DELTA_ROWS,
+    )  # fmt: skip
+    return delta
 
 
 def _backward_keys(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dk: Tensor, dv: Tensor, dq: Tensor) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import triton.language as tl
 
+from fakes.gluon.clocks import ACTORS, PARTITIONS, Clock, fresh, joined
 from fakes.gluon.errors import Hazard, Refused, where
 from fakes.gluon.machine import program
 from fakes.gluon.memory import View
@@ -20,12 +21,13 @@ MOST_ARRIVALS = 2**20 - 1
 
 
 class Barrier:
-    """One barrier between its init and its invalidation."""
+    """One barrier between its init and its invalidation; what its phases tell of times, so far and completely."""
 
-    def __init__(self, name: str, count: int) -> None:
-        self.name, self.count = name, count
+    def __init__(self, name: str, count: int, actor: int) -> None:
+        self.name, self.count, self.actor = name, count, actor
         self.phase, self.pending, self.bytes = 0, count, 0
         self.valid = True
+        self.gathered, self.released = fresh(), fresh()
 
     def __str__(self) -> str:
         return (
@@ -36,6 +38,7 @@ class Barrier:
         if count > self.pending:
             raise Hazard(f"{count} arrivals, more than are to come, at {where()}: {self}")
         self.pending -= count
+        self.gathered = joined(self.gathered, program().schedule.release())
         self._flip()
 
     def expect(self, count: int) -> None:
@@ -44,13 +47,14 @@ class Barrier:
             raise Hazard(f"more bytes are expected than a barrier can count: {self}")
         self.arrive(1)
 
-    def land(self, count: int, phase: int, about: str) -> None:
+    def land(self, count: int, phase: int, about: str, clock: Clock) -> None:
         """Bytes of a copy that was issued in a phase."""
         if not self.valid:
             raise Hazard(f"a copy signals a barrier that is not valid any more: {about}")
         if phase != self.phase:
             raise Hazard(f"bytes arrive after the phase they belong to: fewer were expected ({about}): {self}")
         self.bytes -= count
+        self.gathered = joined(self.gathered, clock)
         if self.pending == 0 and self.bytes < 0:
             raise Hazard(f"{-self.bytes} bytes more than expected arrive ({about}): {self}")
         self._flip()
@@ -59,6 +63,8 @@ class Barrier:
         if self.pending == 0 and self.bytes == 0:
             self.phase += 1
             self.pending = self.count
+            self.gathered[self.actor] = self.phase
+            self.released = list(self.gathered)
 
     def complete(self, parity: int) -> bool:
         return (self.phase - 1) % 2 == parity
@@ -69,6 +75,14 @@ class Barriers:
 
     def __init__(self) -> None:
         self.at: dict[tuple[int, int], Barrier] = {}
+        self.made = 0
+
+    def make(self, at: tuple[int, int], count: int) -> None:
+        if PARTITIONS + self.made == ACTORS:
+            raise Refused(f"more barriers than {self.made} are not emulated")
+        name = f"barrier {at[1]} of allocation {at[0]} (init at {where()})"
+        self.at[at] = Barrier(name, count, PARTITIONS + self.made)
+        self.made += 1
 
     def find(self, view: Any, what: str) -> Barrier:
         barrier = self.at.get(place(view, what))
@@ -90,7 +104,7 @@ class Barriers:
 def place(view: Any, what: str) -> tuple[int, int]:
     if not isinstance(view, View) or view.dtype != tl.int64 or view.numel != 1:
         raise Refused(f"{what} a barrier, which is one int64 of shared memory, found {view}")
-    return view.allocation.number, view.data.storage_offset()
+    return view.allocation.number, int(view.data.storage_offset())
 
 
 def init(mbarrier: Any, count: int) -> None:
@@ -101,10 +115,8 @@ def init(mbarrier: Any, count: int) -> None:
     known = program().barriers.at.get(at)
     if known is not None and known.valid:
         raise Hazard(f"init of a barrier that is in use: {known}")
-    mbarrier.unread("becomes a barrier")
-    mbarrier.settled("becomes a barrier")
-    name = f"barrier {at[1]} of allocation {at[0]} (init at {where()})"
-    program().barriers.at[at] = Barrier(name, count)
+    mbarrier.give("becomes a barrier")
+    program().barriers.make(at, count)
 
 
 def invalidate(mbarrier: Any) -> None:
@@ -142,3 +154,5 @@ def wait(mbarrier: Any, phase: Any, pred: Any = True, deps: Any = ()) -> None:
         return barrier.complete(parity)
 
     program().schedule.wait(over, lambda: f"waits for parity {parity} of {barrier}")
+    partition = program().partition
+    partition.clock = joined(partition.clock, barrier.released)

@@ -26,6 +26,9 @@ from fakes.gluon.tensors import Value, truth, value
 MOST_BOX = 256  # elements of an extent that one instruction copies: more are several, which the compiler makes
 
 
+PLACED = 128  # bytes: what a tile in shared memory begins at a multiple of
+
+
 class Descriptor:
     """A tensor in global memory and the tile that is copied, as a kernel sees it."""
 
@@ -106,7 +109,6 @@ class Store:
         self.desc, self.at, self.view, self.how = desc, at, view, how
         self.about = f"store of {program().partition.name}, issued at {where()}"
         self.taken: Tensor | None = None
-        self.waited = False
 
     def views(self) -> list[View]:
         return [self.view]
@@ -135,10 +137,10 @@ def load(desc: Any, coord: Any, barrier: Any, result: Any, pred: Any = True) -> 
     signal: Barrier = state.barriers.find(barrier, "a copy signals")
     phase = signal.phase
     about = f"load of {program().partition.name}, issued at {where()}"
-    result.settled("is copied into")
-    result.unread("is copied into")
+    result.give("is copied into")
     result.fenced("shared memory is copied into")
-    result.marks("writes").add_(1)
+    clock = list(state.partition.clock)
+    result.note_write(signal.actor, phase + 1, f"the {about}")
 
     def happen() -> None:
         source, inside = desc.part(at)
@@ -146,8 +148,7 @@ def load(desc: Any, coord: Any, barrier: Any, result: Any, pred: Any = True) -> 
         made = torch.full(desc.block_shape, blank, dtype=torch.float32).to(desc.base.dtype)
         made[inside] = source
         result.data.copy_(made)
-        result.marks("writes").sub_(1)
-        signal.land(desc.bytes, phase, about)
+        signal.land(desc.bytes, phase, about, clock)
 
     state.schedule.add(Event(about, happen))
     state.schedule.turn()
@@ -159,10 +160,10 @@ def store(desc: Any, coord: Any, src: Any, how: Callable[[Tensor, Tensor], Tenso
     state.schedule.turn()
     at = _coordinates(desc, coord)
     _match(desc, src)
-    src.settled("is copied out")
+    src.take("is copied out")
     src.fenced("shared memory is copied out")
     one = Store(desc, at, src, how)
-    src.marks("reads").add_(1)
+    src.busy(1)
     state.partition.stores.append(one)
 
     def happen() -> None:
@@ -183,8 +184,7 @@ def store_wait(pendings: Any) -> None:
     while len(stores) > pendings:
         one = stores.pop(0)
         one.read()
-        one.waited = True
-        one.view.marks("reads").sub_(1)
+        one.view.busy(-1)
 
 
 def _coordinates(desc: Any, coord: Any) -> list[int]:
@@ -204,6 +204,8 @@ def _coordinates(desc: Any, coord: Any) -> list[int]:
 def _match(desc: Descriptor, view: Any) -> None:
     if not isinstance(view, View):
         raise Refused(f"expected shared memory, found {type(view).__name__}")
+    if view.start % PLACED:
+        raise Hazard(f"a copy from or to shared memory begins at a multiple of {PLACED} bytes: {view}")
     if view.shape != desc.block_shape or view.dtype != desc.dtype or view.layout != desc.layout:
         raise Refused(
             f"a descriptor of {desc.dtype}{desc.block_shape} {desc.layout} with shared memory of "

@@ -13,17 +13,18 @@ from typing import Any
 import torch
 import triton.language as tl
 
-from fakes.gluon import operations
+from fakes.gluon import mathematics, operations
 from fakes.gluon.copies import Descriptor
 from fakes.gluon.errors import Refused
-from fakes.gluon.machine import Program, program, running, within
+from fakes.gluon.machine import Program, left_over, program, running, within
 from fakes.gluon.pointers import pointer
+from fakes.gluon.session import session
 from fakes.gluon.tensors import Value, value
 
 BUILTINS = {
     "len": len, "list": list, "range": operations.loop, "float": float, "int": int, "isinstance": isinstance,
-    "getattr": getattr, "hasattr": hasattr, "print": operations.device_print, "min": operations.minimum,
-    "max": operations.maximum,
+    "getattr": getattr, "hasattr": hasattr, "print": operations.device_print, "min": mathematics.minimum,
+    "max": mathematics.maximum,
 }  # fmt: skip
 WARPS = (1, 2, 4, 8, 16, 32)
 MOST_REGISTERS = 255  # of a thread
@@ -63,13 +64,13 @@ class Function:
         made.__kwdefaults__ = fn.__kwdefaults__
         return made
 
+    @torch.no_grad()
     def run(self, *args: Any, grid: Any, warmup: bool = False, num_warps: int = 4, **kwargs: Any) -> None:
         """Every program of the grid, in an order of the seed."""
-        from fakes.gluon.session import session
-
-        kwargs.pop("num_ctas", None)
         for name in OPTIONS:
             option = kwargs.pop(name, None) if name not in self.signature.parameters else None
+            if name == "num_ctas" and option not in (None, 1):
+                raise Refused("clusters are not emulated")
             if name == "maxnreg" and option is not None and not 0 < option <= MOST_REGISTERS:
                 raise Refused(f"maxnreg is up to {MOST_REGISTERS}, found {option}")
         if num_warps not in WARPS:
@@ -161,11 +162,5 @@ def warp_specialize(functions_and_args: Any, worker_num_warps: Any, worker_num_r
 def _ended(function: Any, args: tuple[Any, ...]) -> Any:
     """A partition from its beginning to its end."""
     result = function(*args)
-    _settle()
-    return result
-
-
-def _settle() -> None:
-    from fakes.gluon.machine import left_over
-
     left_over(program().partition)
+    return result

@@ -10,8 +10,6 @@ from typing import Any
 from fakes.gluon.errors import Hazard, Refused, where
 from fakes.gluon.schedule import Partition, Schedule
 
-THREADS = 32  # of a warp
-
 
 class Program:
     """One program of a grid."""

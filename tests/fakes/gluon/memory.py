@@ -1,8 +1,8 @@
 """Shared memory of a program, poisoned, and who may touch which byte of it.
 
-Every byte is marked with what is under way: asynchronous writes and reads that were not waited for, and writes by
-registers that no fence has shown to the asynchronous proxy (copies and products) yet. Bytes are those of the logical
-tensor: a view by another layout of the same bytes does not see them swizzled.
+Every byte is marked with asynchronous reads that were not waited for, with writes by registers that no fence has shown
+to the asynchronous proxy (copies and products) yet, and with the times of :mod:`fakes.gluon.clocks`. Bytes are those of
+the logical tensor: a view by another layout of the same bytes does not see them swizzled.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from triton.experimental.gluon.language._core import shared_memory_descriptor_ty
 from triton.runtime.errors import OutOfResources
 
 from fakes.gluon import layouts
-from fakes.gluon.errors import Hazard, Refused
+from fakes.gluon.clocks import Times, unknown_read, unknown_write
+from fakes.gluon.errors import Hazard, Refused, where
 from fakes.gluon.formats import Shape, loaded, stored, width
 from fakes.gluon.machine import program
 from fakes.gluon.session import since_3_9
@@ -29,11 +30,12 @@ ALIGNED = {True: 1024, False: 16}  # bytes, of what is swizzled and what is not
 
 
 class Memory:
-    """What a program has allocated."""
+    """What a program has allocated; ``deeds`` tells of writes, by actor and time."""
 
     def __init__(self) -> None:
         self.used = 0
         self.allocations: list[Allocation] = []
+        self.deeds: dict[tuple[int, int], str] = {}
 
     def allocate(self, dtype: tl.dtype, shape: list[int], layout: Any) -> View:
         layouts.verify_shared(layout, shape, dtype)
@@ -53,14 +55,14 @@ class Memory:
 
 
 class Allocation:
-    """Bytes and the marks of each: reads and writes under way, and the partition (plus 1) of an unfenced write."""
+    """Bytes and the marks of each: reads under way, the partition (plus 1) of an unfenced write, and times."""
 
     def __init__(self, number: int, size: int) -> None:
         self.number = number
         self.bytes = torch.full((size,), POISON, dtype=torch.uint8)
         self.reads = torch.zeros(size, dtype=torch.int16)
-        self.writes = torch.zeros(size, dtype=torch.int16)
         self.unfenced = torch.zeros(size, dtype=torch.uint8)
+        self.times = Times(size)
 
 
 class View:
@@ -94,9 +96,13 @@ class View:
         since_3_9("nbytes_per_cta")
         return self.bytes
 
+    @property
+    def start(self) -> int:
+        """In bytes, of its allocation."""
+        return int(self.data.storage_offset()) * width(self.dtype)
+
     def __str__(self) -> str:
-        start = self.data.storage_offset() * width(self.dtype)
-        return f"allocation {self.allocation.number} from byte {start}, {self.dtype}{self.shape}"
+        return f"allocation {self.allocation.number} from byte {self.start}, {self.dtype}{self.shape}"
 
     # Views of views.
 
@@ -151,7 +157,10 @@ class View:
         from fakes.gluon.tensors import Value
 
         program().schedule.turn()
-        self.settled("is read")
+        self.take("is read")
+        if not self.marks(self.allocation.times.written).all():
+            raise Hazard(f"shared memory is read that was never written: {self}")
+        self.note_read()
         return Value(loaded(self.data.clone(), self.dtype), self.dtype, layout)
 
     def store(self, value: Any) -> None:
@@ -163,33 +172,61 @@ class View:
             raise Refused(f"a store of {value.dtype}{value.shape} into {self.dtype}{self.shape}")
         data = value.read()
         program().schedule.turn()
-        self.settled("is written")
-        self.unread("is written")
+        self.give("is written")
         self.data.copy_(data.to(self.data.dtype))
-        self.marks("unfenced").fill_(program().partition.number + 1)
+        partition = program().partition
+        self.marks(self.allocation.unfenced).fill_(partition.number + 1)
+        self.note_write(partition.number, partition.clock[partition.number], f"the store at {where()}")
 
-    # Marks.
+    # Who was here, and who may be.
 
-    def marks(self, name: str) -> Tensor:
-        """Of the bytes of this view: its shape, then the bytes of an element."""
-        marks: Tensor = getattr(self.allocation, name)
+    def marks(self, of: Tensor) -> Tensor:
+        """Of the bytes of this view: its shape, then the bytes of an element; before them what ``of`` has first."""
         size = width(self.dtype)
+        ahead, steps = list(of.shape[:-1]), list(of.stride()[:-1])
         strides = [stride * size for stride in self.data.stride()]
-        return marks.as_strided((*self.shape, size), (*strides, 1), self.data.storage_offset() * size)
+        return of.as_strided((*ahead, *self.shape, size), (*steps, *strides, 1), self.start)
 
-    def settled(self, what: str) -> None:
-        """No copy is writing it."""
-        if self.marks("writes").any():
-            raise Hazard(f"shared memory {what} while a copy writes it: {self}")
+    def take(self, what: str) -> None:
+        """Reading is in order: after the write of what is there."""
+        state = program()
+        times = self.allocation.times
+        found = unknown_write(self.marks(times.writer), self.marks(times.written), state.partition.clock)
+        if found is not None:
+            deed = state.memory.deeds.get(found, "a write")
+            raise Hazard(f"shared memory {what} by {state.partition.name}, which nothing orders after {deed}: {self}")
 
-    def unread(self, what: str) -> None:
-        """Neither a product nor a copy is reading it."""
-        if self.marks("reads").any():
-            using = [one for part in program().schedule.partitions for one in (*part.queue, *part.stores)]
+    def give(self, what: str) -> None:
+        """Writing is in order: after the write of what is there, and after all reads of it."""
+        self.take(what)
+        state = program()
+        if self.marks(self.allocation.reads).any():
+            using = [one for part in state.schedule.partitions for one in (*part.queue, *part.stores)]
             there = [one.about for one in using if any(view.allocation is self.allocation for view in one.views())]
             raise Hazard(f"shared memory {what} while it is read and not waited for: {self}: {'; '.join(there)}")
+        found = unknown_read(self.marks(self.allocation.times.read), state.partition.clock)
+        if found is not None:
+            reader = state.schedule.name(found)
+            raise Hazard(f"shared memory {what}, which nothing orders after the last read by {reader}: {self}")
+
+    def note_read(self) -> None:
+        """By the partition whose turn it is, now."""
+        partition = program().partition
+        self.marks(self.allocation.times.read)[partition.number] = partition.clock[partition.number]
+
+    def note_write(self, actor: int, time: int, deed: str) -> None:
+        times = self.allocation.times
+        self.marks(times.writer).fill_(actor)
+        self.marks(times.written).fill_(time)
+        program().memory.deeds[actor, time] = deed
 
     def fenced(self, what: str) -> None:
         """What registers have written is seen by the asynchronous proxy."""
-        if self.marks("unfenced").any():
+        if self.marks(self.allocation.unfenced).any():
             raise Hazard(f"{what} without fence_async_shared after the store: {self}")
+
+    def busy(self, one: int) -> None:
+        """One more that reads asynchronously, or, with -1, one less, whose reading is over by now."""
+        self.marks(self.allocation.reads).add_(one)
+        if one < 0:
+            self.note_read()

@@ -69,30 +69,25 @@ def warpgroup_mma(
     """The sums of a times b, on top of ``acc`` where ``use_acc``."""
     state = program()
     state.schedule.turn()
-    value = acc.value if isinstance(acc, Accumulator) and acc.product is None else acc
-    before = value.product if isinstance(value, Accumulator) else value.owner if isinstance(value, Value) else None
-    if before is None and not isinstance(value, Value):
-        raise Refused(f"the sums are a tensor or those of a product in flight, found {type(acc).__name__}")
-    shape, dtype, layout = (
-        (before.shape, before.dtype, before.layout) if before else (value.shape, value.dtype, value.layout)
-    )
-    _verify(a, b, shape, dtype, layout, state.partition)
-    if before is not None and before.passed_on and not before.retired:
-        raise Hazard(f"sums in flight are handed to two products: {before.about}")
+    before, value = _sums(acc)
+    form: Product | Value = before or value
+    _verify(a, b, list(form.shape), form.dtype, form.layout, state.partition)
     use = truth(use_acc)
-    source = None
+    source: Any = None
     if before is not None:
+        if before.passed_on and not before.retired:
+            raise Hazard(f"sums in flight are handed to two products: {before.about}")
         before.passed_on = True
         source = before
     elif use:
         source = value.read()
     if isinstance(a, Value) and a.owner is not None:
         a.read()
-    product = Product(a, b, source, use, shape, dtype, layout)
+    product = Product(a, b, source, use, list(form.shape), form.dtype, form.layout)
     for view in product.views():
-        view.settled("is multiplied")
+        view.take("is multiplied")
         view.fenced("shared memory is multiplied")
-        view.marks("reads").add_(1)
+        view.busy(1)
     if isinstance(a, Value):
         a.busy.append(product)
     queue = state.partition.queue
@@ -101,7 +96,23 @@ def warpgroup_mma(
     if is_async:
         return Accumulator(product)
     retire(state.partition, 0)
-    return Value(product.result, dtype, layout)
+    return Value(product.result, form.dtype, form.layout)
+
+
+def _sums(acc: Any) -> tuple[Product | None, Value]:
+    """The product whose sums go on, or a tensor."""
+    if isinstance(acc, Accumulator) and acc.product is not None:
+        return acc.product, _blank(acc.product)
+    value = acc.value if isinstance(acc, Accumulator) else acc
+    if not isinstance(value, Value):
+        raise Refused(f"the sums are a tensor or those of a product in flight, found {type(acc).__name__}")
+    return value.owner, value
+
+
+def _blank(product: Product) -> Value:
+    """The sums of a product, which cannot be read before it is retired."""
+    blank = torch.full((1, 1), float("nan"), dtype=carried(product.dtype)).expand(product.shape)
+    return Value(blank, product.dtype, product.layout, owner=product)
 
 
 def warpgroup_mma_wait(num_outstanding: int = 0, deps: Any = None) -> Any:
@@ -127,7 +138,7 @@ def retire(partition: Partition, outstanding: int) -> None:
             events[:] = [event for event in events if event.happen != product.happen]
         product.retired = True
         for view in product.views():
-            view.marks("reads").sub_(1)
+            view.busy(-1)
 
 
 def _next(queue: list[Product]) -> Product | None:
@@ -145,8 +156,7 @@ def _handed_back(one: Any) -> Any:
     product = one.product
     if product.passed_on and not product.retired:
         raise Hazard(f"sums in flight that another product goes on with are waited for: {product.about}")
-    blank = torch.full((1, 1), float("nan"), dtype=carried(product.dtype)).expand(product.shape)
-    return Value(blank, product.dtype, product.layout, owner=product)
+    return _blank(product)
 
 
 def _verify(a: Any, b: Any, shape: list[int], dtype: tl.dtype, layout: Any, partition: Partition) -> None:

@@ -12,7 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakes.gluon.errors import Abandoned, Deadlock, where
+import torch
+
+from fakes.gluon.clocks import PARTITIONS, Clock, fresh, joined
+from fakes.gluon.errors import Abandoned, Deadlock, Refused, where
 
 PATIENCE = 300.0  # seconds, of a thread that waits for its turn: only a fault of the emulator takes that long
 
@@ -36,6 +39,7 @@ class Partition:
         weight: how often it gets its turn, against others.
         queue: its products in flight, oldest first.
         stores: its copies from shared memory that were not waited for, oldest first.
+        clock: what it knows of the times of all.
     """
 
     number: int
@@ -47,6 +51,7 @@ class Partition:
     reason: Callable[[], str] = lambda: ""
     queue: list[Any] = field(default_factory=list)
     stores: list[Any] = field(default_factory=list)
+    clock: Clock = field(default_factory=fresh)
     baton: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def state(self) -> str:
@@ -69,7 +74,20 @@ class Schedule:
 
     def _partition(self, name: str, warps: int) -> Partition:
         number = len(self.partitions) if hasattr(self, "partitions") else 0
-        return Partition(number, name, warps, self.rng.choice([1.0, 1.0, 0.1, 0.01]))
+        if number >= PARTITIONS:
+            raise Refused(f"more partitions than {PARTITIONS} are not emulated")
+        partition = Partition(number, name, warps, self.rng.choice([1.0, 1.0, 0.1, 0.01]))
+        partition.clock[number] = 1
+        return partition
+
+    def name(self, number: int) -> str:
+        return next((one.name for one in self.partitions if one.number == number), f"partition {number}, which ended")
+
+    def release(self) -> Clock:
+        """What the present partition hands over, after which its time goes on."""
+        told = list(self.present.clock)
+        self.present.clock[self.present.number] += 1
+        return told
 
     def add(self, event: Event) -> None:
         self.events.append(event)
@@ -135,8 +153,11 @@ class Schedule:
         """Run partitions beside each other; the result is that of the default partition."""
         first = self.partitions[0]
         threads = []
+        told = self.release()
         for name, warps, run in workers:
             partition = self._partition(f"{name} ({len(self.partitions)})", warps)
+            partition.clock = joined(partition.clock, told)
+            partition.clock[partition.number] += 1
             self.partitions.append(partition)
             threads.append(threading.Thread(target=self._work, args=(partition, run), daemon=True))
         for thread in threads:
@@ -146,14 +167,17 @@ class Schedule:
             self.wait(lambda: all(one.done for one in self.partitions[1:]), lambda: "waits for the other partitions")
         except BaseException as error:
             self._fail(error)
-            raise self.failure from None if self.failure is not error else error.__cause__
+            raise (self.failure or error) from None
         finally:
             for thread in threads:
                 thread.join(PATIENCE)
+            for one in self.partitions[1:]:
+                first.clock = joined(first.clock, one.clock)
             del self.partitions[1:]
             self.present = first
         return result
 
+    @torch.no_grad()  # which is a thread's own, and a launch's in an operation that has derivatives
     def _work(self, partition: Partition, run: Callable[[], Any]) -> None:
         try:
             self._await(partition)

@@ -12,19 +12,20 @@ import triton.language as tl
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language import _layouts
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier as installed
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from fakes.gluon import barriers, copies, jit, operations, pointers, products
+from fakes.gluon import barriers, copies, jit, layouts, mathematics, operations, pointers, products
 from fakes.gluon.errors import Refused
 from fakes.gluon.machine import program
 from fakes.gluon.memory import View
 from fakes.gluon.tensors import Value
 
 ROOT = "triton.experimental.gluon"
+HOST = (f"{ROOT}.nvidia", f"{ROOT}.amd")  # descriptors, as they are installed: Triton's launcher too looks for them
 VERSIONS = ("3.6", "3.9")
 TYPES = (
     "int1", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float8e5", "float8e4nv",
     "float16", "bfloat16", "float32", "float64", "pointer_type", "block_type", "void", "dtype",
+    "distributed_type", "shared_memory_descriptor_type",
 )  # fmt: skip
 LAYOUTS = (
     "AutoLayout", "BlockedLayout", "SliceLayout", "DistributedLinearLayout", "DotOperandLayout",
@@ -35,9 +36,11 @@ OPERATIONS = (
     "constexpr", "program_id", "num_programs", "num_warps", "num_ctas", "static_range", "static_assert", "static_print",
     "device_print", "device_assert", "assume", "multiple_of", "max_contiguous", "max_constancy", "to_tensor", "arange",
     "full", "zeros", "full_like", "zeros_like", "convert_layout", "set_auto_layout", "allocate_shared_memory", "cast",
-    "expand_dims", "broadcast", "permute", "reshape", "ravel", "split", "join", "where", "maximum", "minimum", "add",
-    "sub", "mul", "fma", "cdiv", "exp", "exp2", "log", "log2", "sqrt", "sqrt_rn", "rsqrt", "sin", "cos", "erf", "floor",
-    "ceil", "abs", "fdiv", "div_rn", "max", "min", "sum", "reduce_or",
+    "expand_dims", "broadcast", "permute", "reshape", "ravel", "split", "join", "where",
+)  # fmt: skip
+MATHEMATICS = (
+    "maximum", "minimum", "add", "sub", "mul", "fma", "cdiv", "exp", "exp2", "log", "log2", "sqrt", "sqrt_rn", "rsqrt",
+    "sin", "cos", "erf", "floor", "ceil", "abs", "fdiv", "div_rn", "max", "min", "sum", "reduce_or",
 )  # fmt: skip
 BY_POINTERS = ("load", "store", "atomic_add", "atomic_max", "atomic_min", "atomic_xchg", "atomic_cas")
 
@@ -59,8 +62,6 @@ def modules(version: str) -> dict[str, ModuleType]:
         "language.nvidia.hopper": hopper,
         "language.nvidia.hopper.tma": _tma(old),
         "language.nvidia.hopper.mbarrier": _mbarrier(old),
-        "nvidia": {},
-        "nvidia.hopper": {"TensorDescriptor": TensorDescriptor},
     }
     if not old:
         contents[""]["aggregate"] = jit.aggregate
@@ -73,18 +74,24 @@ def modules(version: str) -> dict[str, ModuleType]:
         parent, _, last = module.__name__.rpartition(".")
         if parent in made:
             setattr(made[parent], last, module)
+    for name, module in layouts.INSTALLED.items():
+        if name.startswith(HOST):
+            made[name] = module
+            if name in HOST:
+                setattr(made[ROOT], name.rpartition(".")[2], module)
     return made
 
 
 def _language(old: bool) -> dict[str, Any]:
     names = {name: getattr(operations, name) for name in OPERATIONS}
+    names |= {name: getattr(mathematics, name) for name in MATHEMATICS}
     names |= {name: getattr(pointers, name) for name in BY_POINTERS}
     names |= {name: getattr(_layouts, name) for name in LAYOUTS}
     names |= {name: getattr(gl, name) for name in TYPES}
     names |= {"shared_memory_descriptor": View, "tensor": Value, "tuple": tuple}
     if old:
         return names | {"thread_barrier": operations.thread_barrier, "warp_specialize": _specialize_old}
-    return names | {"barrier": operations.barrier, "clamp": operations.clamp, "warp_specialize": _specialize}
+    return names | {"barrier": operations.barrier, "clamp": mathematics.clamp, "warp_specialize": _specialize}
 
 
 def _specialize_old(functions_and_args: Any, worker_num_warps: Any, worker_num_regs: Any) -> Any:
@@ -107,15 +114,13 @@ def fence_async_shared(cluster: bool = False) -> None:
 
 
 def _mbarrier(old: bool) -> dict[str, Any]:
-    names = {
+    names: dict[str, Any] = {
         "MBarrierLayout": installed.MBarrierLayout, "init": barriers.init, "invalidate": barriers.invalidate,
         "wait": barriers.wait,
     }  # fmt: skip
-    return (
-        names
-        | ({"expect": _expect_old, "arrive": _arrive_old} if old else {"expect": _expect, "arrive": _arrive})
-        | ({} if old else {"allocate_mbarrier": _allocate})
-    )
+    if old:
+        return names | {"expect": _expect_old, "arrive": _arrive_old}
+    return names | {"expect": _expect, "arrive": _arrive, "allocate_mbarrier": _allocate}
 
 
 def _expect_old(mbarrier: Any, bytes: Any, pred: Any = True) -> None:

@@ -19,21 +19,20 @@ from triton.experimental.gluon.language._semantic import GluonSemantic
 
 from fakes.gluon import layouts
 from fakes.gluon.errors import Hazard, Refused
-from fakes.gluon.formats import Shape, carried, rounded
+from fakes.gluon.formats import Shape, carried, loaded, rounded, stored
 from fakes.gluon.machine import program
+from fakes.gluon.operators import Operators
 
 PROMOTION = GluonSemantic.__new__(GluonSemantic)  # its rules of formats need no builder
 INT32 = range(-(2**31), 2**31)
 
 
-class Value:
+class Value(Operators):
     """A scalar (no shape, no layout) or a tensor of registers.
 
     ``memory`` is what pointers point into, of which the data are offsets in elements. ``owner`` is the product whose
     sums these are, ``busy`` those that read them as an operand.
     """
-
-    __array_priority__ = 1000
 
     def __init__(self, data: Tensor, dtype: tl.dtype, layout: Any = None, memory: Any = None, owner: Any = None):
         self.data, self.dtype, self.layout, self.memory, self.owner = data, dtype, layout, memory, owner
@@ -67,8 +66,9 @@ class Value:
 
     def read(self) -> Tensor:
         """The data, where no product in flight owns these registers."""
-        for product in [*self.busy, *([self.owner] if self.owner else [])]:
-            if not product.retired:
+        self.busy = [product for product in self.busy if not product.retired]
+        for product in (*self.busy, self.owner):
+            if product is not None and not product.retired:
                 raise Hazard(f"registers of a product in flight are read: {product.about}: warpgroup_mma_wait first")
         if self.owner is not None:
             self.data, self.owner = self.owner.result, None
@@ -92,8 +92,6 @@ class Value:
     def __float__(self) -> float:
         return float(self._scalar("float"))
 
-    __hash__ = object.__hash__
-
     # Formats and shapes.
 
     def to(self, dtype: Any, fp_downcast_rounding: Any = None, bitcast: bool = False) -> Value:
@@ -110,8 +108,6 @@ class Value:
     cast = to
 
     def _bitcast(self, dtype: Any) -> Value:
-        from fakes.gluon.formats import loaded, stored
-
         if dtype.primitive_bitwidth != self.dtype.primitive_bitwidth:
             raise Refused(f"bitcast of {self.dtype} to {dtype}")
         return Value(loaded(self.read().to(stored(self.dtype)).view(stored(dtype)), dtype), dtype, self.layout)
@@ -168,98 +164,20 @@ class Value:
         left, right = self.read().unbind(-1)
         return Value(left, self.dtype, layout), Value(right, self.dtype, layout)
 
-    # Arithmetic.
-
-    def __add__(self, other: Any) -> Value:
-        return arithmetic(operator.add, self, other)
-
-    def __radd__(self, other: Any) -> Value:
-        return arithmetic(operator.add, other, self)
-
-    def __sub__(self, other: Any) -> Value:
-        return arithmetic(operator.sub, self, other)
-
-    def __rsub__(self, other: Any) -> Value:
-        return arithmetic(operator.sub, other, self)
-
-    def __mul__(self, other: Any) -> Value:
-        return arithmetic(operator.mul, self, other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Value:
-        return divided(self, other)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return divided(other, self)
-
-    def __floordiv__(self, other: Any) -> Value:
-        return integral(lambda a, b: torch.div(a, b, rounding_mode="trunc"), self, other, division=True)
-
-    def __rfloordiv__(self, other: Any) -> Value:
-        return integral(lambda a, b: torch.div(a, b, rounding_mode="trunc"), other, self, division=True)
-
-    def __mod__(self, other: Any) -> Value:
-        return arithmetic(torch.fmod, self, other, division=True)
-
-    def __rmod__(self, other: Any) -> Value:
-        return arithmetic(torch.fmod, other, self, division=True)
-
-    def __and__(self, other: Any) -> Value:
-        return integral(operator.and_, self, other)
-
-    __rand__ = __and__
-
-    def __or__(self, other: Any) -> Value:
-        return integral(operator.or_, self, other)
-
-    __ror__ = __or__
-
-    def __xor__(self, other: Any) -> Value:
-        return integral(operator.xor, self, other)
-
-    __rxor__ = __xor__
-
-    def __lshift__(self, other: Any) -> Value:
-        return integral(operator.lshift, self, other, wraps=True)
-
-    def __rlshift__(self, other: Any) -> Value:
-        return integral(operator.lshift, other, self, wraps=True)
-
-    def __rshift__(self, other: Any) -> Value:
-        return integral(operator.rshift, self, other)
-
-    def __rrshift__(self, other: Any) -> Value:
-        return integral(operator.rshift, other, self)
-
-    def __neg__(self) -> Value:
-        return arithmetic(operator.sub, 0, self)
-
-    def __pos__(self) -> Value:
-        return self
+    def mix(self, rule: str, how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any, division: bool = False) -> Value:
+        if rule == "compared":
+            return compared(how, a, b)
+        if rule == "divided":
+            return divided(a, b)
+        return (integral if rule == "integral" else arithmetic)(how, a, b, division)
 
     def __invert__(self) -> Value:
         if self.dtype.is_floating():
             raise Refused(f"~ takes integers, found {self}")
         return Value(~self.read(), self.dtype, self.layout)
 
-    def __eq__(self, other: Any) -> Value:  # type: ignore[override]
-        return compared(operator.eq, self, other)
-
-    def __ne__(self, other: Any) -> Value:  # type: ignore[override]
-        return compared(operator.ne, self, other)
-
-    def __lt__(self, other: Any) -> Value:
-        return compared(operator.lt, self, other)
-
-    def __le__(self, other: Any) -> Value:
-        return compared(operator.le, self, other)
-
-    def __gt__(self, other: Any) -> Value:
-        return compared(operator.gt, self, other)
-
-    def __ge__(self, other: Any) -> Value:
-        return compared(operator.ge, self, other)
+    def __pos__(self) -> Value:
+        return self
 
     def logical_and(self, other: Any) -> Value:
         return integral(operator.and_, self != 0, value(other) != 0)
@@ -313,70 +231,55 @@ def together(*values: Value) -> tuple[Value, ...]:
     return tuple(spread(one, shape, layout) for one in values)
 
 
-def promoted(left: Value, right: Value, division: bool = False) -> tuple[Value, Value]:
-    """Both in the format of their operation."""
-    dtype = PROMOTION.computation_type_impl(left.dtype, not left.block, right.dtype, not right.block, division)
+def promoted(a: Any, b: Any, division: bool = False) -> tuple[Value, Value]:
+    """Operands of one shape and layout, in the format of their operation: scalars give way to tensors."""
+    one, other = value(a), value(b)
+    left, right = together(one, other)
+    if left.dtype.is_ptr() or right.dtype.is_ptr():
+        return left, right
+    dtype = PROMOTION.computation_type_impl(one.dtype, not one.block, other.dtype, not other.block, division)
     return left.to(dtype), right.to(dtype)
 
 
 def arithmetic(how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any, division: bool = False) -> Value:
-    left, right = together(value(a), value(b))
+    left, right = promoted(a, b, division)
     if left.dtype.is_ptr() or right.dtype.is_ptr():
         return _moved(how, left, right)
-    left, right = _promoted_as(value(a), value(b), left, right, division)
-    made = how(left.data, right.data)
+    made = how(left.read(), right.read())
     result = rounded(made, left.dtype)
     if left.dtype in (tl.int32, tl.int64) and not torch.equal(result, made):
         raise Hazard(f"an integer of {left.dtype} overflows")
     return Value(result, left.dtype, left.layout)
 
 
-def _promoted_as(a: Value, b: Value, left: Value, right: Value, division: bool = False) -> tuple[Value, Value]:
-    """Broadcast values in the format that follows from what they were before."""
-    dtype = PROMOTION.computation_type_impl(a.dtype, not a.block, b.dtype, not b.block, division)
-    return left.to(dtype), right.to(dtype)
-
-
 def _moved(how: Callable[[Tensor, Tensor], Tensor], left: Value, right: Value) -> Value:
     """Pointers and offsets in elements."""
-    if right.dtype.is_ptr():
+    if right.dtype.is_ptr() and how is operator.add:
         left, right = right, left
-        if how is not operator.add:
-            raise Refused("a pointer cannot be subtracted")
-    if how not in (operator.add, operator.sub) or not right.dtype.is_int():
-        raise Refused(f"a pointer takes + and - of integers, found {right.dtype}")
-    return Value(how(left.data, right.data), left.dtype, left.layout, left.memory)
+    if how not in (operator.add, operator.sub) or not left.dtype.is_ptr() or not right.dtype.is_int():
+        raise Refused(f"a pointer takes + and - of integers, found {left.dtype} and {right.dtype}")
+    return Value(how(left.read(), right.read()), left.dtype, left.layout, left.memory)
 
 
-def integral(
-    how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any, division: bool = False, wraps: bool = False
-) -> Value:
+def integral(how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any, division: bool = False) -> Value:
     for one in (value(a), value(b)):
         if not one.dtype.is_int():
             raise Refused(f"this operation takes integers, found {one}")
-    if not wraps and not division:
-        left, right = _promoted_as(value(a), value(b), *together(value(a), value(b)))
-        return Value(rounded(how(left.data, right.data), left.dtype), left.dtype, left.layout)
-    left, right = _promoted_as(value(a), value(b), *together(value(a), value(b)), division)
-    return Value(rounded(how(left.data, right.data), left.dtype), left.dtype, left.layout)
+    left, right = promoted(a, b, division)
+    return Value(rounded(how(left.read(), right.read()), left.dtype), left.dtype, left.layout)
 
 
 def divided(a: Any, b: Any) -> Value:
-    left, right = together(value(a), value(b))
-    dtype = tl.float32
-    if value(a).dtype.is_floating() or value(b).dtype.is_floating():
-        dtype = PROMOTION.computation_type_impl(
-            value(a).dtype, not value(a).block, value(b).dtype, not value(b).block, True
-        )
-    left, right = left.to(dtype), right.to(dtype)
-    return Value(rounded(left.data / right.data, dtype), dtype, left.layout)
+    """`/`, which of integers too is a float."""
+    left, right = promoted(a, b, True) if value(a).dtype.is_int() != value(b).dtype.is_int() else promoted(a, b)
+    dtype = tl.float64 if left.dtype.is_fp64() else tl.float32
+    made = left.to(dtype).read() / right.to(dtype).read()
+    return Value(rounded(made, dtype), dtype, left.layout)
 
 
 def compared(how: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any) -> Value:
-    left, right = together(value(a), value(b))
-    if not left.dtype.is_ptr():
-        left, right = _promoted_as(value(a), value(b), left, right)
-    return Value(how(left.data, right.data), tl.int1, left.layout)
+    left, right = promoted(a, b)
+    return Value(how(left.read(), right.read()), tl.int1, left.layout)
 
 
 def constant(shape: list[int], number: Any, dtype: tl.dtype, layout: Any) -> Value:

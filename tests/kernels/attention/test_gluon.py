@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -104,6 +105,27 @@ def test_errors_are_at_most_twice_the_frameworks(changes: dict[str, Any], tile: 
     true = attended(asked, *wide)
     assert off(found, true) <= 2 * max(off(attended(asked, *given), true), FLOOR[asked.compute])
     torch.testing.assert_close(lse.double(), scores(asked, *wide[:2]).logsumexp(-1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("triton_interpreter")  # for the sums that the backward begins with
+@pytest.mark.parametrize("causal", [True, False])
+def test_gradients_flow(causal: bool) -> None:
+    asked = request(q_len=90, kv_len=90, heads=4, kv_heads=2, causal=causal)
+    given = operands(asked)
+    incoming = torch.randn_like(given[0])
+
+    def by(attend: Callable[..., Tensor], leaves: list[Tensor]) -> tuple[Tensor, ...]:
+        leaves = [one.detach().requires_grad_() for one in leaves]
+        result = attend(*leaves)
+        return torch.autograd.grad(result, leaves, incoming.to(result))
+
+    true = by(partial(attended, asked), [one.double() for one in given])
+    framework = by(partial(attended, asked), given)
+    with emulated(seed=5):
+        ops = importlib.import_module("perwatt_kernels.attention.gluon_ops")
+        found = by(lambda q, k, v: ops.attention(q, k, v, causal, asked.params["scale"])[0], given)
+    for one, other, exact in zip(found, framework, true, strict=True):
+        assert off(one, exact) <= 2 * max(off(other, exact), FLOOR["bf16"])
 
 
 @pytest.mark.parametrize("tile", [PLAIN, WITH_TURNS], ids=lambda tile: tile.name)
