@@ -12,15 +12,15 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from perwatt_kernels.attention.gluon_backward import perwatt_attention_backward_gluon
+from perwatt_kernels.attention.gluon_operands import refuse_others, source, width
 from perwatt_kernels.attention.triton_grid import Grid
-from perwatt_kernels.attention.triton_launch import Work, delta_of, describable, descriptor_strides, on_device
+from perwatt_kernels.attention.triton_launch import Work, delta_of, describable, on_device
 from perwatt_kernels.triton_choice import tile_for
 
 WARPS, OF_THE_KERNEL, OF_THE_COPIER = 8, 168, 24
 """Warps that multiply; registers of every thread at first, and of one that copies: the others then have 240."""
 ROWS, COLUMNS = 64, 128  # queries of a step and keys of a tile: with more, registers do not suffice
-NARROWEST, WIDEST = 64, 128  # a row of 64 elements fills the widest pattern that shared memory is swizzled in
-FORMATS = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16}
+WIDEST = 128  # head dim
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,19 +66,14 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         raise NotImplementedError(
             f"found head_dim {work.dim}, expected 1 to {WIDEST}: sums of more have no room on chip"
         )
-    for name, tensor in (("q", work.q), ("k", work.k), ("v", work.v)):
-        if not describable(tensor):
-            raise NotImplementedError(
-                f"{name}: found strides {list(tensor.stride())} at {tensor.data_ptr() % 16} bytes beyond a multiple of "
-                "16, expected a contiguous head and all else in multiples of 16 bytes; triton takes any"
-            )
+    refuse_others(q=work.q, k=work.k, v=work.v)
     if not describable(d_out):
         d_out = d_out.clone(memory_format=torch.contiguous_format)
-    width = max(NARROWEST, work.width)
+    held = width(work.dim)
     with on_device(work.q):
         beyond = -work.q.shape[2] % ROWS
         lse, delta = pad(lse, (0, beyond), value=float("inf")), pad(delta_of(work, out, d_out), (0, beyond))
-        sums = work.q.new_empty((*lse.shape, width), dtype=torch.float32)
+        sums = work.q.new_empty((*lse.shape, held), dtype=torch.float32)
 
         def launch(tile: Tile) -> Tensor:
             _launch(work, tile, lse, delta, d_out, sums.zero_(), dk, dv)
@@ -100,7 +95,7 @@ def _launch(
         to_keys, to_values = parts.flatten(2, 3)
     grid = Grid.over(to_keys, (), COLUMNS, False, work.q)
     perwatt_attention_backward_gluon[grid.programs](
-        _source(work.q, ROWS), _source(work.k, COLUMNS), _source(work.v, COLUMNS), _source(d_out, ROWS),
+        source(work.q, ROWS), source(work.k, COLUMNS), source(work.v, COLUMNS), source(d_out, ROWS),
         _statistic(lse), _statistic(delta), to_keys, to_values, sums, to_keys.stride(), to_values.stride(), work.heads,
         work.k.shape[1], grid.heads, work.k.shape[2], lse.shape[2], grid.tiles, grid.section, tile.splits, work.scale,
         CAUSAL=work.causal, DIM=work.dim, STAGES=tile.stages, REGISTERS=OF_THE_COPIER, num_warps=WARPS,
@@ -109,13 +104,6 @@ def _launch(
     if tile.splits > 1:
         for target, part in ((dk, parts[0]), (dv, parts[1])):
             target.copy_(part.sum(dim=2))
-
-
-def _source(tensor: Tensor, rows: int) -> Any:
-    """Descriptor of [batch, heads, length, head_dim], so many rows of a head at a time; zero beyond its ends."""
-    block = [1, 1, rows, max(NARROWEST, 1 << (tensor.shape[3] - 1).bit_length())]
-    layout = gl.NVMMASharedLayout.get_default_for(block, FORMATS[tensor.dtype])
-    return TensorDescriptor(tensor, list(tensor.shape), descriptor_strides(tensor), block, layout)
 
 
 def _statistic(tensor: Tensor) -> Any:

@@ -102,7 +102,7 @@ def turn(program, tiles, heads, section):
 @gluon.jit
 def _tile(program, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr, CAUSAL: gl.constexpr):
     """Sequence, head and first query of a program's tile, those with most keys first, and its steps."""
-    heads, group, all_heads, q_len, kv_len, tiles, section = sizes
+    heads, _, all_heads, _, kv_len, tiles, section = sizes
     tile, head = turn(program, tiles, all_heads, section)
     end = kv_len
     if CAUSAL:
@@ -114,8 +114,8 @@ def _tile(program, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr, CAUSAL: gl.
 @gluon.jit
 def _produce(q, k, v, shared, sizes, CAUSAL: gl.constexpr, STAGES: gl.constexpr, CONSUMERS: gl.constexpr):
     """Load queries of each tile once, and its keys and values from the last to the first, a step of keys ahead."""
-    queries, keys, values, q_full, q_empty, k_full, k_empty, v_full, v_empty, turns = shared
-    heads, group, all_heads, q_len, kv_len, tiles, section = sizes
+    queries, keys, values, q_full, q_empty, k_full, k_empty, v_full, v_empty, _ = shared
+    _, group, all_heads, _, _, tiles, _ = sizes
     COLUMNS: gl.constexpr = keys.shape[3]
     ROWS: gl.constexpr = CONSUMERS * GROUP_ROWS
     done = 0  # tiles
@@ -127,14 +127,14 @@ def _produce(q, k, v, shared, sizes, CAUSAL: gl.constexpr, STAGES: gl.constexpr,
             _fetch(q, queries, q_full, q_empty, which + CONSUMERS * done, CONSUMERS, batch, head, at)
         at = (steps - 1) * COLUMNS
         _fetch(k, keys, k_full, k_empty, count, STAGES, batch, head // group, at)
-        for _ in range(1, steps):
+        for _ahead in range(1, steps):
             _fetch(k, keys, k_full, k_empty, count + 1, STAGES, batch, head // group, at - COLUMNS)
             _fetch(v, values, v_full, v_empty, count, STAGES, batch, head // group, at)
             at -= COLUMNS
             count += 1
         _fetch(v, values, v_full, v_empty, count, STAGES, batch, head // group, at)
         count += 1
-        done += 1
+        done += 1  # noqa: SIM113 - Gluon has no enumerate
 
 
 @gluon.jit
@@ -159,7 +159,7 @@ def _consume(
 ):  # fmt: skip
     """The WHICH-th 64 queries of each tile."""
     queries, keys, values, q_full, q_empty, k_full, k_empty, v_full, v_empty, turns = shared
-    heads, group, all_heads, q_len, kv_len, tiles, section = sizes
+    heads, _, all_heads, q_len, kv_len, tiles, _ = sizes
     COLUMNS: gl.constexpr = keys.shape[3]
     WIDTH: gl.constexpr = keys.shape[4]
     ROWS: gl.constexpr = CONSUMERS * GROUP_ROWS
@@ -175,9 +175,6 @@ def _consume(
         batch, head, first, steps = _tile(program, sizes, ROWS, COLUMNS, CAUSAL)
         first += WHICH * GROUP_ROWS
         rows = first + gl.arange(0, GROUP_ROWS, layout=by_score)
-        whole = kv_len // COLUMNS  # steps that all rows see all keys of
-        if CAUSAL:
-            whole = gl.minimum(whole, (first + 1) // COLUMNS)
         acc = gl.zeros([GROUP_ROWS, WIDTH], gl.float32, layout=summed)
         most = gl.full([GROUP_ROWS], float("-inf"), gl.float32, layout=by_score)
         total = gl.zeros([GROUP_ROWS], gl.float32, layout=by_score)
@@ -190,18 +187,20 @@ def _consume(
         _free(k_empty, count, STAGES)
         if CAUSAL or TAIL:
             scores = _masked(scores, rows, (steps - 1) * COLUMNS, kv_len, COLUMNS, scored, CAUSAL, TAIL)
-        weights, most, total, shrink = _weighed(scores, most, total, scale)
+        weights, most, total, _shrink = _weighed(scores, most, total, scale)
 
-        masked = gl.maximum(steps - whole, 1)
-        for back in range(1, masked):  # at the diagonal
-            acc, weights, most, total = _step(
-                mine, keys, values, k_full, k_empty, v_full, v_empty, turns, count + back, acc, weights, most, total,
-                scale, rows, (steps - 1 - back) * COLUMNS, kv_len, STAGES, WHICH, CAUSAL, TURNS, TAIL, True, scored, summed,
-            )  # fmt: skip
+        masked = 1  # steps whose keys not all rows see
+        if CAUSAL:
+            masked = gl.maximum(steps - gl.minimum(kv_len, first + 1) // COLUMNS, 1)
+            for back in range(1, masked):
+                acc, weights, most, total = _step(
+                    mine, shared, count + back, acc, weights, most, total, scale, rows, (steps - 1 - back) * COLUMNS,
+                    kv_len, STAGES, WHICH, CAUSAL, TURNS, TAIL, True, scored, summed,
+                )  # fmt: skip
         for back in range(masked, steps):
             acc, weights, most, total = _step(
-                mine, keys, values, k_full, k_empty, v_full, v_empty, turns, count + back, acc, weights, most, total,
-                scale, rows, (steps - 1 - back) * COLUMNS, kv_len, STAGES, WHICH, CAUSAL, TURNS, TAIL, False, scored, summed,
+                mine, shared, count + back, acc, weights, most, total, scale, rows, (steps - 1 - back) * COLUMNS,
+                kv_len, STAGES, WHICH, CAUSAL, TURNS, TAIL, False, scored, summed,
             )  # fmt: skip
         count += steps
         part = _operand(weights, values.dtype, summed)
@@ -218,16 +217,17 @@ def _consume(
         gl.store(at, (most + gl.log2(total)) / LOG2E, mask=rows < q_len)
         tma.store_wait(0)
         mbarrier.arrive(q_empty.index(WHICH), count=1)
-        done += 1
+        done += 1  # noqa: SIM113 - Gluon has no enumerate
 
 
 @gluon.jit
 def _step(
-    queries, keys, values, k_full, k_empty, v_full, v_empty, turns, count, acc, weights, most, total, scale, rows, at,
-    kv_len, STAGES: gl.constexpr, WHICH: gl.constexpr, CAUSAL: gl.constexpr, TURNS: gl.constexpr, TAIL: gl.constexpr,
-    MASKED: gl.constexpr, scored: gl.constexpr, summed: gl.constexpr,
+    queries, shared, count, acc, weights, most, total, scale, rows, at, kv_len, STAGES: gl.constexpr,
+    WHICH: gl.constexpr, CAUSAL: gl.constexpr, TURNS: gl.constexpr, TAIL: gl.constexpr, MASKED: gl.constexpr,
+    scored: gl.constexpr, summed: gl.constexpr,
 ):  # fmt: skip
     """Scores of the ``count``-th keys, while values are summed by the weights of those before."""
+    _, keys, values, _, _, k_full, k_empty, v_full, v_empty, turns = shared
     COLUMNS: gl.constexpr = keys.shape[3]
     part = _operand(weights, values.dtype, summed)  # here, so that no register holds half of a pair between steps
     _await_turn(turns, count, WHICH, TURNS)
@@ -271,7 +271,7 @@ def _sums(weights, values, full, acc, count, STAGES: gl.constexpr):
 @gluon.jit
 def _free(empty, count, STAGES: gl.constexpr):
     """This consumer has read the ``count``-th block."""
-    place, round = _place(count, STAGES)
+    place, _ = _place(count, STAGES)
     mbarrier.arrive(empty.index(place), count=1)
 
 

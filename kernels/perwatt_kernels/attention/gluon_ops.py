@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from perwatt_kernels import arguments
-from perwatt_kernels.attention import gluon_launch, triton_launch, triton_ops
+from perwatt_kernels.attention import gluon_backward_launch, gluon_launch, triton_ops
 from perwatt_kernels.attention.triton_launch import Work
 
 FORMATS = (torch.bfloat16, torch.float16)
@@ -60,12 +59,12 @@ def _(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tens
 def gluon_attention_backward(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, d_out: Tensor, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Launch the backward: that of Triton, with gradients of queries by atomics."""
-    work = replace(_work(q, k, v, causal, scale), ordered=False)
+    """Launch the backward; gradients of queries are summed in no order."""
+    work = _work(q, k, v, causal, scale)
     gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     if work.empty:
         return gradients[0].zero_(), gradients[1].zero_(), gradients[2].zero_()
-    triton_launch.backward(work, out, lse.contiguous(), d_out, *gradients)
+    gluon_backward_launch.backward(work, out, lse.contiguous(), d_out, *gradients)
     return gradients
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NARROWEST = 64  # a row of so many 16-bit elements fills the widest pattern that shared memory is swizzled in
 CONSUMERS = 2
 ROWS = 64 * CONSUMERS
 
