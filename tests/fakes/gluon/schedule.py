@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from fakes.gluon.clocks import PARTITIONS, Clock, fresh, joined
 from fakes.gluon.errors import Abandoned, Deadlock, Refused, where
 
@@ -177,7 +175,6 @@ class Schedule:
             self.present = first
         return result
 
-    @torch.no_grad()  # which is a thread's own, and a launch's in an operation that has derivatives
     def _work(self, partition: Partition, run: Callable[[], Any]) -> None:
         try:
             self._await(partition)
