@@ -64,6 +64,7 @@ class Function:
         made.__kwdefaults__ = fn.__kwdefaults__
         return made
 
+    @torch.no_grad()
     def run(self, *args: Any, grid: Any, warmup: bool = False, num_warps: int = 4, **kwargs: Any) -> None:
         """Every program of the grid, in an order of the seed."""
         for name in OPTIONS:

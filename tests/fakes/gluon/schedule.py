@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from fakes.gluon.clocks import PARTITIONS, Clock, fresh, joined
 from fakes.gluon.errors import Abandoned, Deadlock, Refused, where
 
@@ -175,6 +177,7 @@ class Schedule:
             self.present = first
         return result
 
+    @torch.no_grad()  # which is a thread's own, and a launch's in an operation that has derivatives
     def _work(self, partition: Partition, run: Callable[[], Any]) -> None:
         try:
             self._await(partition)
