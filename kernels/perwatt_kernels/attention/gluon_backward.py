@@ -120,8 +120,7 @@ def _copy(
 @gluon.jit
 def _multiply(
     keys, values, queries, incoming, sums, means, once, full, empty, dk, dv, dq, dk_strides, dv_strides, batch, target,
-    head, heads, first, start, total, kv_len, span, scale, CAUSAL: gl.constexpr,
-    DIM: gl.constexpr,
+    head, heads, first, start, total, kv_len, span, scale, CAUSAL: gl.constexpr, DIM: gl.constexpr,
 ):  # fmt: skip
     """All products. Of queries beyond the end the log-sum-exp is +inf, so weights are zero."""
     STAGES: gl.constexpr = queries.shape[0]
@@ -155,10 +154,8 @@ def _multiply(
         given = incoming.index(stage).reshape([ROWS, WIDTH])
         scores = warpgroup_mma(keys, asked.permute((1, 0)), no_scores, use_acc=False, is_async=True)
         d_weights = warpgroup_mma(values, given.permute((1, 0)), no_scores, use_acc=False, is_async=True)
-        d_keys = warpgroup_mma_wait(2, deps=[d_keys])
-        mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), pred=step > 0)
         lse = sums.index(stage).load(gl.SliceLayout(0, scored)) * LOG2E
-        scores = warpgroup_mma_wait(1, deps=[scores])
+        scores, d_keys = warpgroup_mma_wait(1, deps=[scores, d_keys])
         weights = gl.exp2(scores * (scale * LOG2E) - lse[None, :])
         delta = means.index(stage).load(gl.SliceLayout(0, scored))
         if CAUSAL:  # noqa: SIM102 - one is the compiler's, the other the device's
@@ -168,6 +165,7 @@ def _multiply(
             weights = gl.where((down < kv_len)[:, None], weights, 0.0)
         d_weights = warpgroup_mma_wait(0, deps=[d_weights])
         d_scores = (weights * (d_weights - delta[None, :])).to(form)
+        mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), pred=step > 0)
         turned.store(d_scores)
         fence_async_shared()
         d_values = warpgroup_mma(gl.convert_layout(weights.to(form), operand), given, d_values, is_async=True)

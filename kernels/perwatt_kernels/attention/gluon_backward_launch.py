@@ -12,15 +12,14 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from perwatt_kernels.attention.gluon_backward import perwatt_attention_backward_gluon
-from perwatt_kernels.attention.gluon_operands import NARROWEST, refuse_others, source, width
+from perwatt_kernels.attention.gluon_operands import refuse_others, source, width
 from perwatt_kernels.attention.triton_grid import Grid
 from perwatt_kernels.attention.triton_launch import Work, delta_of, describable, on_device
 from perwatt_kernels.triton_choice import tile_for
 
 WARPS, OF_THE_KERNEL, OF_THE_COPIER = 8, 168, 24
 """Warps that multiply; registers of every thread at first, and of one that copies: the others then have 240."""
-ROWS = 64  # queries of a step: with more, registers do not suffice
-WIDEST = 128  # head dim
+ROWS, COLUMNS, WIDEST = 64, 128, 128  # queries of a step, keys of a tile (more have no registers); head dim
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,29 +27,22 @@ class Tile:
     """How the backward is cut.
 
     Attributes:
-        columns: keys of a tile.
         stages: steps in shared memory at once.
         splits: programs that share the heads of queries to a tile of keys; their sums are added afterwards.
     """
 
-    columns: int = 128
-    stages: int = 2
+    stages: int
     splits: int = 1
 
     @property
     def name(self) -> str:
         """Such as ``64x128s2-split4``."""
-        return f"{ROWS}x{self.columns}s{self.stages}" + (f"-split{self.splits}" if self.splits > 1 else "")
+        return f"{ROWS}x{COLUMNS}s{self.stages}" + (f"-split{self.splits}" if self.splits > 1 else "")
 
 
-def candidates(width: int, group: int) -> tuple[Tile, ...]:
-    """Tiles to choose from.
-
-    Args:
-        width: of a head in shared memory.
-        group: heads of queries to a head of keys.
-    """
-    found = tuple(Tile(stages=stages) for stages in ((2, 3) if width > NARROWEST else (2, 4)))
+def candidates(group: int) -> tuple[Tile, ...]:
+    """Tiles to choose from, for so many heads of queries to a head of keys."""
+    found = Tile(stages=4), Tile(stages=2)
     return found + tuple(replace(tile, splits=group) for tile in found if group > 1)
 
 
@@ -87,7 +79,7 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
             return dk
 
         about = "attention/gluon backward"
-        launch(tile_for(about, work.shape(tma=True), work.q.device, candidates(held, work.group), launch))
+        launch(tile_for(about, work.shape(tma=True), work.q.device, candidates(work.group), launch))
         torch.mul(sums[:, :, : work.q.shape[2], : work.dim], work.scale, out=dq)
 
 
@@ -100,9 +92,9 @@ def _launch(
         batch, heads, length, dim = dk.shape
         parts = dk.new_empty((2, batch, heads, tile.splits, length, dim), dtype=torch.float32)
         to_keys, to_values = parts.flatten(2, 3)
-    grid = Grid.over(to_keys, (), tile.columns, False, work.q)
+    grid = Grid.over(to_keys, (), COLUMNS, False, work.q)
     perwatt_attention_backward_gluon[grid.programs](
-        source(work.q, ROWS), source(work.k, tile.columns), source(work.v, tile.columns), source(d_out, ROWS),
+        source(work.q, ROWS), source(work.k, COLUMNS), source(work.v, COLUMNS), source(d_out, ROWS),
         _statistic(lse), _statistic(delta), to_keys, to_values, sums, to_keys.stride(), to_values.stride(), work.heads,
         work.k.shape[1], grid.heads, work.k.shape[2], lse.shape[2], grid.tiles, grid.section, tile.splits, work.scale,
         CAUSAL=work.causal, DIM=work.dim, STAGES=tile.stages, REGISTERS=OF_THE_COPIER, num_warps=WARPS,

@@ -51,9 +51,7 @@ def launched(
     module: ModuleType, operands: list[Tensor], incoming: Tensor, causal: bool, splits: int, monkeypatch: Any
 ) -> list[Tensor]:
     """Gradients that the kernel writes over NaN, by a tile."""
-    tile = next(
-        one for one in module.candidates(64, operands[0].shape[1] // operands[1].shape[1]) if one.splits == splits
-    )
+    tile = next(one for one in module.candidates(operands[0].shape[1] // operands[1].shape[1]) if one.splits == splits)
     monkeypatch.setattr(module, "tile_for", lambda about, shape, device, found, call: tile)
     wide, sums = attended(*(one.double() for one in operands), causal)
     work = module.Work(
@@ -139,7 +137,7 @@ def compiled() -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_products_are_asynchronous_copies_by_the_accelerator_and_the_tile_fits() -> None:
     found = [kernel for kernel in compiled() if kernel["kernel"] == "perwatt_attention_backward_gluon"]
-    assert {(kernel["dim"], kernel["tile"]) for kernel in found} >= {(128, "64x128s2"), (64, "64x128s2")}
+    assert {(kernel["dim"], kernel["tile"]) for kernel in found} >= {(128, "64x128s4"), (64, "64x128s2-split4")}
     for kernel in found:
         does = " ".join(kernel["does"])
         assert kernel["shared"] <= ROOM
@@ -151,7 +149,7 @@ def test_products_are_asynchronous_copies_by_the_accelerator_and_the_tile_fits()
         assert spilled(kernel) <= (0 if kernel["dim"] == 64 else SPILLED), kernel
 
 
-SPILLED = 16  # bytes a thread of twelve warps keeps in memory, of which none holds a sum
+SPILLED = 16  # bytes of a thread, where masks are causal: addresses, no sums
 
 
 def spilled(kernel: dict[str, Any]) -> int:
