@@ -19,8 +19,7 @@ from perwatt_kernels.triton_choice import tile_for
 
 WARPS, OF_THE_KERNEL, OF_THE_COPIER = 8, 168, 24
 """Warps that multiply; registers of every thread at first, and of one that copies: the others then have 240."""
-ROWS, COLUMNS = 64, 128  # queries of a step and keys of a tile: with more, registers do not suffice
-WIDEST = 128  # head dim
+ROWS, COLUMNS, WIDEST = 64, 128, 128  # queries of a step, keys of a tile (more have no registers); head dim
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

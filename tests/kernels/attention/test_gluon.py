@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 
 pytest.importorskip("triton.experimental.gluon")
 from fakes.gluon import Deadlock, Hazard, emulated
@@ -122,8 +123,7 @@ def test_gradients_flow(causal: bool) -> None:
     true = by(partial(attended, asked), [one.double() for one in given])
     framework = by(partial(attended, asked), given)
     with emulated(seed=5):
-        ops = importlib.import_module("perwatt_kernels.attention.gluon_ops")
-        found = by(lambda q, k, v: ops.attention(q, k, v, causal, asked.params["scale"])[0], given)
+        found = by(registry.kernels("attention")["gluon"].build(asked), given)
     for one, other, exact in zip(found, framework, true, strict=True):
         assert off(one, exact) <= 2 * max(off(other, exact), FLOOR["bf16"])
 
@@ -206,6 +206,27 @@ def test_registrations_agree_with_the_operation() -> None:
         given = operands(request(q_len=20, kv_len=20))
         checks = ("test_schema", "test_autograd_registration", "test_faketensor")
         torch.library.opcheck(ops.gluon_attention_forward, (*given, True, 0.25), test_utils=checks)
+
+
+@pytest.mark.usefixtures("triton_interpreter")
+def test_a_graph_keeps_both_operations_whole() -> None:
+    asked, seen = request(q_len=20, kv_len=20), []
+    leaves = [one.requires_grad_() for one in operands(asked)]
+
+    def look(graph: Any, inputs: Any) -> Any:
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
+    with emulated():
+        attend = registry.kernels("attention")["gluon"].build(asked)
+        torch._dynamo.reset()
+        compiled = torch.compile(attend, backend=aot_autograd(fw_compiler=look, bw_compiler=look), fullgraph=True)
+        result = compiled(*leaves)
+        assert torch.equal(result, attend(*leaves))
+        torch.autograd.grad(result.sum(), leaves)
+        torch._dynamo.reset()
+    ours = [name for name in seen if name.startswith("perwatt.")]
+    assert ours == ["perwatt.gluon_attention_forward.default", "perwatt.gluon_attention_backward.default"]
 
 
 @pytest.mark.parametrize(

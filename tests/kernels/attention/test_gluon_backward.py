@@ -149,7 +149,7 @@ def test_products_are_asynchronous_copies_by_the_accelerator_and_the_tile_fits()
         assert spilled(kernel) <= (0 if kernel["dim"] == 64 else SPILLED), kernel
 
 
-SPILLED = 16  # bytes of a thread, where masks are causal: addresses, no sums
+SPILLED = 16  # bytes of a thread: addresses, no sums
 
 
 def spilled(kernel: dict[str, Any]) -> int:

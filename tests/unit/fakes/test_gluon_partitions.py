@@ -181,3 +181,35 @@ def test_a_worker_that_fails_ends_all() -> None:
         with pytest.raises(Hazard, match=r"planted"):
             kernel[(1,)]()
         kernel[(0,)]()  # a grid without programs runs nothing
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_launch_has_nothing_to_do_with_derivatives(grad: bool) -> None:
+    """Which are on or off in each thread, and partitions are threads."""
+    x = torch.ones(4, requires_grad=True)
+    source = normal(16, 64).requires_grad_()
+    with emulated(), torch.set_grad_enabled(grad):
+        n = names()
+        gl, bar = n.gl, n.bar
+
+        @n.jit
+        def default(x: Any) -> None:
+            gl.store(x, gl.load(x + 1) * 2.0)
+
+        @n.jit
+        def worker(a: Any) -> None:
+            block = gl.allocate_shared_memory(a.dtype, [16, 64], a.layout)
+            full = gl.allocate_shared_memory(gl.int64, [1], bar)
+            n.mbarrier.init(full, count=1)
+            n.mbarrier.expect(full, a.block_type.nbytes)
+            n.copy_in(a, [0, 0], full, block)
+            n.mbarrier.wait(full, 0)
+            n.copy_out(a, [0, 0], block)
+            n.tma.store_wait(0)
+
+        @n.jit
+        def kernel(x: Any, a: Any) -> None:
+            gl.warp_specialize([(default, (x,)), (worker, (a,))], [1], [24])
+
+        kernel[(1,)](x, tile(source, (16, 64)))
+    assert x.tolist() == [2.0, 1.0, 1.0, 1.0]
