@@ -106,7 +106,7 @@ def forward(work: Work, out: Tensor, lse: Tensor) -> None:
         )  # fmt: skip
         return out
 
-    with _device(work.q):
+    with on_device(work.q):
         launch(_chosen("forward", work, tiles.forward, launch, work.q, work.k, work.v))
 
 
@@ -122,13 +122,8 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         dk: that of keys.
         dv: that of values.
     """
-    delta = torch.empty_like(lse)
-    with _device(work.q):
-        batch, heads, length, dim = out.shape
-        count = triton.cdiv(length, DELTA_ROWS)
-        perwatt_attention_delta[(count * batch * heads,)](
-            out, d_out, delta, *_strides(out, d_out), heads, length, count, DIM=dim, WIDTH=work.width, ROWS=DELTA_ROWS,
-        )  # fmt: skip
+    with on_device(work.q):
+        delta = delta_of(work, out, d_out)
         if work.ordered:
             _backward_keys(work, d_out, lse, delta, dk, dv, dq)
             _backward_queries(work, d_out, lse, delta, dq)
@@ -136,6 +131,17 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
             sums = torch.empty_like(dq, dtype=torch.float32, memory_format=torch.contiguous_format)
             _backward_keys(work, d_out, lse, delta, dk, dv, sums)
             dq.copy_(sums.mul_(work.scale))
+
+
+def delta_of(work: Work, out: Tensor, d_out: Tensor) -> Tensor:
+    """Row sums of the result times its gradient, float32 [batch, heads, q_len], contiguous."""
+    batch, heads, length, dim = out.shape
+    delta = out.new_empty((batch, heads, length), dtype=torch.float32)
+    count = triton.cdiv(length, DELTA_ROWS)
+    perwatt_attention_delta[(count * batch * heads,)](
+        out, d_out, delta, *_strides(out, d_out), heads, length, count, DIM=dim, WIDTH=work.width, ROWS=DELTA_ROWS,
+    )  # fmt: skip
+    return delta
 
 
 def _backward_keys(work: Work, d_out: Tensor, lse: Tensor, delta: Tensor, dk: Tensor, dv: Tensor, dq: Tensor) -> None:
@@ -197,12 +203,12 @@ def _chosen(
     if INTERPRETED.value:
         return SMALL
     capability = torch.cuda.get_device_capability(work.q.device)
-    tma = capability >= tiles.HOPPER and not work.lengths and all(map(_describable, operands))
+    tma = capability >= tiles.HOPPER and not work.lengths and all(map(describable, operands))
     found = candidates(work.width, 8 * work.q.element_size(), capability, tma)
     return tile_for(f"attention/triton {what}", work.shape(tma), work.q.device, found, launch)
 
 
-def _describable(tensor: Tensor) -> bool:
+def describable(tensor: Tensor) -> bool:
     """Whether a descriptor can be made: what is not packed closely in the head, or ill aligned, pointers load."""
     size = tensor.element_size()
     outer = [stride * size for extent, stride in zip(tensor.shape[:3], tensor.stride()[:3], strict=True) if extent > 1]
@@ -219,12 +225,12 @@ def _sources(tile: Tile, work: Work, *operands: tuple[Tensor, int]) -> list[Any]
     from triton.tools.tensor_descriptor import TensorDescriptor
 
     return [
-        TensorDescriptor(tensor, list(tensor.shape), _descriptor_strides(tensor), [1, 1, rows, work.width])
+        TensorDescriptor(tensor, list(tensor.shape), descriptor_strides(tensor), [1, 1, rows, work.width])
         for tensor, rows in operands
     ]
 
 
-def _descriptor_strides(tensor: Tensor) -> list[int]:
+def descriptor_strides(tensor: Tensor) -> list[int]:
     """Strides, where an extent of one has whatever stride one that a descriptor takes."""
     return [
         tensor.stride(place) if tensor.shape[place] > 1 else ALIGNED // tensor.element_size() for place in range(3)
@@ -254,6 +260,6 @@ def _busy(work: Work) -> bool:
     return bool(programs >= 8 * torch.cuda.get_device_properties(work.k.device).multi_processor_count)
 
 
-def _device(tensor: Tensor) -> AbstractContextManager[object]:
+def on_device(tensor: Tensor) -> AbstractContextManager[object]:
     """Where Triton launches."""
     return torch.cuda.device(tensor.device) if tensor.device.type == "cuda" else nullcontext()
