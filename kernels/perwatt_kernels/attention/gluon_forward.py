@@ -1,10 +1,10 @@
 """Flash attention in Gluon for Hopper, forward: one warp loads while others multiply and weigh.
 
 The design is that of FlashAttention 3 (Shah et al. 2024). A program has a producer, one warp that brings queries and
-rings of keys and values by the tensor memory accelerator, and two or three consumers, warp groups of 64 queries each.
-A consumer asks for the scores of the next keys before it weighs the present ones by their values, and computes
-exponentials while that product is under way. Weights never leave registers. Consumers may take turns, so that one
-multiplies while the other computes exponentials.
+rings of keys and values by the tensor memory accelerator, and two consumers, warp groups of 64 queries each. A consumer
+asks for the scores of the next keys before it weighs the present values, and computes exponentials while that product
+is under way. Weights never leave registers. Consumers may take turns, so that one multiplies while the other computes
+exponentials.
 
 Keys go by from the last to the first, so only the first steps of a tile, at the end or on the diagonal, have masks.
 Maximum and sum of the softmax are as in ``triton_forward.py``.
@@ -23,25 +23,28 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
+from perwatt_kernels.attention import gluon_tiles as tiles
 from perwatt_kernels.gluon_names import barrier, copy_in, copy_out
 
 LOG2E = gl.constexpr(1.4426950408889634)  # exponentials are powers of two, which the hardware has
-GROUP_ROWS = gl.constexpr(64)  # queries of a consumer: rows of one product of a warp group
+CONSUMERS = gl.constexpr(tiles.CONSUMERS)
+GROUP_ROWS = gl.constexpr(tiles.ROWS // tiles.CONSUMERS)  # rows of one product of a warp group
+ROWS = gl.constexpr(tiles.ROWS)
 
 
 @gluon.jit
 def perwatt_attention_forward_gluon(
     q, k, v, out, lse, heads, group, all_heads, q_len, kv_len, tiles, section, scale, CAUSAL: gl.constexpr,
-    STAGES: gl.constexpr, CONSUMERS: gl.constexpr, TURNS: gl.constexpr, TAIL: gl.constexpr,
-    REGISTERS: gl.constexpr,
+    STAGES: gl.constexpr, TURNS: gl.constexpr, TAIL: gl.constexpr, REGISTERS: gl.constexpr,
 ):  # fmt: skip
     """Tiles of queries, one after the other where programs are fewer.
 
     ``q`` and ``out`` are descriptors of [batch, heads, q_len, head_dim] that read and write 64 rows, ``k`` and ``v`` of
     [batch, kv_heads, kv_len, head_dim] that read a step's; ``lse`` points to float32 [batch, heads, q_len], contiguous:
-    the natural logarithms of sums of exponentials. ``tiles`` are those of a head, of CONSUMERS * 64 queries each,
-    ``all_heads`` of all sequences, ``section`` of :func:`turn`. A ring has STAGES steps. With TURNS two consumers take
-    turns at products, and TAIL says whether a step may reach beyond the last key. A consumer's thread has REGISTERS.
+    the natural logarithms of sums of exponentials. ``tiles`` are those of a head, ``all_heads`` of all sequences,
+    ``section`` of :func:`turn`. A ring has STAGES steps. With TURNS consumers take turns at products, and TAIL says
+    whether a step may reach beyond the last key. A thread of the second consumer has REGISTERS, and the first has what
+    is left of the register file.
     """
     COLUMNS: gl.constexpr = k.block_type.shape[2]
     WIDTH: gl.constexpr = k.block_type.shape[3]
@@ -55,27 +58,15 @@ def perwatt_attention_forward_gluon(
     fence_async_shared()
     shared = (queries, keys, values, q_full, q_empty, k_full, k_empty, v_full, v_empty, turns)
     sizes = (heads, group, all_heads, q_len, kv_len, tiles, section)
-    if CONSUMERS == 2:
-        gl.warp_specialize(
-            [
-                (_consume, (out, lse, shared, sizes, scale, 0, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
-                (_consume, (out, lse, shared, sizes, scale, 1, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
-                (_produce, (q, k, v, shared, sizes, CAUSAL, STAGES, CONSUMERS)),
-            ],
-            [4, 1],
-            [REGISTERS, 24],
-        )
-    else:
-        gl.warp_specialize(
-            [
-                (_consume, (out, lse, shared, sizes, scale, 0, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
-                (_consume, (out, lse, shared, sizes, scale, 1, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
-                (_consume, (out, lse, shared, sizes, scale, 2, CAUSAL, STAGES, CONSUMERS, TURNS, TAIL)),
-                (_produce, (q, k, v, shared, sizes, CAUSAL, STAGES, CONSUMERS)),
-            ],
-            [4, 4, 1],
-            [REGISTERS, REGISTERS, 32],
-        )
+    gl.warp_specialize(
+        [
+            (_consume, (out, lse, shared, sizes, scale, 0, CAUSAL, STAGES, TURNS, TAIL)),
+            (_consume, (out, lse, shared, sizes, scale, 1, CAUSAL, STAGES, TURNS, TAIL)),
+            (_produce, (q, k, v, shared, sizes, CAUSAL, STAGES)),
+        ],
+        [4, 1],
+        [REGISTERS, 24],
+    )
 
 
 @gluon.jit
@@ -100,7 +91,7 @@ def turn(program, tiles, heads, section):
 
 
 @gluon.jit
-def _tile(program, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr, CAUSAL: gl.constexpr):
+def _tile(program, sizes, COLUMNS: gl.constexpr, CAUSAL: gl.constexpr):
     """Sequence, head and first query of a program's tile, those with most keys first, and its steps."""
     heads, _, all_heads, _, kv_len, tiles, section = sizes
     tile, head = turn(program, tiles, all_heads, section)
@@ -112,16 +103,15 @@ def _tile(program, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr, CAUSAL: gl.
 
 
 @gluon.jit
-def _produce(q, k, v, shared, sizes, CAUSAL: gl.constexpr, STAGES: gl.constexpr, CONSUMERS: gl.constexpr):
+def _produce(q, k, v, shared, sizes, CAUSAL: gl.constexpr, STAGES: gl.constexpr):
     """Load queries of each tile once, and its keys and values from the last to the first, a step of keys ahead."""
     queries, keys, values, q_full, q_empty, k_full, k_empty, v_full, v_empty, _ = shared
     _, group, all_heads, _, _, tiles, _ = sizes
     COLUMNS: gl.constexpr = keys.shape[3]
-    ROWS: gl.constexpr = CONSUMERS * GROUP_ROWS
     done = 0  # tiles
     count = 0  # steps of all tiles so far
     for program in range(gl.program_id(0), tiles * all_heads, gl.num_programs(0)):
-        batch, head, first, steps = _tile(program, sizes, ROWS, COLUMNS, CAUSAL)
+        batch, head, first, steps = _tile(program, sizes, COLUMNS, CAUSAL)
         for which in gl.static_range(CONSUMERS):
             at = first + which * GROUP_ROWS
             _fetch(q, queries, q_full, q_empty, which + CONSUMERS * done, CONSUMERS, batch, head, at)
@@ -155,14 +145,13 @@ def _place(count, PLACES: gl.constexpr):
 @gluon.jit
 def _consume(
     out, lse, shared, sizes, scale, WHICH: gl.constexpr, CAUSAL: gl.constexpr, STAGES: gl.constexpr,
-    CONSUMERS: gl.constexpr, TURNS: gl.constexpr, TAIL: gl.constexpr,
+    TURNS: gl.constexpr, TAIL: gl.constexpr,
 ):  # fmt: skip
     """The WHICH-th 64 queries of each tile."""
     queries, keys, values, q_full, q_empty, k_full, k_empty, v_full, v_empty, turns = shared
     heads, _, all_heads, q_len, kv_len, tiles, _ = sizes
     COLUMNS: gl.constexpr = keys.shape[3]
     WIDTH: gl.constexpr = keys.shape[4]
-    ROWS: gl.constexpr = CONSUMERS * GROUP_ROWS
     scored: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLUMNS, 16])
     summed: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 16])
     by_score: gl.constexpr = gl.SliceLayout(1, scored)
@@ -172,7 +161,7 @@ def _consume(
     done = 0
     count = 0
     for program in range(gl.program_id(0), tiles * all_heads, gl.num_programs(0)):
-        batch, head, first, steps = _tile(program, sizes, ROWS, COLUMNS, CAUSAL)
+        batch, head, first, steps = _tile(program, sizes, COLUMNS, CAUSAL)
         first += WHICH * GROUP_ROWS
         rows = first + gl.arange(0, GROUP_ROWS, layout=by_score)
         acc = gl.zeros([GROUP_ROWS, WIDTH], gl.float32, layout=summed)

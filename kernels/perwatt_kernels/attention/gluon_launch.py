@@ -39,9 +39,8 @@ def forward(work: Work, out: Tensor, lse: Tensor) -> None:
         perwatt_attention_forward_gluon[(programs,)](
             source(work.q, rows), source(work.k, tile.columns), source(work.v, tile.columns), source(out, rows), lse,
             work.heads, work.group, grid.heads, work.q.shape[2], work.k.shape[2], grid.tiles, grid.section, work.scale,
-            CAUSAL=work.causal, STAGES=tile.stages, CONSUMERS=CONSUMERS, TURNS=tile.turns,
-            TAIL=work.k.shape[2] % tile.columns != 0, REGISTERS=REGISTERS, num_warps=4, maxnreg=OF_THE_KERNEL,
-            enable_fp_fusion=True,
+            CAUSAL=work.causal, STAGES=tile.stages, TURNS=tile.turns, TAIL=work.k.shape[2] % tile.columns != 0,
+            REGISTERS=REGISTERS, num_warps=4, maxnreg=OF_THE_KERNEL, enable_fp_fusion=True,
         )  # fmt: skip
         return out
 
