@@ -50,6 +50,16 @@ def _vector_units_are_as_the_processor_says() -> Iterator[None]:
     patch.undo()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _kernels_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For all tests that look at what Triton's compiler makes, by all processes of this run."""
+    base = tmp_path_factory.getbasetemp()
+    patch = pytest.MonkeyPatch()
+    patch.setenv("TRITON_CACHE_DIR", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "triton"))
+    yield
+    patch.undo()
+
+
 @pytest.fixture
 def at_80(tmp_path: Path) -> Callable[..., str]:
     """What ``perwatt`` with these arguments shows on a terminal of 80 columns, without colours."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
@@ -46,12 +49,22 @@ def compile_for(capability: int) -> list[Any]:
     return made
 
 
-def lines_of(module: str, capability: int, **environment: str) -> list[str]:
+def assembled(kernel: Any) -> str:
+    """What the assembler says of a kernel for Hopper: registers, spills, products that it puts one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "kernel.ptx")
+        source.write_text(kernel.asm["ptx"])
+        command = [get_ptxas(90).path, "-v", "-arch=sm_90a", str(source), "-o", str(Path(folder, "kernel.cubin"))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def lines_of(module: str, capability: int) -> list[str]:
     """What a module that compiles prints in a process of its own."""
     kept = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", module, str(capability)],
-        env={**kept, "PYTHONPATH": os.pathsep.join(sys.path), **environment}, capture_output=True, text=True,
+        env={**kept, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True,
         timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

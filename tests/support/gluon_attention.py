@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 from triton import knobs
-from triton.backends.nvidia.compiler import get_ptxas
 
 from perwatt_kernels.attention import gluon_launch
 from perwatt_kernels.attention.triton_launch import Work
-from support.absent_gpu import compile_for
+from support.absent_gpu import assembled, compile_for
 
 SEEN = (
     r"wgmma\.mma_async|cp\.async\.bulk\.tensor\.\w+\.global|cp\.async\.bulk\.tensor\.\w+\.shared|setmaxnreg|mma\.sync"
@@ -36,16 +35,6 @@ def works() -> Iterator[tuple[str, Work]]:
         yield f"{dim}{'-causal' * causal}", Work(q=q, k=k, v=k, causal=causal, window=0, lengths=(), scale=0.1)
     one = torch.ones(1, 1, 1, 64, dtype=torch.float16)
     yield "one", Work(q=one, k=one, v=one, causal=True, window=0, lengths=(), scale=0.1)
-
-
-def assembled(kernel: Any) -> str:
-    """What the assembler says of a kernel, as Triton calls it."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
-        source.write_text(kernel.asm["ptx"])
-        command = [get_ptxas(90).path, "-v", "--gpu-name=sm_90a", str(source), "-o", str(Path(folder, "kernel.cubin"))]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
 
 
 def blocks(kernel: Any) -> list[list[str]]:

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
-from triton.backends.nvidia.compiler import get_ptxas
 
 from perwatt_kernels.attention import gluon_backward_launch
 from perwatt_kernels.attention.gluon_backward_launch import Tile, backward, candidates
 from perwatt_kernels.attention.triton_launch import Work
-from support.absent_gpu import compile_for
+from support.absent_gpu import assembled, compile_for
 
 SEEN = (
     r"wgmma\.mma_async\S+m64n\d+k16|mma\.sync|cp\.async\.bulk\.tensor\.\dd|setmaxnreg\.\w+|(?:atom|red)\.global\S+"
@@ -39,15 +35,6 @@ def works() -> Iterator[tuple[Work, Tile]]:
             yield Work(q=q, k=k, v=k, causal=causal, window=0, lengths=(), scale=0.1, ordered=False), tile
 
 
-def assembled(ptx: str) -> str:
-    """What the assembler of Triton's package says of a kernel."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
-        source.write_text(ptx)
-        command = [get_ptxas(90).path, "-v", "-arch=sm_90a", source, "-o", f"{folder}/kernel.cubin"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
-
-
 def main(capability: int) -> None:
     """Launch the backward of each."""
     made = compile_for(capability)
@@ -60,7 +47,7 @@ def main(capability: int) -> None:
             ptx = kernel.asm["ptx"]
             print(json.dumps({
                 "kernel": kernel.metadata.name, "tile": tile.name, "dim": work.dim, "shared": kernel.metadata.shared,
-                "does": sorted(set(re.findall(SEEN, ptx))), "assembler": assembled(ptx),
+                "does": sorted(set(re.findall(SEEN, ptx))), "assembler": assembled(kernel),
             }), flush=True)  # fmt: skip
 
 

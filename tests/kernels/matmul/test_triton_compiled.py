@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +16,14 @@ UNITS = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma", 120: "mma.sy
 SHARED = {80: 163, 90: 227, 100: 227, 120: 99}  # KiB that a program may take (CUDA programming guide, table of limits)
 
 
-def compiled(capability: int, folder: Path) -> list[dict[str, Any]]:
-    lines = lines_of("support.triton_compiled", capability, TRITON_CACHE_DIR=str(folder))
+def compiled(capability: int) -> list[dict[str, Any]]:
+    lines = lines_of("support.triton_compiled", capability)
     return [json.loads(line) for line in lines]
 
 
 @pytest.mark.parametrize("capability", UNITS)
-def test_the_likeliest_tiles_compile_for_the_right_units(capability: int, tmp_path: Path) -> None:
-    everything = compiled(capability, tmp_path)
+def test_the_likeliest_tiles_compile_for_the_right_units(capability: int) -> None:
+    everything = compiled(capability)
     found = [one for one in everything if one["compute"] != "quantize"]
     assert (len(found), len(everything)) == {80: (6, 6), 90: (8, 10)}.get(capability, (6, 8))
     for one in everything[len(found) :]:  # 16 bytes at once both ways, whatever way the matrix lies
