@@ -105,7 +105,8 @@ def run(call: Call, plan: Plan) -> Tensor:
     left, right = call.scales or (result, result)  # a tensor that is not read stands for what there is none of
     bias = result if call.bias is None else call.bias.contiguous()
     _, m, n, k = call.extents
-    with torch.cuda.device(call.a.device) if call.a.is_cuda else nullcontext():
+    elsewhere = call.a.is_cuda and call.a.get_device() != torch.cuda.current_device()
+    with torch.cuda.device(call.a.device) if elsewhere else nullcontext():
         perwatt_matmul_gluon[(plan.grid,)](*described, bias, left, right, m, n, k, **plan.options)
     return result
 

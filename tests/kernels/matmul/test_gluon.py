@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 pytest.importorskip("triton.experimental.gluon")
-from fakes.gluon import emulated
+from fakes.gluon import Hazard, emulated
 from perwatt_kernels import registry
 from perwatt_kernels.matmul.gluon_tiles import Tile, candidates
 from perwatt_kernels.matmul.triton_call import Call
@@ -207,3 +207,27 @@ def test_candidates_have_names_of_their_own_and_stages_enough(form: torch.dtype,
     assert 2 <= len({tile.name for tile in found}) == len(found) <= 6
     assert any(tile.turns for tile in found)
     assert all(tile.stages >= 3 for tile in found)
+
+
+def _late(wait: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda outstanding, deps: wait(outstanding + 1, deps=deps)
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        ("fence_async_shared", lambda fence: lambda: None),  # results leave before they are seen
+        ("warpgroup_mma_wait", _late),  # stages are given back, and sums taken, while they are in use
+    ],
+)
+@pytest.mark.parametrize("tile", TILES.values(), ids=TILES)
+def test_a_planted_mistake_is_caught(
+    monkeypatch: pytest.MonkeyPatch, name: str, planted: Callable[[Any], Any], tile: Tile
+) -> None:  # fmt: skip
+    call = Call(a=normal(200, 320), b=normal(72, 320).mT, output=torch.bfloat16, compute="bf16")
+    with emulated(seed=1, lateness=1.0, version="3.6"):
+        from perwatt_kernels.matmul import gluon_kernel, gluon_launch
+
+        monkeypatch.setattr(gluon_kernel, name, planted(getattr(gluon_kernel, name)))
+        with pytest.raises(Hazard):
+            gluon_launch.launch(call, tile)
