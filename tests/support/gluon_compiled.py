@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
-import triton
 
 from perwatt_kernels.matmul import gluon_launch
 from perwatt_kernels.matmul.gluon_tiles import candidates
 from perwatt_kernels.matmul.triton_call import Call
 from perwatt_kernels.matmul.triton_tiles import Chip
-from support.absent_gpu import compile_for
+from support.absent_gpu import assembled, compile_for
 
 SHARED = 227 * 2**10  # bytes that a program may take on a Hopper (CUDA programming guide, table of limits)
 CHIP = Chip(capability=(9, 0), processors=130, shared=SHARED)
@@ -42,19 +38,6 @@ def calls() -> Iterator[Call]:
     )
 
 
-def assembled(ptx: str) -> str:
-    """What the assembler says of a program."""
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    newest = tools / "ptxas-blackwell"  # that is its name, not what it is for
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
-        source.write_text(ptx)
-        command = [newest if newest.exists() else tools / "ptxas", "-v", "-arch", "sm_90a", source, "-o", "/dev/null"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 def main(capability: int) -> None:
     """Compile the candidates of each product."""
     made = compile_for(capability)
@@ -65,7 +48,7 @@ def main(capability: int) -> None:
             gluon_launch.launch(call, tile)
             (kernel,) = made
             ptx = kernel.asm["ptx"]
-            said = assembled(ptx)
+            said = assembled(kernel)
             print(json.dumps({
                 "kind": call.work.kind, "tile": tile.name, "stages": tile.stages, "shared": kernel.metadata.shared,
                 "units": sorted(set(re.findall(r"wgmma\.mma_async\.sync\.aligned\.(\S+)", ptx))),
