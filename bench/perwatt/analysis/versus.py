@@ -39,7 +39,9 @@ class Meeting:
         tflops: that it reached.
         flops_s: floor by operations, and ``bytes_s`` by bytes; None where a sheet, a peak or a count is missing.
         gap: time over the larger floor; None where neither is known.
-        power_w: mean power in the energy window.
+        mfu: model FLOPs utilization, and ``ceiling_fraction`` the share of the best product of the run in its format.
+        power_w: mean power in the energy window, and ``power_limit_w`` the limit in force.
+        sm_clock_mhz: median clock of the compute units.
         flags: of both rows.
     """
 
@@ -54,7 +56,11 @@ class Meeting:
     flops_s: float | None
     bytes_s: float | None
     gap: float | None
+    mfu: float | None
+    ceiling_fraction: float | None
     power_w: float | None
+    power_limit_w: float | None
+    sm_clock_mhz: float | None
     flags: tuple[str, ...]
 
 
@@ -152,7 +158,8 @@ def _meeting(own: Row, peer: Row) -> Meeting:
     return Meeting(
         case=own.case or "", group=(own.workload or "", own.pass_ or "", own.precision or ""), peer=peer.impl or "",
         time_s=time_s, peer_s=peer_s, ratio=_ratio(own, peer), path=own.path or "", tflops=own.tflops, flops_s=flops_s,
-        bytes_s=bytes_s, gap=time_s / floor if floor else None, power_w=own.power_w, flags=tuple(flags),
+        bytes_s=bytes_s, gap=time_s / floor if floor else None, mfu=own.mfu, ceiling_fraction=own.ceiling_fraction,
+        power_w=own.power_w, power_limit_w=own.power_limit_w, sm_clock_mhz=own.sm_clock_mhz, flags=tuple(flags),
     )  # fmt: skip
 
 

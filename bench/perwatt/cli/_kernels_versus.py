@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from perwatt.report.sheet import Sheet
 
 NOTHING = 3
-HEAD = ("case", "peer", "ratio", "TFLOP/s", "FLOP floor", "byte floor", "gap", "W", "path")
+HEAD = ("case", "peer", "ratio", "TFLOP/s", "FLOP floor", "byte floor", "gap", "path")
+STATE = ("case", "MFU", "of ceiling", "W", "limit W", "SM MHz", "flags")
 MEANS = ("workload", "pass", "precision", "cases", "geometric mean", "least", "of", "above 1")
 
 
@@ -35,6 +36,7 @@ def versus(
 
     RESULTS is a results CSV, a run's folder, a folder of CSVs or a glob. A ratio above 1 says that the implementation
     is faster. Floors are what the chip's sheet allows by operations and by bytes; the gap is the time over the larger.
+    Of each case there are also MFU, the share of the run's best product, power, its limit and the clock.
     Exits with 3 if nothing met.
     """
     from perwatt.analysis.breakdown.rows import read
@@ -44,7 +46,7 @@ def versus(
     from perwatt.report.comparison_formats import markdown_of, print_all
     from perwatt.report.console import console
 
-    tables, notes = (_meetings(found), _means(found)), [f"{case}: {why}" for case, why in found.alone]
+    tables, notes = (_meetings(found), _state(found), _means(found)), [f"{case}: {why}" for case, why in found.alone]
     if as_json:
         print_json(found.as_json())
     elif markdown:
@@ -64,12 +66,26 @@ def _meetings(found: Versus) -> Sheet:
     rows = (
         (
             one.case, one.peer, _ends(one.ratio), number(one.tflops), seconds(one.flops_s), seconds(one.bytes_s),
-            "" if one.gap is None else f"{one.gap:.2f}", number(one.power_w), one.path,
+            "" if one.gap is None else f"{one.gap:.2f}", one.path,
         )
         for one in found.meetings
     )  # fmt: skip
     title = f"{found.impl}: time of the peer over its own"
-    return Sheet(title=title, head=HEAD, rows=tuple(rows), right=frozenset({3, 4, 5, 6, 7}))
+    return Sheet(title=title, head=HEAD, rows=tuple(rows), right=frozenset({3, 4, 5, 6}))
+
+
+def _state(found: Versus) -> Sheet:
+    from perwatt.report.format import number
+    from perwatt.report.sheet import Sheet
+
+    rows = (
+        (
+            one.case, _share(one.mfu), _share(one.ceiling_fraction), number(one.power_w), number(one.power_limit_w),
+            number(one.sm_clock_mhz), " ".join(one.flags),
+        )
+        for one in found.meetings
+    )  # fmt: skip
+    return Sheet(title=f"{found.impl}: how it ran", head=STATE, rows=tuple(rows), right=frozenset({1, 2, 3, 4, 5}))
 
 
 def _means(found: Versus) -> Sheet:
@@ -80,6 +96,10 @@ def _means(found: Versus) -> Sheet:
         for one in found.summaries
     )
     return Sheet(title="in the mean", head=MEANS, rows=tuple(rows), right=frozenset({3, 5, 7}))
+
+
+def _share(found: float | None) -> str:
+    return "" if found is None else f"{found:.1%}"
 
 
 def _ends(found: Ends) -> str:

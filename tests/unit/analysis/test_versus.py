@@ -93,6 +93,12 @@ def test_floors_are_those_of_the_chip_and_the_gap_is_over_the_larger() -> None:
     assert (unknown.flops_s, unknown.bytes_s, unknown.gap) == (None, None, None)
 
 
+def test_how_it_ran_is_that_of_its_own_row() -> None:
+    state = {"mfu": 0.5, "ceiling_fraction": 0.7, "power_w": 600.0, "power_limit_w": 650.0, "sm_clock_mhz": 1500.0}
+    (one,) = versus([row("triton", **state), row("torch", mfu=0.4)], "triton").meetings
+    assert {name: getattr(one, name) for name in state} == state
+
+
 @pytest.mark.parametrize(("impl", "peers", "field"), [("tritn", [], "--impl"), ("triton", ["torhc"], "--peer")])
 def test_names_that_no_row_has_are_refused_with_the_nearest(impl: str, peers: list[str], field: str) -> None:
     with pytest.raises(InputError, match=rf"{field}: found .*\(did you mean"):
