@@ -2,5 +2,6 @@
 
 A :class:`~perwatt_kernels.choices.question.Question` says for what a choice holds: operation or kernel, shape, device,
 versions of libraries, sources of perwatt's kernels. Its answer is looked for among those kept on this machine, then
-among those that are shipped (``shipped/*.json``), and measured where there is none, once. ``perwatt kernels choices`` shows them.
+among those that are shipped (``shipped/*.json``), and measured where there is none, once. ``perwatt kernels choices``
+shows them.
 """
