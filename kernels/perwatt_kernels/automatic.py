@@ -2,8 +2,8 @@
 
 Candidates are all implementations that take the request, but for the reference, interpreters and those that are said to
 choose themselves. They are measured once for each question (:mod:`perwatt_kernels.choices`): the request, the device,
-the versions of libraries. One that fails, or gives something else than the framework's path, is passed over with a
-warning, and the row says so.
+the versions of libraries, the sources of perwatt's kernels. One that fails, or gives something else than the
+framework's path, is passed over with a warning, and the row says so.
 
 On Neuron every candidate compiles for minutes, so there nothing is measured unasked: the answer that is kept decides,
 and where there is none a kernel of perwatt's is taken, else the framework's path; the row says which and that nothing
@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perwatt_kernels import registry
-from perwatt_kernels.choices import measure, store
+from perwatt_kernels.choices import measure, sources, store
 from perwatt_kernels.choices.answer import Answer
 from perwatt_kernels.choices.question import Question, versions
 from perwatt_kernels.registry import Chosen, Kernel, Request
@@ -119,7 +119,8 @@ def question_of(operation: str, request: Request) -> Question:
     shape |= {name: getattr(request, name) for name in FIELDS}
     modules = {kernel.distribution for kernel in registry.kernels(operation).values() if kernel.distribution}
     return Question(
-        about=operation, shape=shape, device=request.chip or request.device, versions=versions(tuple(sorted(modules)))
+        about=operation, shape=shape, device=request.chip or request.device,
+        versions=versions(tuple(sorted(modules))) | sources.of_operation(operation),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from perwatt_kernels.choices import measure, store
+from perwatt_kernels.choices import measure, sources, store
 from perwatt_kernels.choices.question import Question, versions
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def _question(about: str, shape: Mapping[str, object], device: torch.device) -> 
 
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in shape.items()}
     compiler = {name: version for name, version in versions().items() if name == "triton"}  # no other has a part in it
-    return Question(about=about, shape=plain, device=torch.cuda.get_device_name(device), versions=compiler)
+    return Question(about=about, shape=plain, device=torch.cuda.get_device_name(device),
+                    versions=compiler | sources.of_kernel(about))  # fmt: skip
 
 
 def _chosen(

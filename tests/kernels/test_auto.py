@@ -78,7 +78,7 @@ def test_the_fastest_that_is_right_is_taken_and_the_row_learns_why(auto: Callabl
         return found
 
     def fails(a: Tensor, b: Tensor) -> Tensor:
-        raise RuntimeError("CUDA out of memory")
+        raise RuntimeError("no kernel image")
 
     def refuses(request: Request) -> str:
         return "it is Sunday"
@@ -93,11 +93,40 @@ def test_the_fastest_that_is_right_is_taken_and_the_row_learns_why(auto: Callabl
         found = taken.choose(request())
     assert (found.impl, found.impl_class, found.flags) == ("own", "kernel", ("auto_skipped",))
     assert found.why.startswith("own, fastest of 2 by ")
-    assert "measured; failed: fails (RuntimeError: CUDA out of memory), wrong (its result is " in found.why
+    assert "measured; failed: fails (RuntimeError: no kernel image), wrong (its result is " in found.why
     a, b = torch.randn(8, 32), torch.randn(32, 16)
     assert torch.equal(taken.build(request())(a, b), a @ b)
     measure.forget()
     assert ", kept; failed: fails" in taken.choose(request()).why  # a later process, which warns of nothing
+
+
+def test_one_that_finds_no_memory_is_told_and_tried_again_another_time(auto: Callable[..., Kernel]) -> None:
+    full = True
+
+    def large(a: Tensor, b: Tensor) -> Tensor:
+        if full:
+            raise RuntimeError("CUDA out of memory")
+        return a @ b
+
+    taken = auto(kernel("torch", after(4e-3)), kernel("large", large))
+    with pytest.warns(UserWarning, match="large is passed over"):
+        found = taken.choose(request())
+    assert (found.impl, found.flags) == ("torch", ("framework_path", "auto_skipped"))
+    assert found.why.endswith("failed: large (RuntimeError: CUDA out of memory)")
+    assert taken.choose(request()) == found
+    measure.forget()
+    alone = auto(kernel("torch", large))
+    with pytest.warns(UserWarning, match="torch is passed over"), pytest.raises(MemoryError, match="CUDA out of mem"):
+        alone.build(request())
+    full = False
+    taken = auto(kernel("torch", after(4e-3)), kernel("large", large))
+    assert taken.choose(request()).impl == "large"
+
+
+@pytest.mark.parametrize("operation", ["matmul", "linear", "attention"])
+def test_an_answer_depends_on_perwatts_own_kernels(operation: str) -> None:
+    versions = automatic.question_of(operation, request()).versions
+    assert {"torch", "perwatt_kernels"} <= versions.keys()
 
 
 @pytest.mark.parametrize("spoil", ["result", "gradient"])

@@ -134,6 +134,26 @@ def test_where_none_works_the_first_is_left_to_say_why(gpu: Gpu) -> None:
     assert list(store.entries()) == []
 
 
+def test_where_memory_ran_out_that_is_said_and_a_tile_is_tried_again_another_time(gpu: Gpu) -> None:
+    short = "CUDA out of memory. Tried to allocate 1.00 GiB"
+    with pytest.raises(MemoryError, match="CUDA out of memory"):
+        chosen(gpu, Cut("first", 2e-3, error=short), Cut("split", 1e-3, error=short))
+    assert chosen(gpu, Cut("first", 2e-3), Cut("split", 1e-3, error=short)) == "first"
+    assert list(store.entries()) == []
+    for forget in (measure.forget, triton_choice.forget):
+        forget()
+    assert chosen(gpu, Cut("first", 2e-3), Cut("split", 1e-3)) == "split"
+
+
+@pytest.mark.parametrize(
+    "kernel", ["matmul/triton", "matmul/gluon", "attention/triton keys", "attention/gluon forward"]
+)
+def test_an_answer_depends_on_the_kernels_own_sources(gpu: Gpu, kernel: str) -> None:
+    triton_choice.tile_for(kernel, (), DEVICE, (Cut("a", 1e-3), Cut("b", 2e-3)), gpu.run)
+    ((question, _),) = store.entries()
+    assert question.versions.keys() == {"triton", "perwatt_kernels"}
+
+
 def test_while_a_graph_is_captured_nothing_is_measured_and_nothing_remembered(gpu: Gpu) -> None:
     tiles = Cut("first", 3e-3), Cut("fast", 1e-3)
     gpu.capturing = True

@@ -23,6 +23,8 @@ HOPELESS = 10.0  # times the fastest: what is slower after one call takes no par
 
 PATIENCE_S = 60.0  # for one call on a device that computes by itself: what takes longer hangs
 HUNG = 70  # exit code of a process that ends itself for that (EX_SOFTWARE of sysexits.h)
+NO_MEMORY = ("out of memory", "ALLOC_FAILED", "NRT_RESOURCE", "Failed to allocate", "DefaultCPUAllocator")
+"""How drivers, runtimes and allocators say that memory ran out. Shared memory that is "out of resource" always is."""
 
 Call = Callable[[], object]
 Clock = Callable[[Call, int], float]
@@ -51,14 +53,16 @@ def chosen(
 
     Raises:
         NotImplementedError: every candidate failed.
+        MemoryError: every candidate failed, and memory ran out.
         Lost: one failed in such a way that nothing else can be tried in this process.
     """
     for answer in (_known.get(question.text), store.look(question)):
         if answer is not None and answer.covers(candidates):
             _known[question.text] = answer
             return answer
-    answer = _measured(question, candidates, clock, agrees, patience_s)
-    store.keep(question, answer)
+    answer, lasting = _measured(question, candidates, clock, agrees, patience_s)
+    if lasting:
+        store.keep(question, answer)
     _known[question.text] = answer
     return answer
 
@@ -71,7 +75,9 @@ def forget() -> None:
 def _measured(
     question: Question, candidates: Mapping[str, Callable[[], Call]], clock: Clock,
     agrees: Callable[[str, object], str | None], patience_s: float | None,
-) -> Answer:  # fmt: skip
+) -> tuple[Answer, bool]:  # fmt: skip
+    """The answer, and whether it holds for later processes: there may be memory another time for what found none."""
+    short = False
     failed = {name: why for name in candidates if (why := store.deadly(question, name))}
     calls: dict[str, Call] = {}
     for name, make in candidates.items():
@@ -87,7 +93,8 @@ def _measured(
         except Lost:
             raise
         except Exception as error:  # whatever a candidate raises says something about that candidate
-            wrong = _one_line(error)
+            wrong = _one_line(error)  # and no more: its traceback would hold the candidate's tensors
+            short = short or _no_memory(error)
         if wrong is None:
             calls[name] = call
         else:
@@ -96,12 +103,14 @@ def _measured(
         warnings.warn(f"{question.about}: {name} is passed over: {why}", stacklevel=4)
     if not calls:
         reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
-        raise NotImplementedError(f"no implementation of {question.about} works here: {reasons}")
+        kind = MemoryError if short else NotImplementedError
+        raise kind(f"no implementation of {question.about} works here: {reasons}")
     seconds = _rounds(calls, clock)
-    return Answer(
+    answer = Answer(
         chosen=min(seconds, key=lambda name: seconds[name]), seconds=seconds, failed=failed,
         when=datetime.now(UTC).date().isoformat(),
     )  # fmt: skip
+    return answer, not short
 
 
 @contextmanager
@@ -165,6 +174,10 @@ def _rounds(calls: Mapping[str, Call], clock: Clock) -> dict[str, float]:
 
 def _shuffled(names: Sequence[str], order: random.Random) -> list[str]:
     return order.sample(names, len(names))
+
+
+def _no_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def _one_line(error: Exception) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
-LIBRARIES = ("torch", "triton", "nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
+LIBRARIES = (
+    "torch", "triton", "nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12",
+)  # fmt: skip
 """Distributions whose version any choice on a device depends on."""
 
 
@@ -23,7 +25,7 @@ class Question:
         shape: whatever the choice depends on beside device and versions: extents, layouts, formats, passes. Values are
             what JSON has.
         device: name of the chip.
-        versions: of libraries.
+        versions: of libraries, and of perwatt's own kernels (:mod:`perwatt_kernels.choices.sources`).
     """
 
     about: str

@@ -131,6 +131,43 @@ def test_where_all_fail_the_reasons_are_named_and_nothing_is_kept() -> None:
     assert list(store.entries()) == []
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), MemoryError(),
+    ],
+)  # fmt: skip
+def test_one_that_ran_out_of_memory_is_passed_over_by_this_process_only(error: Exception) -> None:
+    bench = Bench(good=3e-3, large=1e-3)
+
+    def large() -> Callable[[], object]:
+        raise error
+
+    candidates = {**bench.candidates(), "large": large}
+    with pytest.warns(UserWarning, match=f"large is passed over: {type(error).__name__}"):
+        found = measure.chosen(question(), candidates, bench.clock)
+    assert (found.chosen, found.failed.keys()) == ("good", {"large"})
+    assert measure.chosen(question(), candidates, bench.clock) == found  # one process has one answer
+    assert list(store.entries()) == []
+    measure.forget()
+    assert bench.chosen().chosen == "large"  # another time there is memory
+    assert [answer.chosen for _, answer in store.entries()] == ["large"]
+
+
+@pytest.mark.parametrize("first", ["RuntimeError: CUDA out of memory", "OutOfResources: out of resource: shared mem"])
+def test_where_none_works_and_memory_ran_out_that_is_the_error(first: str) -> None:
+    def fails(text: str) -> Callable[[], object]:
+        raise RuntimeError(text)
+
+    makers = {"a": lambda: fails(first), "b": lambda: fails("CUDA out of memory")}
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(MemoryError, match=r"op works .*; b: Runtime"):
+        measure.chosen(question(), makers, lambda call, count: 1.0)
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(NotImplementedError, match="out of resource"):
+        measure.chosen(question(), {"a": lambda: fails("out of resource")}, lambda call, count: 1.0)
+    assert list(store.entries()) == []
+
+
 def test_a_hopeless_one_is_called_three_times_and_no_more() -> None:
     bench = Bench(fast=1e-3, hopeless=1.0)
     assert bench.chosen().seconds["hopeless"] == 1.0
