@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import CustomOpDef, custom_op
+from torch.library import custom_op
 
 from perwatt_kernels import arguments
 from perwatt_kernels.attention import triton_launch
@@ -73,7 +73,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, window: int, lengths: Sequence[int], 
         raise arguments.refuse("scale", scale, "a positive number")
 
 
-def differentiable(forward: CustomOpDef, backward: CustomOpDef) -> None:
+def differentiable(forward: Any, backward: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:
     """Have autograd give gradients of an operation such as :func:`triton_attention_forward` by another."""
 
     def gradients(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
