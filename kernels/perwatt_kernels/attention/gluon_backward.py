@@ -25,6 +25,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
+from perwatt_kernels.attention.gluon_forward import turn
 from perwatt_kernels.gluon_names import copy_in
 
 LOG2E = gl.constexpr(1.4426950408889634)  # exponentials are powers of two, which the hardware has
@@ -42,8 +43,7 @@ def perwatt_attention_backward_gluon(
     blocks are the steps and the tile. ``dk`` and ``dv`` point to [batch, kv_heads, kv_len, DIM]; where ``splits``
     programs share the heads of a tile among them, to [batch, kv_heads x splits, kv_len, DIM]; ``all_heads`` are these,
     of all sequences. Gradients of queries over the scale are added to ``dq``, float32 [batch, heads, span, width of a
-    block], contiguous. ``tiles`` of a head, ``section`` as of ``turn`` in ``triton_tile.py``; REGISTERS of a thread of
-    the copying warp.
+    block], contiguous. ``tiles`` of a head, ``section`` as of ``turn``; REGISTERS of a thread of the copying warp.
     """
     COLUMNS: gl.constexpr = k.block_type.shape[2]
     ROWS: gl.constexpr = q.block_type.shape[2]
@@ -63,11 +63,8 @@ def perwatt_attention_backward_gluon(
         mbarrier.init(empty.index(stage), count=1)
     fence_async_shared()
 
-    number = gl.program_id(0) // (tiles * section)
-    within = gl.program_id(0) - number * tiles * section
-    wide = gl.minimum(section, all_heads - number * section)
-    first = within // wide * COLUMNS
-    target = number * section + within % wide
+    tile, target = turn(gl.program_id(0), tiles, all_heads, section)
+    first = tile * COLUMNS
     batch = target // (kv_heads * splits)
     target = target % (kv_heads * splits)
     share = heads // (kv_heads * splits)

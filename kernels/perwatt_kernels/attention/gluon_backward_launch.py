@@ -15,6 +15,7 @@ from perwatt_kernels.attention.gluon_backward import perwatt_attention_backward_
 from perwatt_kernels.attention.gluon_operands import refuse_others, source, width
 from perwatt_kernels.attention.triton_grid import Grid
 from perwatt_kernels.attention.triton_launch import Work, delta_of, describable, on_device
+from perwatt_kernels.registry import Refusal
 from perwatt_kernels.triton_choice import tile_for
 
 WARPS, OF_THE_KERNEL, OF_THE_COPIER = 8, 168, 24
@@ -59,12 +60,10 @@ def backward(work: Work, out: Tensor, lse: Tensor, d_out: Tensor, dq: Tensor, dk
         dv: that of values.
 
     Raises:
-        NotImplementedError: heads are too wide, or an operand lies so that no descriptor can be made.
+        Refusal: heads are too wide, or an operand lies so that no descriptor can be made.
     """
     if work.dim > WIDEST:
-        raise NotImplementedError(
-            f"found head_dim {work.dim}, expected 1 to {WIDEST}: sums of more have no room on chip"
-        )
+        raise Refusal(f"found head_dim {work.dim}, expected 1 to {WIDEST}: sums of more have no room on chip")
     refuse_others(q=work.q, k=work.k, v=work.v)
     if not describable(d_out):
         d_out = d_out.clone(memory_format=torch.contiguous_format)

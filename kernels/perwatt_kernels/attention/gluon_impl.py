@@ -29,6 +29,8 @@ def _build(request: Request) -> Callable[..., Tensor]:
 
 
 def _unsupported(request: Request) -> str | None:
+    if reason := gluon_site.too_old():
+        return reason
     params, widest = request.params, WIDEST_GRADIENTS if request.gradients else WIDEST
     if params["dropout"]:
         return f"found dropout {params['dropout']:g}, expected 0: the kernel draws no numbers"

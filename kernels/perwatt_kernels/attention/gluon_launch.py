@@ -27,7 +27,7 @@ def forward(work: Work, out: Tensor, lse: Tensor) -> None:
         lse: float32 [batch, heads, q_len], contiguous.
 
     Raises:
-        NotImplementedError: an operand lies so that the tensor memory accelerator cannot read it.
+        Refusal: an operand lies so that the tensor memory accelerator cannot read it.
     """
     refuse_others(q=work.q, k=work.k, v=work.v, result=out)
     rows = ROWS // CONSUMERS

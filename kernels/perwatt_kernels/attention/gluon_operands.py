@@ -10,6 +10,7 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from perwatt_kernels.attention.triton_launch import describable, descriptor_strides
+from perwatt_kernels.registry import Refusal
 
 NARROWEST = 64  # a row of so many 16-bit elements fills the widest pattern that shared memory is swizzled in
 FORMATS = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16}
@@ -31,11 +32,11 @@ def refuse_others(**named: Tensor) -> None:
     """Refuse what no descriptor describes.
 
     Raises:
-        NotImplementedError: one lies otherwise; it says which, and how.
+        Refusal: one lies otherwise; it says which, and how.
     """
     for name, tensor in named.items():
         if not describable(tensor):
-            raise NotImplementedError(
+            raise Refusal(
                 f"{name}: found strides {list(tensor.stride())} at {tensor.data_ptr() % 16} bytes beyond a multiple of "
                 "16, expected a contiguous head and all else in multiples of 16 bytes; triton takes any"
             )

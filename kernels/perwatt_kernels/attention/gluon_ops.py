@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.library import custom_op
@@ -31,7 +29,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tu
 
     Raises:
         ValueError: an argument does not fit; it says which, what was found and what was expected.
-        NotImplementedError: an operand lies otherwise.
+        Refusal: an operand lies otherwise.
     """
     triton_ops.check(q, k, v, 0, (), scale)
     arguments.of_dtype("q", q, *FORMATS)
@@ -79,19 +77,4 @@ def _work(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Work:
     return Work(q=q, k=k, v=v, causal=causal, window=0, lengths=(), scale=scale)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, *ctx.how = inputs
-    out, lse = output
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q, k, v, out, lse)
-    ctx._saved_logsumexp = lse.detach()  # where torch's own have it, so that it can be looked at
-
-
-def _gradients(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-    q, k, v, out, lse = ctx.saved_tensors
-    if d_out is None:
-        return (None,) * 5
-    return *gluon_attention_backward(q, k, v, out, lse, d_out, *ctx.how), *(None for _ in ctx.how)
-
-
-gluon_attention_forward.register_autograd(_gradients, setup_context=_keep)
+triton_ops.differentiable(gluon_attention_forward, gluon_attention_backward)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -73,6 +73,25 @@ def check(q: Tensor, k: Tensor, v: Tensor, window: int, lengths: Sequence[int], 
         raise arguments.refuse("scale", scale, "a positive number")
 
 
+def differentiable(forward: Any, backward: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Have autograd give gradients of an operation such as :func:`triton_attention_forward` by another."""
+
+    def gradients(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse = ctx.saved_tensors
+        none = (None,) * len(ctx.how)
+        return (None, None, None, *none) if d_out is None else (*backward(q, k, v, out, lse, d_out, *ctx.how), *none)
+
+    forward.register_autograd(gradients, setup_context=_keep)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, *ctx.how = inputs
+    out, lse = output
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(q, k, v, out, lse)
+    ctx._saved_logsumexp = lse.detach()  # where torch's own have it, so that it can be looked at
+
+
 @custom_op("perwatt::triton_attention_forward", mutates_args=())
 def triton_attention_forward(
     q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int, lengths: Sequence[int], scale: float, ordered: bool
@@ -115,19 +134,4 @@ def _(
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, *ctx.how = inputs
-    out, lse = output
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q, k, v, out, lse)
-    ctx._saved_logsumexp = lse.detach()  # where torch's own have it, so that it can be looked at
-
-
-def _gradients(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-    q, k, v, out, lse = ctx.saved_tensors
-    if d_out is None:
-        return (None,) * 8
-    return *triton_attention_backward(q, k, v, out, lse, d_out, *ctx.how), *(None for _ in ctx.how)
-
-
-triton_attention_forward.register_autograd(_gradients, setup_context=_keep)
+differentiable(triton_attention_forward, triton_attention_backward)

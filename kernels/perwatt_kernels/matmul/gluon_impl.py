@@ -19,6 +19,8 @@ SHAPES = "one product, rows of operands and result in multiples of 16 bytes"
 
 def unsupported(request: Request) -> str | None:
     """What products in Gluon do not do, of those with the operands' formats that are declared."""
+    if reason := gluon_site.too_old():
+        return reason
     params = request.params
     if params.get("batch", 1) > 1:
         return "gluon takes no batches: triton does"

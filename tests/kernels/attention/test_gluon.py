@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from torch._dynamo.backends.common import aot_autograd
 
 pytest.importorskip("triton.experimental.gluon")
 from fakes.gluon import Deadlock, Hazard, emulated
+from perwatt.accuracy import attention as gate
 from perwatt_kernels import registry
 from perwatt_kernels.attention.gluon_tiles import Tile
 from perwatt_kernels.attention.mask import full
@@ -59,6 +61,12 @@ def scores(asked: registry.Request, q: Tensor, k: Tensor) -> Tensor:
 
 def attended(asked: registry.Request, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(scores(asked, q, k), -1) @ v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
+
+
+def gradients(attend: Callable[..., Tensor], given: list[Tensor], incoming: Tensor) -> tuple[Tensor, ...]:
+    leaves = [one.detach().requires_grad_() for one in given]
+    result = attend(*leaves)
+    return torch.autograd.grad(result, leaves, incoming.to(result))
 
 
 def off(found: Tensor, true: Tensor) -> float:
@@ -114,16 +122,10 @@ def test_gradients_flow(causal: bool) -> None:
     asked = request(q_len=90, kv_len=90, heads=4, kv_heads=2, causal=causal)
     given = operands(asked)
     incoming = torch.randn_like(given[0])
-
-    def by(attend: Callable[..., Tensor], leaves: list[Tensor]) -> tuple[Tensor, ...]:
-        leaves = [one.detach().requires_grad_() for one in leaves]
-        result = attend(*leaves)
-        return torch.autograd.grad(result, leaves, incoming.to(result))
-
-    true = by(partial(attended, asked), [one.double() for one in given])
-    framework = by(partial(attended, asked), given)
+    true = gradients(partial(attended, asked), [one.double() for one in given], incoming)
+    framework = gradients(partial(attended, asked), given, incoming)
     with emulated(seed=5):
-        found = by(registry.kernels("attention")["gluon"].build(asked), given)
+        found = gradients(registry.kernels("attention")["gluon"].build(asked), given, incoming)
     for one, other, exact in zip(found, framework, true, strict=True):
         assert off(one, exact) <= 2 * max(off(other, exact), FLOOR["bf16"])
 
@@ -181,13 +183,72 @@ def test_nothing_in_gives_nothing_out(empty: str) -> None:
     assert bool((lse == -torch.inf).all())
 
 
+@pytest.mark.usefixtures("triton_interpreter")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("which", range(4), ids=["q", "k", "v", "incoming"])
+def test_what_is_not_finite_passes_through_gradients_as_in_torch(value: float, which: int) -> None:
+    asked = request(q_len=70, kv_len=70, causal=False)
+    given = [one.clone() for one in operands(asked)]
+    given.append(torch.randn_like(given[0]))
+    given[which][0, 0, 3, 5] = value
+    *given, incoming = given
+    framework = gradients(partial(attended, asked), given, incoming)
+    with emulated(seed=3):
+        found = gradients(registry.kernels("attention")["gluon"].build(asked), given, incoming)
+    assert any(not one.isfinite().all() for one in framework)
+    for one, other in zip(found, framework, strict=True):
+        if which == 3:  # by delta from the result, infinities are left where torch's sum of both signs is NaN
+            finite = other.isfinite()
+            assert torch.equal(one.isfinite(), finite)
+            one, other = one[finite], other[finite]
+        torch.testing.assert_close(one, other, rtol=3e-2, atol=3e-2, equal_nan=True)
+
+
+@pytest.mark.parametrize("empty", ["batch", "q_len", "kv_len"])
+def test_gradients_of_nothing_are_zero(empty: str) -> None:
+    asked = request(**{empty: 0}, causal=False)
+    given = operands(asked)
+    with emulated():
+        found = gradients(registry.kernels("attention")["gluon"].build(asked), given, torch.randn_like(given[0]))
+    for one, like in zip(found, given, strict=True):
+        assert one.shape == like.shape
+        assert not one.count_nonzero()
+
+
+@pytest.mark.usefixtures("triton_interpreter")
+@pytest.mark.parametrize("wrong", ["scale", "lse", "keys", "nothing"])
+def test_a_planted_wrong_kernel_is_caught_by_the_gate(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = request(q_len=140, kv_len=140)
+    leaves = [one.requires_grad_() for one in operands(asked)]
+    incoming = torch.randn_like(leaves[0])
+    with emulated(seed=4):
+        ops = importlib.import_module("perwatt_kernels.attention.gluon_ops")
+        forward, backward = ops.gluon_launch.forward, ops.gluon_backward_launch.backward
+
+        def planted_forward(work: Any, out: Tensor, lse: Tensor) -> None:
+            forward(replace(work, scale=1.1 * work.scale) if wrong == "scale" else work, out, lse)
+            lse += 0.1 * (wrong == "lse")
+
+        def planted_backward(work: Any, out: Tensor, lse: Tensor, d_out: Tensor, *found: Tensor) -> None:
+            backward(work, out, lse, d_out, *found)
+            if wrong == "keys":  # of the last tile
+                found[1][:, :, 128:] = 0
+
+        monkeypatch.setattr(ops.gluon_launch, "forward", planted_forward)
+        monkeypatch.setattr(ops.gluon_backward_launch, "backward", planted_backward)
+        result = registry.kernels("attention")["gluon"].build(asked)(*leaves)
+        found = torch.autograd.grad(result, leaves, incoming, retain_graph=True)
+        passed = gate.check([one.detach() for one in leaves], incoming, result, found, asked.params, "bf16")
+    assert passed.ok == (wrong == "nothing"), passed
+
+
 def test_operands_that_no_descriptor_describes_are_refused() -> None:
     asked = request()
     q, k, v = operands(asked)
-    with pytest.raises(NotImplementedError, match=r"v: found strides .*; triton takes any"):
+    with pytest.raises(registry.Refusal, match=r"v: found strides .*; triton takes any"):
         run(asked, [q, k, v.mT.contiguous().mT])
     shifted = torch.randn(q.numel() + 1).bfloat16()[1:].view(q.shape)
-    with pytest.raises(NotImplementedError, match=r"q: found strides .* at 2 bytes beyond"):
+    with pytest.raises(registry.Refusal, match=r"q: found strides .* at 2 bytes beyond"):
         run(asked, [shifted, k, v])
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 pytest.importorskip("triton.experimental.gluon")
 from fakes.gluon import Hazard, emulated
+from perwatt.accuracy import products
 from perwatt_kernels import registry
 from perwatt_kernels.matmul.gluon_tiles import Tile, candidates
 from perwatt_kernels.matmul.triton_call import Call
@@ -96,6 +97,46 @@ def test_extents_need_be_no_multiple_of_a_tile(launcher: ModuleType, name: str, 
     a, b, bias = normal(m, k), normal(n, k).mT, normal(n)
     found = launcher.launch(Call(a=a, b=b, output=torch.float32, compute="bf16", bias=bias), TILES[name])
     assert accurate(found, a.double() @ b.double() + bias.double(), a.float() @ b.float() + bias.float())
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_what_is_not_finite_passes_through_as_in_torch(launcher: ModuleType, name: str) -> None:
+    a, b = normal(200, 72), normal(72, 136)
+    a[3, 5], a[140, 60], b[70, 2], b[71, 130] = float("nan"), float("inf"), float("-inf"), float("inf")
+    found, framework = launcher.launch(Call(a=a, b=b, output=a.dtype, compute="bf16"), TILES[name]), a @ b
+    assert framework.isinf().any()
+    torch.testing.assert_close(found, framework, rtol=3e-2, atol=3e-2, equal_nan=True)
+
+
+def test_what_is_not_finite_passes_through_gradients_as_in_torch(launcher: ModuleType) -> None:
+    a, b, incoming = normal(40, 72), normal(72, 136), normal(40, 136)
+    a[3, 5], b[70, 2], incoming[7, 100] = float("nan"), float("-inf"), float("inf")
+    leaves = a.requires_grad_(), b.requires_grad_()
+    found, framework = (torch.autograd.grad(product(*leaves), leaves, incoming) for product in (built(), torch.matmul))
+    for one, other in zip(found, framework, strict=True):
+        assert not other.isfinite().all()
+        torch.testing.assert_close(one, other, rtol=3e-2, atol=6e-2, equal_nan=True)
+
+
+def test_a_wrong_kernel_is_caught_by_the_gate(monkeypatch: pytest.MonkeyPatch, launcher: ModuleType) -> None:
+    """One that loses the last tile, and one that stops before the end of k."""
+    a, b = normal(96, 200), normal(200, 96)
+    bound = products.bound("bf16", "bf16", 200)
+    assert products.check(a, b, built()(a, b), bound=bound, name="result").ok
+    run = launcher.run
+
+    def lost(call: Any, plan: Any) -> Tensor:
+        result: Tensor = run(call, plan)
+        result[64:, 64:] = 0
+        return result
+
+    def short(call: Any, plan: Any) -> Tensor:
+        result: Tensor = run(replace(call, a=call.a[:, :128], b=call.b[:128]), plan)
+        return result
+
+    for wrong in (lost, short):
+        monkeypatch.setattr(launcher, "run", wrong)
+        assert not products.check(a, b, built()(a, b), bound=bound, name="result").ok
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8), (8, 0, 8)])

@@ -24,6 +24,7 @@ ALWAYS = (7, 0)
 SINCE = {
     ("matmul", "torch"): ALWAYS, ("matmul", "cublas"): ALWAYS, ("matmul", "cublaslt"): ALWAYS,
     ("matmul", "triton"): (8, 0), ("attention", "triton"): (8, 0), ("linear", "triton"): (8, 0),
+    ("matmul", "gluon"): (9, 0), ("attention", "gluon"): (9, 0), ("linear", "gluon"): (9, 0),
     ("linear", "torch"): ALWAYS,
     ("attention", "sdpa"): ALWAYS, ("attention", "sdpa-math"): ALWAYS, ("attention", "sdpa-efficient"): ALWAYS,
     ("attention", "sdpa-flash"): (8, 0), ("attention", "sdpa-cudnn"): (8, 0), ("attention", "flex"): (8, 0),
@@ -31,7 +32,8 @@ SINCE = {
     ("attention", "flash-attn-4"): (9, 0), ("linear", "te"): (8, 0),
 }  # fmt: skip
 """From which capability on an implementation is offered in 16 bits."""
-BEFORE = {("attention", "flash-attn-3"): (10, 0), ("attention", "flash-attn-4"): (12, 0)}
+BEFORE = {("attention", "flash-attn-3"): (10, 0), ("attention", "flash-attn-4"): (12, 0),
+          **{(operation, "gluon"): (10, 0) for operation in PARAMS}}  # fmt: skip
 EIGHT_BITS = {("matmul", "torch"): (8, 9), ("linear", "te"): (8, 9), ("linear", "torchao"): (8, 9),
               ("linear", "torchao.compile"): (8, 9)}  # fmt: skip
 """The same with scales by tensor."""
@@ -75,7 +77,7 @@ def test_what_is_offered_in_16_bits(installed: Any, capability: tuple[int, int])
             continue
         reason = kernel.refusal(request(operation, capability))
         offered = since <= capability < BEFORE.get((operation, impl), (99, 0))
-        if offered and impl in ("triton", "flex") and "triton" in (reason or ""):
+        if offered and impl in ("triton", "gluon", "flex") and "triton" in (reason or ""):
             continue  # Triton itself is not installed here
         assert (reason is None) == offered, (operation, impl, reason)
         assert offered or "needs" in str(reason)
