@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from perwatt.analysis.breakdown import rows
 from perwatt.analysis.versus import versus
 
@@ -13,11 +15,11 @@ LEAST = 0.99  # of the speed of the best single choice
 SUITE = """
 suite: auto
 defaults: {precision: fp32}
-measure: {target_ci: 0.01, min_samples: 30, max_time_s: 6, cache: cold}
+measure: {target_ci: 0.01, min_samples: 30, max_time_s: 4, cache: cold}
 cases:
   - workload: gemm
     params: {n: 768, k: 512}
-    sweep: {m: [64, 512], precision: [fp32, bf16], pass: [fwd, fwd+bwd]}
+    sweep: {m: [64, 512], precision: [fp32, bf16]}
     impl: [auto, torch, torch.compile]
   - workload: attention
     params: {heads: 8, kv_heads: 2, head_dim: 64}
@@ -26,6 +28,7 @@ cases:
 """
 
 
+@pytest.mark.timeout(900)
 def test_it_is_as_fast_as_the_best_single_choice(tmp_path: Path) -> None:
     """No case's interval is wholly below the bound; of equal ones the luckiest is the peer, which is against us."""
     (tmp_path / "suite.yaml").write_text(SUITE)
