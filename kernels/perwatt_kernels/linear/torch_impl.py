@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING
 
 from perwatt_kernels.dtypes import dtype
 from perwatt_kernels.linear import scaled_impl
+from perwatt_kernels.matmul.torch_impl import widening
 from perwatt_kernels.registry import Kernel, Request
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_BITS = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16}
-
 
 def _unsupported(request: Request) -> str | None:
-    if request.scaling != "none":
-        return scaled_impl.unsupported_by_scaled(request)
-    if _BITS.get(request.output, 32) > _BITS[request.compute]:
-        return f"torch has no product of {request.compute} operands with {request.output} output on {request.device}"
-    return None
+    return scaled_impl.unsupported_by_scaled(request) if request.scaling != "none" else widening(request)
 
 
 def _eager(request: Request) -> Callable[..., Tensor]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from perwatt_kernels import triton_site
-from perwatt_kernels.arguments import of_dtype, of_shape, on, refuse
 from perwatt_kernels.dtypes import dtype
+from perwatt_kernels.linear.operands import check
 from perwatt_kernels.matmul.triton_impl import FORMATS, scaled, unsupported
 from perwatt_kernels.registry import Kernel, Request
 
@@ -48,7 +48,7 @@ def built(request: Request, operations: Operations) -> Callable[..., Tensor]:
     multiply, formats = _product(request, operations)
 
     def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
-        _check(x, w, bias, *formats)
+        check(x, w, bias, *formats)
         result = multiply(x.reshape(-1, x.shape[-1]) if x.dim() != 2 else x, w.mT, bias)
         return result if x.dim() == 2 else result.reshape(*x.shape[:-1], w.shape[0])
 
@@ -64,18 +64,6 @@ def _product(
         return scaled(replace(request, params=params), operations), tuple(map(dtype, SOURCES))
     output, compute = dtype(request.output), request.compute
     return lambda a, b, bias: operations.times(a, b, bias, output, compute, "none"), (dtype(compute),)
-
-
-def _check(x: Tensor, w: Tensor, bias: Tensor | None, *formats: torch.dtype) -> None:
-    if x.dim() == 0:
-        raise refuse("x", "shape []", "[..., k]")
-    of_shape("w", w, (None, x.shape[-1]))
-    of_dtype("x", x, *formats)
-    of_dtype("w", w, x.dtype)
-    on("w", w, x.device)
-    if bias is not None:
-        of_shape("bias", bias, (w.shape[0],))
-        on("bias", bias, x.device)
 
 
 KERNELS = (

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 _BITS = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16}
 
 
-def _unsupported(request: Request) -> str | None:
-    if request.scaling != "none":
-        return scaled_impl.unsupported_by_scaled(request)
+def widening(request: Request) -> str | None:
+    """Why torch has no product of 16-bit operands with a wider result."""
     if _BITS.get(request.output, 32) > _BITS[request.compute]:
         return f"torch has no product of {request.compute} operands with {request.output} output on {request.device}"
     return None
+
+
+def _unsupported(request: Request) -> str | None:
+    return scaled_impl.unsupported_by_scaled(request) if request.scaling != "none" else widening(request)
 
 
 def _eager(request: Request) -> Callable[..., Tensor]:
