@@ -118,3 +118,28 @@ def test_attention_that_does_not_fit_is_refused_with_the_limit(perwatt: Perwatt)
     assert done.returncode == 2
     assert "found q_len 32768 of 4 bytes, expected at most 28288 on gen3" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_floors_of_a_suite_by_a_chips_sheet(perwatt: Perwatt):
+    done = perwatt("kernels", "floors", "kernels-cuda", "--chip", "h200", "--only", "few tokens m=*", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [one["case"] for one in found] == [f"few tokens m={m}" for m in (1, 16, 64, 256)]
+    assert all(one["floor_s"] == max(one["flops_s"], one["bytes_s"]) for one in found)
+    table = perwatt("kernels", "floors", "kernels-cuda", "--chip", "h200", "--only", "yard*", "--markdown")
+    assert "| yardstick precision=bf16 |" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("kernels-cuda", "--chip", "h201"), "chip: found 'h201', expected one of"),
+        (("kernels-cuda", "--chip", "h200", "--only", "yard"), "--only: found 'yard', expected"),
+        (("kernels-cuba", "--chip", "h200"), "suite: found 'kernels-cuba', expected one of"),
+    ],
+)
+def test_floors_of_what_is_not_there(perwatt: Perwatt, arguments: tuple[str, ...], message: str):
+    done = perwatt("kernels", "floors", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from statistics import fmean
 from typing import Any
 
+from perwatt.analysis import floors
 from perwatt.errors import InputError, expected
 from perwatt.hardware import chips
 from perwatt.results.schema import Row, Status
@@ -151,8 +152,9 @@ def _together(own: Row, other: Row) -> bool:
 
 
 def _meeting(own: Row, peer: Row) -> Meeting:
-    flops_s, bytes_s = _floors(own)
-    floor = max((one for one in (flops_s, bytes_s) if one), default=None)
+    sheet = chips.known(own.chip or "") if own.chips else None  # a part of a chip has no bandwidth of its own
+    flops_s, bytes_s = floors.times(own.flops, own.bytes, own.peak_tflops, sheet, own.chips or 1.0)
+    floor = floors.largest(flops_s, bytes_s)
     time_s, peer_s = float(own.time_s or math.nan), float(peer.time_s or math.nan)
     flags = dict.fromkeys(" ".join(filter(None, (own.flags, peer.flags))).split())
     return Meeting(
@@ -171,15 +173,6 @@ def _ratio(own: Row, peer: Row) -> Ends:
     below = math.hypot(math.log(own.time_s_hi / own.time_s), math.log(peer.time_s / peer.time_s_lo))  # type: ignore[operator]
     above = math.hypot(math.log(own.time_s / own.time_s_lo), math.log(peer.time_s_hi / peer.time_s))  # type: ignore[operator]
     return math.exp(log), math.exp(log - below), math.exp(log + above)
-
-
-def _floors(row: Row) -> tuple[float | None, float | None]:
-    """Seconds that operations take at the peak of the row, and bytes at the bandwidth of its chips."""
-    sheet = chips.known(row.chip or "")
-    flops_s = row.flops / (row.peak_tflops * 1e12) if row.flops and row.peak_tflops else None
-    if sheet is None or not row.bytes or not row.chips:
-        return flops_s, None
-    return flops_s, row.bytes / (sheet.bandwidth_bytes * row.chips)
 
 
 def _summaries(meetings: Iterable[Meeting]) -> Iterable[Summary]:

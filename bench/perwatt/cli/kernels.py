@@ -6,6 +6,7 @@ import click
 
 from perwatt.cli._kernels_choices import choices
 from perwatt.cli._kernels_cost import cost
+from perwatt.cli._kernels_floors import floors
 from perwatt.cli._kernels_selftest import selftest
 from perwatt.cli._kernels_versus import versus
 
@@ -20,5 +21,6 @@ def command(ctx: click.Context) -> None:
 
 command.add_command(choices)
 command.add_command(cost)
+command.add_command(floors)
 command.add_command(selftest)
 command.add_command(versus)
