@@ -14,8 +14,13 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_bytes(run: Callable[[int], object]) -> int:
-    """Bytes at the peak of one call beyond what there was before, by torch's own record of allocations."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+    """Bytes at the peak of one call beyond what there was before, by torch's own record of allocations.
+
+    Without oneDNN, whose scratch memory depends on the processor.
+    """
+    with torch.backends.mkldnn.flags(enabled=False), profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True
+    ) as profiled:  # fmt: skip
         run(0)
     held = peak = 0
     for event in profiled.profiler.kineto_results.events():

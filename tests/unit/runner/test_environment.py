@@ -13,6 +13,8 @@ DEVICE = Device(chip="Test CPU", devices_per_chip=1, memory_bytes=8.1e9, cache_b
 
 @pytest.fixture
 def record(monkeypatch):
+    for name in environment.VARIABLES:  # that the machine has where tests run
+        monkeypatch.delenv(name, raising=False)
     for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "NEURON_RT_SECRET", "OMP_TOKEN", "TORCH_HOME"):
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
